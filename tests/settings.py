@@ -1,0 +1,16 @@
+"""Django settings of the test suite; the server is filled in by conftest.py when the first test needs it."""
+
+from __future__ import annotations
+
+SECRET_KEY = "tests"
+USE_TZ = True
+TIME_ZONE = "Europe/Berlin"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = [
+    "django.contrib.contenttypes",
+    "django.contrib.auth",
+    "pgtrigger",
+    "trigger_kit",
+    "tests.library",
+]
+DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "trigger_kit"}}

@@ -1,0 +1,53 @@
+"""The Django app: it teaches Meta its option before any model is defined, and Django's commands about rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.core.checks import register
+from django.db import connections
+from django.db.migrations import state
+from django.db.migrations.loader import MigrationLoader
+from django.db.models import options
+from django.db.models.signals import post_migrate
+
+META_OPTION = "denormalizations"
+
+# AppConfig modules are imported before the first model: here is early enough.
+for module in (options, state):
+    if META_OPTION not in module.DEFAULT_NAMES:
+        module.DEFAULT_NAMES = (*module.DEFAULT_NAMES, META_OPTION)
+
+
+class TriggerKitConfig(AppConfig):
+    """Configuration of ``"trigger_kit"`` in INSTALLED_APPS."""
+
+    name = "trigger_kit"
+    verbose_name = "trigger_kit"
+
+    def ready(self) -> None:
+        """Register the checks, the autodetector and the installation for apps without migrations."""
+        from trigger_kit import autodetector, checks
+
+        register(checks.check_rules, "models")
+        register(checks.check_setup, "models")
+        autodetector.patch_commands()
+        post_migrate.connect(install_unmigrated, dispatch_uid="trigger_kit.install_unmigrated")
+
+
+def install_unmigrated(app_config: AppConfig, using: str, plan: Any = None, **kwargs: Any) -> None:
+    """Install the rules of apps without migrations (run_syncdb, MIGRATE: False), when all tables exist."""
+    from trigger_kit import maintenance
+
+    if connections[using].vendor != "postgresql" or app_config is not _last_app():
+        return
+    loader = MigrationLoader(None)
+    labels = loader.unmigrated_apps
+    if labels:
+        maintenance.install(using, app_labels=labels)
+
+
+def _last_app() -> AppConfig:
+    """post_migrate comes once per app, in order: at the last one every table is there."""
+    return [config for config in apps.get_app_configs() if config.models_module is not None][-1]

@@ -1,0 +1,185 @@
+"""INSTALL: what makemigrations sees of rules.
+
+Django compares two project states; this mixin compares their rules and the frozen text of their triggers as well.
+Rules that go are removed before fields and models go, compiled as the old state was. Rules that come or change are
+added after everything else, compiled against the new state, with dependencies on every column that their SQL reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.apps.registry import Apps
+from django.core.management.commands import makemigrations, migrate
+from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
+from django.db.migrations.state import ProjectState
+
+from trigger_kit.compiler import CompiledTrigger, compile_plan
+from trigger_kit.operations import (
+    RULES,
+    AddRule,
+    AlterRule,
+    BackfillRule,
+    RemoveRule,
+    RuleOperation,
+    rules_in,
+    triggers_in,
+)
+from trigger_kit.planner import Plan, plan_all
+from trigger_kit.rules import Denormalize
+
+__all__ = ["RuleAutodetectorMixin", "is_patched", "patch_commands"]
+
+ModelKey = tuple[str, str]
+
+
+class RuleAutodetectorMixin(MigrationAutodetector):
+    """Adds rules to whatever autodetector the project has."""
+
+    from_state: ProjectState
+    to_state: ProjectState
+    rules_wanted: dict[ModelKey, list[Denormalize]]
+
+    def _detect_changes(self, convert_apps: Any = None, graph: Any = None) -> Any:
+        # The rules leave the options, or Django would write them into CreateModel.
+        self.rules_wanted = {
+            key: rules
+            for key, model_state in self.to_state.models.items()
+            if (rules := model_state.options.pop(RULES, None)) and self._has_migrations(key[0], convert_apps)
+        }
+        return super()._detect_changes(convert_apps, graph)  # type: ignore[misc]
+
+    def _has_migrations(self, app_label: str, convert_apps: Any) -> bool:
+        return app_label not in self.from_state.real_apps or bool(convert_apps and app_label in convert_apps)
+
+    def generate_deleted_models(self) -> None:
+        """Remove rules first: what they read may be about to go."""
+        self.triggers_left: dict[ModelKey, list[CompiledTrigger]] = {}
+        for key, model_state in self.from_state.models.items():
+            if rules_in(model_state):
+                self._generate_removed_rules(key)
+        super().generate_deleted_models()  # type: ignore[misc]
+
+    def generate_altered_db_table(self) -> None:
+        """Add and alter rules last, when every model and column is in its new shape."""
+        super().generate_altered_db_table()  # type: ignore[misc]
+        plans = _plans(self.to_state.apps, self.rules_wanted)
+        for plan in plans:
+            self._generate_rules(plan)
+        self._generate_backfills(plans)
+
+    def _generate_removed_rules(self, old_key: ModelKey) -> None:
+        key = self._new_key(old_key)
+        old = rules_in(self.from_state.models[old_key])
+        wanted = {rule.field for rule in self.rules_wanted.get(key, ())}
+        gone = [rule for rule in old if rule.field not in wanted]
+        before = triggers_in(self.from_state.models[old_key])
+        if not gone:
+            self.triggers_left[key] = before
+            return
+        left = [rule for rule in old if rule.field in wanted]
+        state_rules = {k: rules_in(s) for k, s in self.from_state.models.items() if rules_in(s)}
+        plans = _plans(self.from_state.apps, {**state_rules, old_key: left}) if left else []
+        after = [t for item in plans if _key(item) == old_key for t in compile_plan(item)]
+        operations: list[RuleOperation] = [RemoveRule(key[1], rule.field) for rule in gone]
+        _attach(operations[-1], before, after)
+        for operation in operations:
+            self.add_operation(key[0], operation)
+        self.triggers_left[key] = after
+
+    def _new_key(self, old_key: ModelKey) -> ModelKey:
+        """Return a model's key after the renames of this run."""
+        renamed = {(app, old): (app, new) for (app, new), old in self.renamed_models.items()}
+        return renamed.get(old_key, old_key)
+
+    def _old_rules(self, key: ModelKey) -> dict[str, Denormalize]:
+        old_key = key[0], self.renamed_models.get(key, key[1])
+        return {rule.field: rule for rule in rules_in(self.from_state.models.get(old_key))}
+
+    def _generate_rules(self, plan: Plan) -> None:
+        """Write the operations of one model; the last of them carries the triggers of all."""
+        key = _key(plan)
+        old = self._old_rules(key)
+        wanted = [measure.resolved.rule for measure in plan.measures]
+        wanted.sort(key=self.rules_wanted[key].index)
+        operations: list[RuleOperation] = [
+            AlterRule(key[1], rule) if rule.field in old else AddRule(key[1], rule)
+            for rule in wanted
+            if old.get(rule.field) != rule
+        ]
+        before, after = self.triggers_left.get(key, []), list(compile_plan(plan))
+        if not operations and before == after:
+            return
+        if not operations:
+            operations = [AlterRule(key[1], wanted[0])]
+        _attach(operations[-1], before, after)
+        dependencies = sorted(_dependencies(plan), key=str)
+        for operation in operations:
+            self.add_operation(key[0], operation, dependencies=dependencies)
+
+    def _generate_backfills(self, plans: Iterable[Plan]) -> None:
+        """Fill what is new on tables that may have rows; a target is filled before the sources that it sums.
+
+        Filling a source then sends its deltas on, and no value passes through one that is not filled yet.
+        """
+        for plan in reversed(list(plans)):
+            key = _key(plan)
+            old = self._old_rules(key)
+            fields = [
+                measure.resolved.rule.field
+                for measure in plan.measures
+                if old.get(measure.resolved.rule.field) is None
+                or old[measure.resolved.rule.field].expression != measure.resolved.rule.expression
+            ]
+            if fields and key in self.old_model_keys | set(self.renamed_models):
+                self.add_operation(key[0], BackfillRule(key[1], fields), dependencies=sorted(_dependencies(plan), key=str))
+
+
+def _plans(apps: Apps, rules: dict[ModelKey, list[Denormalize]]) -> list[Plan]:
+    return plan_all((apps.get_model(*key), declared) for key, declared in sorted(rules.items()))
+
+
+def _key(plan: Plan) -> ModelKey:
+    return plan.model._meta.app_label, str(plan.model._meta.model_name)
+
+
+def _attach(operation: RuleOperation, before: list[CompiledTrigger], after: list[CompiledTrigger]) -> None:
+    """Let an operation carry the difference between two sets of triggers."""
+    names = {trigger.name for trigger in after}
+    operation.triggers = [trigger for trigger in after if trigger not in before]
+    operation.removed = [str(trigger.name) for trigger in before if trigger.name not in names]
+
+
+def _dependencies(plan: Plan) -> set[OperationDependency]:
+    """Return what must exist before a plan's SQL runs: models, and every column that it mentions."""
+    models = {plan.model._meta.db_table: plan.model}
+    columns = set()
+    for measure in plan.measures:
+        models[measure.resolved.source_model._meta.db_table] = measure.resolved.source_model
+        columns |= {(measure.resolved.column.table, measure.resolved.column.name), *measure.resolved.dependencies}
+        columns |= {(hop.target.table, hop.target.name) for hop in measure.resolved.path}
+    create = OperationDependency.Type.CREATE
+    found = {OperationDependency(m._meta.app_label, str(m._meta.model_name), None, create) for m in models.values()}
+    for table, name in columns:
+        meta = models[table]._meta
+        (field,) = (field for field in meta.concrete_fields if field.column == name)
+        found.add(OperationDependency(meta.app_label, str(meta.model_name), field.name, create))
+    return found
+
+
+def patch_commands() -> None:
+    """Give makemigrations and migrate one autodetector that knows rules, on top of the one they have."""
+    current = makemigrations.Command.autodetector
+    if issubclass(current, RuleAutodetectorMixin):
+        return
+    combined = type("MigrationAutodetector", (RuleAutodetectorMixin, current), {})
+    for module in (makemigrations, migrate):
+        module.MigrationAutodetector = combined  # type: ignore[attr-defined]
+        module.Command.autodetector = combined
+
+
+def is_patched() -> bool:
+    """Whether both commands still have the autodetector that knows rules."""
+    commands = (makemigrations.Command, migrate.Command)
+    return all(issubclass(command.autodetector, RuleAutodetectorMixin) for command in commands)

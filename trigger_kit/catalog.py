@@ -1,0 +1,112 @@
+"""OPERATE: what a database has installed now, and where its tables live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from trigger_kit.compiler import CompiledTrigger, comment_digest
+from trigger_kit.compiler.text import SCHEMA, SEARCH_PATH
+
+__all__ = ["InstalledTrigger", "Placement", "find_triggers", "installed_triggers", "trigger_status"]
+
+
+@dataclass(frozen=True)
+class InstalledTrigger:
+    """A trigger of ours in the catalog. ``schema`` is its function's, ``enabled`` pg_trigger's ``tgenabled``."""
+
+    name: str
+    schema: str
+    table: str
+    enabled: str
+    digest: str
+
+
+class Placement:
+    """Resolves the placeholders of frozen text in one database, as its search_path stands now.
+
+    ``owner`` is the ``db_table`` whose schema the functions go to. A table that does not exist yet is taken to come
+    into the current schema.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper, owner: str) -> None:
+        self.connection = connection
+        self.owner = owner
+        self._tables: dict[str, tuple[str, str]] = {}
+
+    def __call__(self, placeholder: str) -> str:
+        if placeholder == SCHEMA:
+            return self._quote(self.schema)
+        if placeholder == SEARCH_PATH:
+            return ", ".join(["pg_catalog", *map(self._quote, self._search_path()), "pg_temp"])
+        return ".".join(map(self._quote, self._locate(placeholder)))
+
+    @property
+    def schema(self) -> str:
+        """The schema of the owner's table."""
+        return self._locate(self.owner)[0]
+
+    def _search_path(self) -> list[str]:
+        (path,) = self._row("SELECT current_schemas(false)::text[]")
+        return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
+
+    def _locate(self, table: str) -> tuple[str, str]:
+        if table not in self._tables:
+            row = self._row(
+                "SELECT namespace.nspname, class.relname FROM pg_class AS class "
+                "JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace WHERE class.oid = to_regclass(%s)",
+                [self.connection.ops.quote_name(table)],
+            )
+            self._tables[table] = row or (self._row("SELECT current_schema()")[0], table)
+        return self._tables[table]
+
+    def _row(self, sql: str, params: list[Any] | None = None) -> Any:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.fetchone()
+
+    @staticmethod
+    def _quote(name: str) -> str:
+        return '"' + name.replace('"', '""') + '"'
+
+
+_TRIGGERS = """
+SELECT trigger.tgname, function_schema.nspname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
+       obj_description(trigger.oid, 'pg_trigger')
+FROM pg_trigger AS trigger
+JOIN pg_proc AS function ON function.oid = trigger.tgfoid
+JOIN pg_namespace AS function_schema ON function_schema.oid = function.pronamespace
+WHERE trigger.tgname ~ '^~?tk_' AND NOT trigger.tgisinternal AND trigger.tgparentid = 0
+ORDER BY trigger.tgrelid::regclass::text, trigger.tgname
+"""
+
+
+def installed_triggers(connection: BaseDatabaseWrapper) -> list[InstalledTrigger]:
+    """Return the triggers that carry our COMMENT; others of the same prefix are somebody else's."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TRIGGERS)
+        rows = cursor.fetchall()
+    found = []
+    for name, schema, table, enabled, comment in rows:
+        digest = comment_digest(comment)
+        if digest is not None:
+            found.append(InstalledTrigger(name, schema, table, enabled, digest))
+    return found
+
+
+def find_triggers(connection: BaseDatabaseWrapper, names: Iterable[str], schema: str) -> dict[str, InstalledTrigger]:
+    """Return the installed triggers of these names whose functions are in a schema, whatever tables they sit on now."""
+    wanted = set(names)
+    return {item.name: item for item in installed_triggers(connection) if item.name in wanted and item.schema == schema}
+
+
+def trigger_status(expected: CompiledTrigger, installed: InstalledTrigger | None) -> str:
+    """Return ``installed``, ``outdated``, ``missing`` or ``disabled``."""
+    if installed is None:
+        return "missing"
+    if installed.enabled == "D":
+        return "disabled"
+    return "installed" if installed.digest == expected.hash else "outdated"

@@ -1,0 +1,15 @@
+"""COMPILE: a Plan -> CompiledTriggers, readable SQL in frozen text."""
+
+from __future__ import annotations
+
+from trigger_kit.compiler.delta import compile_step
+from trigger_kit.compiler.target import compile_target
+from trigger_kit.compiler.template import TEMPLATE_VERSION, CompiledTrigger, Sql, comment_digest
+from trigger_kit.planner import Plan
+
+__all__ = ["TEMPLATE_VERSION", "CompiledTrigger", "Sql", "comment_digest", "compile_plan"]
+
+
+def compile_plan(plan: Plan) -> tuple[CompiledTrigger, ...]:
+    """Compile everything that keeps one target: its own triggers, then one per step."""
+    return (*compile_target(plan), *(compile_step(plan, step) for step in plan.steps))

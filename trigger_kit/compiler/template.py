@@ -1,0 +1,173 @@
+"""The frozen template: a trigger's function and its DDL, as one text.
+
+Migrations hold the text that this template gave when they were made, so old ones replay as they were. A change of
+the template's output is a new version: makemigrations then offers one AlterRule per target.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from textwrap import dedent
+from typing import Any
+
+import pgtrigger.compiler
+from django.db.migrations.serializer import BaseSerializer
+from django.db.migrations.writer import MigrationWriter
+
+from trigger_kit.compiler.text import SCHEMA, digest, fill_placeholders, quote, table_placeholder
+
+__all__ = ["TEMPLATE_VERSION", "CompiledTrigger", "Sql", "comment_digest", "render"]
+
+TEMPLATE_VERSION = 1
+
+# This is v1 of the template. Do NOT edit it once it is released: copy it to v2 and edit that.
+TEMPLATE_V1 = """\
+CREATE OR REPLACE FUNCTION {{:schema}}.{name}()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {{:search_path}}
+SET row_security = off
+AS {quotes}
+{body}
+{quotes};
+
+CREATE OR REPLACE TRIGGER {name}
+    {when} {operation} ON {table}
+{clauses}    EXECUTE FUNCTION {{:schema}}.{name}();"""
+
+_COMMENT = re.compile(r"^trigger_kit v(?P<version>\d+) (?P<digest>[0-9a-f]{40})$")
+
+
+class Sql:
+    """SQL text in a migration, written there as an indented block; indentation common to all lines is dropped."""
+
+    def __init__(self, text: str) -> None:
+        self.text = dedent(text).strip("\n")
+
+    def __eq__(self, other: object) -> bool:
+        return self.text == other.text if isinstance(other, Sql) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"Sql({self.text!r})"
+
+
+class SqlSerializer(BaseSerializer):
+    """Write an Sql as a raw block in triple quotes, or as one literal where a raw block cannot hold it."""
+
+    def serialize(self) -> tuple[str, set[str]]:
+        """Return the source text and the imports that it needs."""
+        text = self.value.text
+        if '"""' in text or text.endswith(("\\", '"')) or len(text.splitlines()) != text.count("\n") + 1:
+            argument = repr(text)
+        else:
+            argument = f'r"""\n{text}\n"""' if "\\" in text else f'"""\n{text}\n"""'
+        return f"trigger_kit.compiler.Sql({argument})", {"import trigger_kit.compiler"}
+
+
+MigrationWriter.register_serializer(Sql, SqlSerializer)
+
+
+class FrozenSql(pgtrigger.compiler.UpsertTriggerSql):
+    """The installation text of one trigger, in place of pgtrigger's template.
+
+    pgtrigger's text asks ``pgtrigger.ignore`` on every call, which costs 40 µs and lets ``ignore()`` switch
+    maintenance off without a trace; it has no SECURITY DEFINER and no pinned search_path either.
+    """
+
+    def __init__(self, *, pgid: str, table: str, text: str) -> None:
+        self.data = text
+        self.pgid = pgid
+        self.table = table
+        self.hash = digest(text)
+        self.kwargs = {"pgid": pgid, "table": table, "text": text}
+        self.defaults = {}
+
+
+class CompiledTrigger(pgtrigger.compiler.Trigger):
+    """A trigger and its function as frozen text; tables stand in it as placeholders.
+
+    ``name`` is the name of both, ``table`` the ``db_table`` that the trigger sits on, ``owner`` the ``db_table`` of the
+    target that it serves, whose schema the function is created in.
+    """
+
+    def __init__(self, *, name: str, table: str, owner: str, sql: Sql) -> None:
+        super().__init__(name=name, sql=FrozenSql(pgid=name, table=table, text=sql.text))
+        self.table = table
+        self.owner = owner
+
+    @property
+    def text(self) -> str:
+        """The frozen text, placeholders and all."""
+        return str(self.sql)
+
+    @property
+    def comment(self) -> str:
+        """The COMMENT of the installed trigger: the template's version and the text's digest."""
+        return f"trigger_kit v{TEMPLATE_VERSION} {self.hash}"
+
+    def render_install(self, resolve: Callable[[str], str]) -> str:
+        """Return the SQL that installs the trigger, with placeholders resolved."""
+        name, table = quote(str(self.name)), table_placeholder(self.table)
+        text = f"{self.text}\n\nCOMMENT ON TRIGGER {name} ON {table}\n    IS '{self.comment}';"
+        return fill_placeholders(text, resolve)
+
+    def render_uninstall(self, resolve: Callable[[str], str]) -> str:
+        """Return the SQL that drops the trigger and its function, with placeholders resolved."""
+        name = quote(str(self.name))
+        text = (
+            f"DROP TRIGGER IF EXISTS {name} ON {table_placeholder(self.table)};\n"
+            f"DROP FUNCTION IF EXISTS {{{SCHEMA}}}.{name}();"
+        )
+        return fill_placeholders(text, resolve)
+
+    def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
+        """Return what a migration writes."""
+        kwargs = {"name": self.name, "table": self.table, "owner": self.owner, "sql": Sql(self.text)}
+        return "trigger_kit.compiler.CompiledTrigger", [], kwargs
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CompiledTrigger) and self.deconstruct() == other.deconstruct()
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.hash))
+
+    def __repr__(self) -> str:
+        return f"<CompiledTrigger {self.name} on {self.table}>"
+
+
+def comment_digest(comment: str | None) -> str | None:
+    """Return the digest out of an installed trigger's COMMENT, or None where it is not one of ours."""
+    match = _COMMENT.match(comment or "")
+    return match["digest"] if match else None
+
+
+def render(
+    *, name: str, table: str, owner: str, body: str, when: object, operation: object, clauses: list[str]
+) -> CompiledTrigger:
+    """Fill the template. ``when`` and ``operation`` are pgtrigger's, ``clauses`` the lines up to EXECUTE."""
+    text = TEMPLATE_V1.format(
+        name=quote(name),
+        body=body,
+        quotes=_dollar_quotes(body),
+        when=when,
+        operation=operation,
+        table=table_placeholder(table),
+        clauses="".join(f"    {clause}\n" for clause in clauses),
+    )
+    return CompiledTrigger(name=name, table=table, owner=owner, sql=Sql(text))
+
+
+def _dollar_quotes(body: str) -> str:
+    """Return a dollar quote that the body does not contain."""
+    tag = "trigger_kit"
+    while f"${tag}$" in body:
+        tag += "_"
+    return f"${tag}$"

@@ -1,0 +1,95 @@
+"""The words of the generated SQL: identifiers, literals, names of objects, indented blocks.
+
+Frozen text cannot know the schema that it will be installed in, so it names tables by placeholder:
+``{library_author}`` stands for the table of that name under the migration's search_path, ``{:schema}`` for the
+schema of the target and ``{:search_path}`` for the path that functions pin. Braces of the text itself are doubled,
+as in ``str.format``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from textwrap import indent
+from typing import Any
+
+from psycopg import sql
+
+__all__ = [
+    "SCHEMA",
+    "SEARCH_PATH",
+    "block",
+    "digest",
+    "fill_placeholders",
+    "literal",
+    "object_name",
+    "quote",
+    "short_digest",
+    "table_placeholder",
+]
+
+SCHEMA = ":schema"
+SEARCH_PATH = ":search_path"
+MAX_NAME_BYTES = 63
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{|\}\})+)\}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def quote(name: str) -> str:
+    """Return a quoted identifier, safe inside frozen text."""
+    return escape_braces('"' + name.replace('"', '""') + '"')
+
+
+def escape_braces(text: str) -> str:
+    """Double the braces of text that is no placeholder."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def table_placeholder(table: str) -> str:
+    """Return the placeholder of a table, named by Django's ``db_table``."""
+    return "{" + escape_braces(table) + "}"
+
+
+def fill_placeholders(text: str, resolve: Callable[[str], str]) -> str:
+    """Replace each placeholder by ``resolve(name)`` and undouble the braces."""
+
+    def replacement(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        return resolve(match[1].replace("{{", "{").replace("}}", "}"))
+
+    return _PLACEHOLDER.sub(replacement, text)
+
+
+def literal(value: Any) -> str:
+    """Return a Python value as an SQL literal on one line, without a connection."""
+    if isinstance(value, str) and (_CONTROL.search(value) or "\\" in value):
+        if "\x00" in value:
+            raise ValueError("PostgreSQL text cannot contain a NUL character.")
+        escaped = value.replace("\\", "\\\\").replace("'", "''")
+        return "E'" + _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + "'"
+    return sql.Literal(value).as_string(None).strip()
+
+
+def digest(text: str) -> str:
+    """Return the hash that tells one text from another; it stands in the trigger's COMMENT."""
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+def short_digest(*parts: str) -> str:
+    """Return six hexadecimal digits that keep apart names that would look alike."""
+    return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:6]
+
+
+def object_name(prefix: str, words: Iterable[str], identity: Iterable[str]) -> str:
+    """Return a lower-case name of at most 63 bytes: prefix, readable words, and a digest of the identity."""
+    readable = "_".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)
+    suffix = "_" + short_digest(*identity)
+    return prefix + readable[: MAX_NAME_BYTES - len(prefix) - len(suffix)] + suffix
+
+
+def block(text: str, levels: int = 1) -> str:
+    """Indent text by levels of four spaces."""
+    return indent(text, "    " * levels)

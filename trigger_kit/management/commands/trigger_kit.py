@@ -1,0 +1,113 @@
+"""``manage.py trigger_kit``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DEFAULT_DB_ALIAS
+
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.maintenance import Verification, rule_statuses, script, verify
+
+
+class Command(BaseCommand):
+    """Look at the rules of a project and at what a database makes of them."""
+
+    help = "Look at denormalization rules: what is installed (ls), its SQL (sql), and whether values are right (verify)."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the subcommands."""
+        commands = parser.add_subparsers(dest="command", required=True, metavar="{ls,sql,verify}")
+        ls = commands.add_parser("ls", help="List every rule and whether its triggers are installed.")
+        sql = commands.add_parser("sql", help="Print the installation as a script for psql.")
+        verify_ = commands.add_parser(
+            "verify", help="Compare stored with true values; change nothing; exit with 1 where they differ."
+        )
+        for command in (ls, sql, verify_):
+            command.add_argument("uris", nargs="*", metavar="RULE", help="app, app.Model or app.Model:field; default: all.")
+            command.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Alias of the database.")
+        for command in (ls, verify_):
+            command.add_argument("--json", action="store_true", help="Print one JSON document.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Run one subcommand."""
+        try:
+            getattr(self, f"_{options['command']}")(options)
+        except TriggerKitError as error:
+            raise CommandError(str(error), returncode=2) from error
+
+    def _ls(self, options: dict[str, Any]) -> None:
+        statuses = rule_statuses(options["database"], options["uris"])
+        if options["json"]:
+            self._print_json(
+                [
+                    {"rule": s.uri, "status": s.status, "declaration": s.rule, "triggers": dict(s.triggers)}
+                    for s in statuses
+                ]
+            )
+            return
+        styles = {"installed": self.style.SUCCESS, "orphaned": self.style.WARNING}
+        width = max((len(item.uri) for item in statuses), default=0)
+        for item in statuses:
+            status = styles.get(item.status, self.style.ERROR)(f"{item.status:<9}")
+            self.stdout.write(f"{item.uri:<{width}}  {status}  {item.rule}")
+            for name, state in item.triggers:
+                self.stdout.write(f"{'':<{width}}             {state}: {name}")
+        if not statuses:
+            self.stdout.write("No rules are declared. Add Meta.denormalizations to a model.")
+        if any(item.status in {"missing", "outdated"} for item in statuses):
+            self.stdout.write("Run manage.py makemigrations and manage.py migrate to install them.")
+
+    def _sql(self, options: dict[str, Any]) -> None:
+        self.stdout.write(script(options["database"], options["uris"]))
+
+    def _verify(self, options: dict[str, Any]) -> None:
+        found = verify(options["uris"], using=options["database"])
+        if options["json"]:
+            self._print_json(_as_json(found))
+        else:
+            self._print_verification(found)
+        if not found.in_sync:
+            raise SystemExit(1)
+
+    def _print_verification(self, found: Verification) -> None:
+        drifted: dict[str, int] = {uri: 0 for uri in found.rows}
+        for drift in found.drifts:
+            drifted[drift.uri] += 1
+        width = max((len(uri) for uri in drifted), default=0)
+        for uri, count in drifted.items():
+            verdict = self.style.ERROR(f"{count} drifted") if count else self.style.SUCCESS("in sync")
+            self.stdout.write(f"{uri:<{width}}  {found.rows[uri]:>9} rows  {verdict}")
+        if found.drifts:
+            rows = [("rule", "key", "stored", "true")]
+            rows += [(drift.uri, _text(drift.key), _text(drift.stored), _text(drift.true)) for drift in found.drifts]
+            self.stdout.write("\n" + _table(rows))
+
+    def _print_json(self, value: Any) -> None:
+        self.stdout.write(json.dumps(value, indent=2, default=str))
+
+
+def _as_json(found: Verification) -> dict[str, Any]:
+    return {
+        "in_sync": found.in_sync,
+        "rows": found.rows,
+        "drifts": [
+            {"rule": drift.uri, "key": drift.key, "stored": drift.stored, "true": drift.true} for drift in found.drifts
+        ],
+    }
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, tuple) else str(value)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
