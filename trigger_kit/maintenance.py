@@ -99,7 +99,7 @@ def lock_sql(triggers: Iterable[CompiledTrigger], place: Placement) -> str:
     """Return the statement that locks the tables of these triggers, sources before targets."""
     triggers = list(triggers)
     owners = {trigger.owner for trigger in triggers}
-    tables = sorted({trigger.table for trigger in triggers}, key=lambda table: (table in owners, table))
+    tables = sorted({trigger.on for trigger in triggers}, key=lambda table: (table in owners, table))
     return f"LOCK TABLE {', '.join(place(table) for table in tables)} IN SHARE ROW EXCLUSIVE MODE;"
 
 
@@ -124,7 +124,7 @@ def _restore_state(run: Any, trigger: CompiledTrigger, known: InstalledTrigger |
     """CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen."""
     modes = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
     if known is not None and known.enabled in modes:
-        run(f"ALTER TABLE {place(trigger.table)} {modes[known.enabled]} TRIGGER {quote(str(trigger.name))};")
+        run(f"ALTER TABLE {place(trigger.on)} {modes[known.enabled]} TRIGGER {quote(str(trigger.name))};")
 
 
 def install(using: str = DEFAULT_DB_ALIAS, *, app_labels: Iterable[str] | None = None) -> list[str]:

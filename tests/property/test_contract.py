@@ -10,7 +10,7 @@ from django.db import DatabaseError, transaction
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.property.writers import book_step, sea_step, step, tree_step
+from tests.property.writers import USER_TRIGGERS, Statement, book_step, sea_step, step, tree_step
 from trigger_kit.testing import assert_in_sync
 
 EXAMPLES = int(os.environ.get("TRIGGER_KIT_EXAMPLES", "100"))
@@ -70,6 +70,12 @@ def scripts(one: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step | list[
 @given(steps=scripts(book_step))
 def test_books_and_authors(db: None, steps: list[Step | list[Step]]) -> None:
     run(steps)
+
+
+@relaxed
+@given(steps=scripts(book_step))
+def test_books_and_authors_with_triggers_of_the_users_own(db: None, steps: list[Step | list[Step]]) -> None:
+    run([Statement(USER_TRIGGERS), *steps])
 
 
 @relaxed

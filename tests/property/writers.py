@@ -233,3 +233,28 @@ book_step = st.one_of(
     st.builds(Statement, st.sampled_from(TRUNCATES)),
 )
 step = st.one_of(book_step, tree_step, sea_step)
+
+# Triggers of the user's own: they change the row that fires them, and create the parent that it points at.
+USER_TRIGGERS = """
+CREATE FUNCTION pg_temp.move_book() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE library_book SET author_id = 1 + (NEW.author_id + 1) % 4, pages = 3 WHERE id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER move_book AFTER INSERT OR UPDATE ON library_book FOR EACH ROW
+    WHEN (NEW.pages = 1) EXECUTE FUNCTION pg_temp.move_book();
+CREATE FUNCTION pg_temp.add_author() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO library_author (id, name) VALUES (NEW.author_id, '') ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER add_author AFTER INSERT OR UPDATE ON library_book FOR EACH ROW
+    WHEN (NEW.published AND NEW.author_id IS NOT NULL) EXECUTE FUNCTION pg_temp.add_author();
+CREATE FUNCTION pg_temp.orphan_book() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.author_id := NULL;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER orphan_book BEFORE INSERT OR UPDATE ON library_book FOR EACH ROW
+    WHEN (NEW.title = 'draft') EXECUTE FUNCTION pg_temp.orphan_book();
+"""

@@ -19,13 +19,19 @@ from trigger_kit.compiler.fragments import (
     source_columns,
 )
 from trigger_kit.compiler.template import CompiledTrigger, render
-from trigger_kit.compiler.text import block, escape_braces, literal, object_name, quote, table_placeholder
+from trigger_kit.compiler.text import block, escape_braces, literal, object_name, quote, short_digest, table_placeholder
 from trigger_kit.planner import Edge, Event, Feed, Measure, Plan, Step
 
-__all__ = ["STATEMENT", "compile_step", "fill_mark", "header", "is_not_empty", "set_depth", "text_literal"]
+__all__ = ["FILLED", "FRESH", "compile_step", "header", "is_not_empty", "set_depth", "set_mark", "text_literal"]
 
 # Names the client's statement, whatever its TimeZone and DateStyle.
 STATEMENT = "extract(epoch FROM statement_timestamp())::text"
+
+# Marks of a target, valid for one client statement. FILLED: a full value was written, so that steps which fire later
+# must not add what it may hold already. FRESH: a row was inserted or took a new key, so that rows which had left before
+# it came must not be taken off.
+FILLED = "filled"
+FRESH = "fresh"
 
 _REFERENCING = {
     Event.INSERT: "REFERENCING NEW TABLE AS new_rows",
@@ -53,7 +59,7 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
             (edge.target, "from", edge.source, event.value),
             (edge.source, edge.target, edge.key.name, event.value),
         ),
-        table=edge.source,
+        on=edge.source,
         owner=edge.target,
         body=body,
         when=pgtrigger.After,
@@ -73,9 +79,18 @@ def header(plan: Plan, sentence: str, measures: tuple[Measure, ...]) -> str:
     )
 
 
-def fill_mark(plan: Plan) -> str:
-    """Return the name of the setting that tells later steps of a statement that a first value saw its rows."""
-    return "trigger_kit.filled_" + object_name("", (), (plan.target,)).strip("_")
+def is_marked(plan: Plan, mark: str) -> str:
+    """Return the condition under which this client statement has set a mark of the target."""
+    return f"current_setting('{_mark(plan, mark)}', true) = {STATEMENT}"
+
+
+def set_mark(plan: Plan, mark: str) -> str:
+    """Return the statement that sets a mark of the target, for the rest of this client statement."""
+    return f"PERFORM set_config('{_mark(plan, mark)}', {STATEMENT}, true);"
+
+
+def _mark(plan: Plan, mark: str) -> str:
+    return f"trigger_kit.{mark}_{short_digest(plan.target)}"
 
 
 def is_not_empty(row: str, measure: Measure) -> str:
@@ -102,14 +117,14 @@ def _delta_body(plan: Plan, step: Step) -> str:
             "BEGIN",
             block(_pause_test(edge, event)),
             "",
-            block(_mark_test(plan)),
+            block(_mark_test(plan, event)),
             "",
             block(_collect(edge, event)),
             "",
             block("IF tk_keys IS NULL THEN\n    RETURN NULL;\nEND IF;"),
             "",
             block(set_depth("pg_trigger_depth()::text")),
-            block(_apply(edge, event)),
+            block(_apply(plan, edge, event)),
             block(set_depth("tk_depth")),
             block("RETURN NULL;"),
             "END;",
@@ -165,14 +180,22 @@ def text_literal(text: str) -> str:
     return escape_braces(literal(text))
 
 
-def _mark_test(plan: Plan) -> str:
-    mark = fill_mark(plan)
-    return (
-        "-- A first value written by this very statement may already count these rows.\n"
-        f"IF current_setting('{mark}', true) <> '' THEN\n"
-        f"    tk_recompute := current_setting('{mark}', true) = {STATEMENT};\n"
-        "END IF;"
-    )
+def _mark_test(plan: Plan, event: Event) -> str:
+    """Return the test whether deltas still hold; the marks are set rarely, and cost one look each."""
+    lines = [
+        "-- A full value that this very statement has written may hold these rows already.",
+        f"IF current_setting('{_mark(plan, FILLED)}', true) <> '' THEN",
+        f"    tk_recompute := {is_marked(plan, FILLED)};",
+        "END IF;",
+    ]
+    if event is not Event.INSERT:
+        lines += [
+            "-- A target that this very statement has created never held the rows that leave it.",
+            f"IF current_setting('{_mark(plan, FRESH)}', true) <> '' THEN",
+            f"    tk_recompute := tk_recompute OR {is_marked(plan, FRESH)};",
+            "END IF;",
+        ]
+    return "\n".join(lines)
 
 
 def _collect(edge: Edge, event: Event) -> str:
@@ -285,7 +308,7 @@ def _row_delta(measure: Measure, event: Event) -> str:
     return f"{sign}count({argument_sql(measure) or '*'}){filter_clause(condition)}"
 
 
-def _apply(edge: Edge, event: Event) -> str:
+def _apply(plan: Plan, edge: Edge, event: Event) -> str:
     """Return the statements that write the target."""
     target, key = table_placeholder(edge.target), quote(edge.key.name)
     single = "cardinality(tk_keys) = 1 AND NOT tk_recompute"
@@ -308,6 +331,7 @@ def _apply(edge: Edge, event: Event) -> str:
             f"    ORDER BY target.{key}",
             "    FOR NO KEY UPDATE;",
             "    IF tk_recompute THEN",
+            f"        {set_mark(plan, FILLED)}",
             block(_recompute(edge), 2),
             "    ELSE",
             f"        UPDATE {target} AS target",

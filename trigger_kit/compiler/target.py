@@ -1,8 +1,9 @@
 """COMPILE the target's own triggers: its guard, its first value, and the fill from rows that were there first.
 
 Writers of the target do not know about maintenance: a stale ``save()`` writes every column back, psql names none of
-them. Three triggers keep the column right all the same:
+them. Four triggers keep the column right all the same:
 
+* ``tk_…_fresh``, before an INSERT statement: a mark, because rows of this statement may have left before the row came;
 * ``~tk_…_first``, before INSERT: whatever the writer sent or left out becomes the value over no rows;
 * ``tk_…_fill``, after INSERT: where source rows were there first, the value becomes the one over these;
 * ``~tk_…_guard``, before UPDATE: the stored value stays (or the write is refused), unless maintenance writes it; a
@@ -17,7 +18,7 @@ from itertools import groupby
 
 import pgtrigger
 
-from trigger_kit.compiler.delta import STATEMENT, fill_mark, header, is_not_empty, set_depth, text_literal
+from trigger_kit.compiler.delta import FILLED, FRESH, header, is_not_empty, set_depth, set_mark, text_literal
 from trigger_kit.compiler.fragments import refill, values_select
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
@@ -29,11 +30,33 @@ __all__ = ["compile_target"]
 
 def compile_target(plan: Plan) -> list[CompiledTrigger]:
     """Compile the triggers that a target carries itself."""
-    return [_first(plan), _fill(plan), _guard(plan)]
+    return [_fresh(plan), _first(plan), _fill(plan), _guard(plan)]
 
 
 def _name(plan: Plan, prefix: str, role: str) -> str:
     return object_name(prefix, (plan.target, role), (plan.target, role))
+
+
+def _fresh(plan: Plan) -> CompiledTrigger:
+    sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
+    body = "\n".join(
+        [
+            header(plan, sentence, plan.measures),
+            "BEGIN",
+            block(_mark_fresh(plan)),
+            block("RETURN NULL;"),
+            "END;",
+        ]
+    )
+    return render(
+        name=_name(plan, f"tk_{plan.rank}_", "fresh"),
+        on=plan.target,
+        owner=plan.target,
+        body=body,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        clauses=[f"FOR EACH {pgtrigger.Statement}"],
+    )
 
 
 def _first(plan: Plan) -> CompiledTrigger:
@@ -45,7 +68,7 @@ def _first(plan: Plan) -> CompiledTrigger:
     )
     return render(
         name=_name(plan, "~tk_", "first"),
-        table=plan.target,
+        on=plan.target,
         owner=plan.target,
         body=body,
         when=pgtrigger.Before,
@@ -80,7 +103,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
             "        RETURN NULL;",
             "    END IF;",
             "",
-            block(_set_mark(plan)),
+            block(_mark_filled(plan)),
             block(set_depth("pg_trigger_depth()::text")),
             block(update),
             block(set_depth("tk_depth")),
@@ -90,7 +113,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
     )
     return render(
         name=_name(plan, f"tk_{plan.rank}_", "fill"),
-        table=plan.target,
+        on=plan.target,
         owner=plan.target,
         body=body,
         when=pgtrigger.After,
@@ -110,10 +133,17 @@ def _probe(edge: Edge, feed: Feed, row: str) -> str:
     )
 
 
-def _set_mark(plan: Plan) -> str:
+def _mark_filled(plan: Plan) -> str:
     return (
         "-- Steps of this statement that fire later would add rows that the value holds already: they recompute.\n"
-        f"PERFORM set_config('{fill_mark(plan)}', {STATEMENT}, true);"
+        f"{set_mark(plan, FILLED)}"
+    )
+
+
+def _mark_fresh(plan: Plan) -> str:
+    return (
+        "-- Steps of this statement would take off rows that the new value never held: they recompute.\n"
+        f"{set_mark(plan, FRESH)}"
     )
 
 
@@ -130,7 +160,7 @@ def _guard(plan: Plan) -> CompiledTrigger:
     ]
     return render(
         name=_name(plan, "~tk_", "guard"),
-        table=plan.target,
+        on=plan.target,
         owner=plan.target,
         body="\n".join(parts),
         when=pgtrigger.Before,
@@ -193,9 +223,10 @@ def _changed_key(plan: Plan, key: str, edges: list[Edge]) -> str:
         [
             "",
             f"IF NEW.{column} IS DISTINCT FROM OLD.{column} THEN",
+            block(_mark_fresh(plan)),
             block("\n".join(selects)),
             f"    IF {' OR '.join(probes)} THEN",
-            block(_set_mark(plan), 2),
+            block(_mark_filled(plan), 2),
             "    END IF;",
             "END IF;",
         ]

@@ -94,13 +94,13 @@ class FrozenSql(pgtrigger.compiler.UpsertTriggerSql):
 class CompiledTrigger(pgtrigger.compiler.Trigger):
     """A trigger and its function as frozen text; tables stand in it as placeholders.
 
-    ``name`` is the name of both, ``table`` the ``db_table`` that the trigger sits on, ``owner`` the ``db_table`` of the
+    ``name`` is the name of both, ``on`` the ``db_table`` that the trigger sits on, ``owner`` the ``db_table`` of the
     target that it serves, whose schema the function is created in.
     """
 
-    def __init__(self, *, name: str, table: str, owner: str, sql: Sql) -> None:
-        super().__init__(name=name, sql=FrozenSql(pgid=name, table=table, text=sql.text))
-        self.table = table
+    def __init__(self, *, name: str, on: str, owner: str, sql: Sql) -> None:
+        super().__init__(name=name, sql=FrozenSql(pgid=name, table=on, text=sql.text))
+        self.on = on
         self.owner = owner
 
     @property
@@ -115,7 +115,7 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
 
     def render_install(self, resolve: Callable[[str], str]) -> str:
         """Return the SQL that installs the trigger, with placeholders resolved."""
-        name, table = quote(str(self.name)), table_placeholder(self.table)
+        name, table = quote(str(self.name)), table_placeholder(self.on)
         text = f"{self.text}\n\nCOMMENT ON TRIGGER {name} ON {table}\n    IS '{self.comment}';"
         return fill_placeholders(text, resolve)
 
@@ -123,14 +123,14 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
         """Return the SQL that drops the trigger and its function, with placeholders resolved."""
         name = quote(str(self.name))
         text = (
-            f"DROP TRIGGER IF EXISTS {name} ON {table_placeholder(self.table)};\n"
+            f"DROP TRIGGER IF EXISTS {name} ON {table_placeholder(self.on)};\n"
             f"DROP FUNCTION IF EXISTS {{{SCHEMA}}}.{name}();"
         )
         return fill_placeholders(text, resolve)
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         """Return what a migration writes."""
-        kwargs = {"name": self.name, "table": self.table, "owner": self.owner, "sql": Sql(self.text)}
+        kwargs = {"name": self.name, "on": self.on, "owner": self.owner, "sql": Sql(self.text)}
         return "trigger_kit.compiler.CompiledTrigger", [], kwargs
 
     def __eq__(self, other: object) -> bool:
@@ -140,7 +140,7 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
         return hash((self.name, self.hash))
 
     def __repr__(self) -> str:
-        return f"<CompiledTrigger {self.name} on {self.table}>"
+        return f"<CompiledTrigger {self.name} on {self.on}>"
 
 
 def comment_digest(comment: str | None) -> str | None:
@@ -150,7 +150,7 @@ def comment_digest(comment: str | None) -> str | None:
 
 
 def render(
-    *, name: str, table: str, owner: str, body: str, when: object, operation: object, clauses: list[str]
+    *, name: str, on: str, owner: str, body: str, when: object, operation: object, clauses: list[str]
 ) -> CompiledTrigger:
     """Fill the template. ``when`` and ``operation`` are pgtrigger's, ``clauses`` the lines up to EXECUTE."""
     text = TEMPLATE_V1.format(
@@ -159,10 +159,10 @@ def render(
         quotes=_dollar_quotes(body),
         when=when,
         operation=operation,
-        table=table_placeholder(table),
+        table=table_placeholder(on),
         clauses="".join(f"    {clause}\n" for clause in clauses),
     )
-    return CompiledTrigger(name=name, table=table, owner=owner, sql=Sql(text))
+    return CompiledTrigger(name=name, on=on, owner=owner, sql=Sql(text))
 
 
 def _dollar_quotes(body: str) -> str:

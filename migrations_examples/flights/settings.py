@@ -1,0 +1,17 @@
+"""Settings of the flights example. TRIGGER_KIT_DATABASE_URL names the server; `make demo` starts one by itself."""
+
+from __future__ import annotations
+
+import os
+
+from dev.postgres import Server
+
+SECRET_KEY = "an example has no secrets"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["pgtrigger", "trigger_kit", "flights"]
+DATABASES = {
+    "default": Server(
+        os.environ.get("TRIGGER_KIT_DATABASE_URL", "postgresql:///postgres"), origin="environment", psql="psql"
+    ).django_settings
+}
