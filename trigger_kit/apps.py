@@ -27,12 +27,13 @@ class TriggerKitConfig(AppConfig):
     verbose_name = "trigger_kit"
 
     def ready(self) -> None:
-        """Register the checks, the autodetector and the installation for apps without migrations."""
-        from trigger_kit import autodetector, checks
+        """Register the checks, teach Django's commands about rules, and install those of apps without migrations."""
+        from trigger_kit import autodetector, checks, schema
 
         register(checks.check_rules, "models")
         register(checks.check_setup, "models")
         autodetector.patch_commands()
+        schema.patch_schema_editors()
         post_migrate.connect(install_unmigrated, dispatch_uid="trigger_kit.install_unmigrated")
 
 

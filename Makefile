@@ -1,0 +1,52 @@
+# Two commands do all the set-up on a fresh machine with Python 3.11+: make demo, make test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+KEEP ?=
+
+.PHONY: help demo psql test test-long lint format types build bench clean
+
+help: ## Show this list.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# One environment for everything; a changed pyproject.toml makes it anew.
+$(BIN)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "trigger_kit needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Creating the environment in $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade --disable-pip-version-check "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+demo: $(BIN)/.ready ## The main job on real data: 336,776 flights. KEEP=1 keeps the database.
+	@$(BIN)/python migrations_examples/flights/demo.py $(if $(KEEP),--keep)
+
+psql: $(BIN)/.ready ## Open psql on the database that `make demo KEEP=1` has kept.
+	@$(BIN)/python migrations_examples/flights/demo.py --psql
+
+test: $(BIN)/.ready ## The test suite, on a real PostgreSQL (embedded unless TRIGGER_KIT_DATABASE_URL names one).
+	@$(BIN)/python -m pytest
+
+test-long: $(BIN)/.ready ## The same with 2,000 examples per property.
+	@TRIGGER_KIT_EXAMPLES=2000 $(BIN)/python -m pytest tests/property
+
+lint: $(BIN)/.ready ## Style and formatting.
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(BIN)/.ready ## Format, and fix what can be fixed.
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+types: $(BIN)/.ready ## mypy, strict.
+	@$(BIN)/mypy
+
+build: $(BIN)/.ready ## Build the wheel and import it in an empty environment.
+	@rm -rf dist build/wheel && $(BIN)/python -m build --outdir dist > /dev/null
+	@$(PYTHON) -m venv build/wheel && build/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	@cd build && wheel/bin/python -c 'import trigger_kit; print("wheel imports:", trigger_kit.__version__)'
+
+bench: $(BIN)/.ready ## Ratios against no trigger and a hand-written row trigger.
+	@$(BIN)/python -m benchmarks
+
+clean: ## Remove what the other commands have made.
+	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,121 @@
+"""Fixtures: throw-away projects, each with a database of its own on the suite's server."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dev.postgres import Server
+from tests.migration.project import OURS, Project, Worker
+
+Make = Callable[..., Project]
+
+
+class Workshop:
+    """Makes projects. What is asked for twice is built once, then copied, database and all."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.numbers = itertools.count(1)
+        self.databases: list[str] = []
+        self.built: dict[object, Project] = {}
+        self.worker = Worker(folder)
+        self.admin = psycopg.connect(server.url, autocommit=True)
+
+    def new_database(self, template: str = "template0") -> str:
+        name = f"tk_migration_{self.folder.parent.name}_{next(self.numbers)}".lower().replace("-", "_")
+        self.admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        self.databases.append(name)
+        return name
+
+    def blank(self, *apps: str, installed: list[str] | None = None) -> Project:
+        """Return a project whose apps have no models yet, and an empty database."""
+        path = self.folder / f"project_{next(self.numbers)}"
+        path.mkdir()
+        project = Project(path, self.server, self.worker, self.new_database(), list(apps), installed or [*OURS])
+        project.write_settings()
+        project.write_models(**{app: "" for app in apps})
+        return project
+
+    def build(self, *, rows: str = "", installed: list[str] | None = None, **sources: str) -> Project:
+        """Return the project of these models, migrated, with these rows: not to be changed, it is shared."""
+        key = (rows, tuple(installed or OURS), tuple(sources.items()))
+        if key not in self.built:
+            project = self.blank(*sources, installed=installed)
+            project.deploy(**sources)
+            if rows:
+                project.sql(rows)
+            self.built[key] = project
+        self.built[key].close()
+        return self.built[key]
+
+    def copy(self, project: Project) -> Project:
+        """Return a copy of a project, its database included."""
+        path = self.folder / f"project_{next(self.numbers)}"
+        shutil.copytree(project.path, path)
+        copied = replace(project, path=path, database=self.new_database(project.database))
+        copied.write_settings()
+        return copied
+
+    def drop(self, databases: list[str]) -> None:
+        for name in databases:
+            self.admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def workshop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
+    """The workshop of the session; what it has built goes at the end."""
+    opened = Workshop(server, tmp_path_factory.mktemp("projects"))
+    try:
+        yield opened
+    finally:
+        for project in opened.built.values():
+            project.close()
+        opened.drop(opened.databases)
+        opened.admin.close()
+        opened.worker.close()
+
+
+@pytest.fixture
+def bench(workshop: Workshop) -> Iterator[list[Project]]:
+    """The projects of one test; they are closed and their databases dropped after it."""
+    projects: list[Project] = []
+    yield projects
+    for project in projects:
+        project.close()
+    workshop.drop([project.database for project in projects])
+
+
+@pytest.fixture
+def make(workshop: Workshop, bench: list[Project]) -> Make:
+    """Make a project of models and rows, migrated: ``make(books=library(NUM_BOOKS), rows=ROWS)``."""
+
+    def made(**kwargs: object) -> Project:
+        bench.append(workshop.copy(workshop.build(**kwargs)))  # type: ignore[arg-type]
+        return bench[-1]
+
+    return made
+
+
+@pytest.fixture
+def scratch(workshop: Workshop) -> Make:
+    """Build a database from scratch, to compare with: ``scratch(books=library(NUM_BOOKS))``."""
+    return workshop.build
+
+
+@pytest.fixture
+def blank(workshop: Workshop, bench: list[Project]) -> Make:
+    """Make an empty project: ``blank("books")``."""
+
+    def made(*apps: str, **kwargs: object) -> Project:
+        bench.append(workshop.blank(*apps, **kwargs))  # type: ignore[arg-type]
+        return bench[-1]
+
+    return made

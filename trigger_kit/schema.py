@@ -1,0 +1,79 @@
+"""INSTALL: schema changes underneath installed triggers.
+
+PostgreSQL refuses to alter the type of a column that a trigger's WHEN names. The schema editor takes such triggers of
+ours aside for the change and puts them back as they were, comment and enabled state included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.conf import settings
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.postgresql.schema import DatabaseSchemaEditor
+from django.db.models import Field, Model
+from django.db.utils import load_backend
+
+from trigger_kit.catalog import comment_digest
+
+__all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
+
+_DEPENDENT_TRIGGERS = """
+SELECT DISTINCT trigger.tgname, trigger.tgenabled::text, pg_get_triggerdef(trigger.oid),
+       obj_description(trigger.oid, 'pg_trigger')
+FROM pg_trigger AS trigger
+JOIN pg_depend AS dependency
+  ON dependency.classid = 'pg_trigger'::regclass AND dependency.objid = trigger.oid
+JOIN pg_attribute AS attribute
+  ON attribute.attrelid = dependency.refobjid AND attribute.attnum = dependency.refobjsubid
+WHERE trigger.tgrelid = to_regclass(%s) AND attribute.attrelid = trigger.tgrelid AND attribute.attname = %s
+"""
+_ENABLED = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+
+
+class RuleSchemaEditorMixin(DatabaseSchemaEditor):
+    """Alters the type of maintained columns; everything else is the backend's."""
+
+    def _alter_field(
+        self,
+        model: type[Model],
+        old_field: Field[Any, Any],
+        new_field: Field[Any, Any],
+        old_type: str,
+        new_type: str,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        parent: Any = super()
+        if old_type == new_type:
+            parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
+            return
+        with self._triggers_aside(model._meta.db_table, old_field.column):
+            parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
+
+    @contextmanager
+    def _triggers_aside(self, table: str, column: str) -> Iterator[None]:
+        """Drop our triggers that name a column, and create them again afterwards."""
+        quoted = self.connection.ops.quote_name(table)
+        with self.connection.cursor() as cursor:
+            cursor.execute(_DEPENDENT_TRIGGERS, [quoted, column])
+            triggers = [row for row in cursor.fetchall() if comment_digest(row[3])]
+        for name, *_ in triggers:
+            self.execute(f'DROP TRIGGER "{name}" ON {quoted};', params=None)
+        yield
+        for name, enabled, definition, comment in triggers:
+            self.execute(f"{definition};", params=None)
+            self.execute(f"COMMENT ON TRIGGER \"{name}\" ON {quoted} IS '{comment}';", params=None)
+            if enabled in _ENABLED:
+                self.execute(f'ALTER TABLE {quoted} {_ENABLED[enabled]} TRIGGER "{name}";', params=None)
+
+
+def patch_schema_editors() -> None:
+    """Give the PostgreSQL backends of this project a schema editor that knows our triggers."""
+    for config in settings.DATABASES.values():
+        backend: type[BaseDatabaseWrapper] = load_backend(config["ENGINE"]).DatabaseWrapper
+        current = backend.SchemaEditorClass
+        if current and issubclass(current, DatabaseSchemaEditor) and not issubclass(current, RuleSchemaEditorMixin):
+            backend.SchemaEditorClass = type("DatabaseSchemaEditor", (RuleSchemaEditorMixin, current), {})
