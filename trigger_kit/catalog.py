@@ -38,6 +38,7 @@ class Placement:
         self._tables: dict[str, tuple[str, str]] = {}
 
     def __call__(self, placeholder: str) -> str:
+        """Return the SQL that a placeholder stands for."""
         if placeholder == SCHEMA:
             return self._quote(self.schema)
         if placeholder == SEARCH_PATH:
@@ -55,11 +56,7 @@ class Placement:
 
     def _locate(self, table: str) -> tuple[str, str]:
         if table not in self._tables:
-            row = self._row(
-                "SELECT namespace.nspname, class.relname FROM pg_class AS class "
-                "JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace WHERE class.oid = to_regclass(%s)",
-                [self.connection.ops.quote_name(table)],
-            )
+            row = self._row(_LOCATION, [self.connection.ops.quote_name(table)])
             self._tables[table] = row or (self._row("SELECT current_schema()")[0], table)
         return self._tables[table]
 
@@ -73,6 +70,13 @@ class Placement:
         return '"' + name.replace('"', '""') + '"'
 
 
+_LOCATION = """
+SELECT namespace.nspname, class.relname
+FROM pg_class AS class
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE class.oid = to_regclass(%s)
+"""
+
 _TRIGGERS = """
 SELECT trigger.tgname, function_schema.nspname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
        obj_description(trigger.oid, 'pg_trigger')
@@ -85,7 +89,7 @@ ORDER BY trigger.tgrelid::regclass::text, trigger.tgname
 
 
 def installed_triggers(connection: BaseDatabaseWrapper) -> list[InstalledTrigger]:
-    """Return the triggers that carry our COMMENT; others of the same prefix are somebody else's."""
+    """Return the triggers that carry our COMMENT; others of this prefix are somebody else's."""
     with connection.cursor() as cursor:
         cursor.execute(_TRIGGERS)
         rows = cursor.fetchall()
@@ -98,7 +102,7 @@ def installed_triggers(connection: BaseDatabaseWrapper) -> list[InstalledTrigger
 
 
 def find_triggers(connection: BaseDatabaseWrapper, names: Iterable[str], schema: str) -> dict[str, InstalledTrigger]:
-    """Return the installed triggers of these names whose functions are in a schema, whatever tables they sit on now."""
+    """Return the installed triggers of these names with functions in a schema, whatever tables they sit on now."""
     wanted = set(names)
     return {item.name: item for item in installed_triggers(connection) if item.name in wanted and item.schema == schema}
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from django.apps import apps as live_apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning
+from django.core import checks
+from django.core.checks import CheckMessage, Error
 from django.db import connections, router
 from django.db.models import Model
 
@@ -48,7 +49,7 @@ def check_setup(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
         return messages
     if not is_patched():
         messages.append(
-            Warning(
+            checks.Warning(
                 "makemigrations and migrate do not see rules: another app has replaced their autodetector.",
                 hint="Put 'trigger_kit' after that app in INSTALLED_APPS.",
                 id="trigger_kit.W001",
@@ -124,16 +125,16 @@ def _check_databases(measure: Measure) -> Iterator[CheckMessage]:
 def _check_advice(measure: Measure) -> Iterator[CheckMessage]:
     resolved = measure.resolved
     if resolved.field.editable:
-        yield Warning(
+        yield checks.Warning(
             f"{resolved.uri} is editable, so forms and the admin offer a value that the database will not take.",
             hint=f"Set editable=False on {resolved.field.name}.",
             obj=resolved.model,
             id="trigger_kit.W002",
         )
     (hop,) = resolved.path
-    foreign_key = next(f for f in resolved.source_model._meta.concrete_fields if f.column == hop.source.name)
+    foreign_key: Any = next(f for f in resolved.source_model._meta.concrete_fields if f.column == hop.source.name)
     if not (foreign_key.db_index or foreign_key.unique):
-        yield Warning(
+        yield checks.Warning(
             f"{resolved.uri}: {hop.source.table}.{hop.source.name} has no index, so every new or re-keyed "
             f"{resolved.model._meta.label} reads the whole table.",
             hint=f"Set db_index=True on {resolved.source_model._meta.label}.{foreign_key.name}.",

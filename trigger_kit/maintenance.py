@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from django.db.models import F, Model
 
 from trigger_kit.catalog import InstalledTrigger, Placement, find_triggers, installed_triggers, trigger_status
 from trigger_kit.compiler import CompiledTrigger, compile_plan
-from trigger_kit.compiler.text import fill_placeholders, quote, table_placeholder
+from trigger_kit.compiler.text import fill_placeholders, quote
 from trigger_kit.compiler.values import backfill_sql, repair_sql
 from trigger_kit.exceptions import InstallationError, TriggerKitError
 from trigger_kit.planner import Plan, plan_all
@@ -78,29 +78,35 @@ def change_triggers(
     edge. A trigger that somebody disabled stays so. ``execute`` takes the SQL in place of a cursor (sqlmigrate).
     """
     run = execute or _runner(connection)
-    (owner,) = {trigger.owner for trigger in (*before, *after)} or {None}
-    if owner is None:
+    triggers = [*before, *after]
+    if not triggers:
         return
-    place = Placement(connection, owner)
-    kept = {str(trigger.name) for trigger in after}
-    known = find_triggers(connection, {str(trigger.name) for trigger in (*before, *after)}, place.schema)
-    run(lock_sql(after or before, place))
+    place = Placement(connection, triggers[0].owner)
+    kept = {trigger.name for trigger in after}
+    dropped = [trigger for trigger in before if trigger.name not in kept]
+    known = find_triggers(connection, {str(trigger.name) for trigger in triggers}, place.schema)
+    run(lock_sql(after or dropped, place, known))
     if after:
         run(fill_placeholders(TOUCHED_TABLE, place))
-    for trigger in before:
-        if trigger.name not in kept:
-            run(_drop_sql(trigger, known.get(str(trigger.name)), place))
+    for trigger in dropped:
+        run(_drop_sql(trigger, known.get(str(trigger.name)), place))
     for trigger in after:
         run(trigger.render_install(place))
         _restore_state(run, trigger, known.get(str(trigger.name)), place)
 
 
-def lock_sql(triggers: Iterable[CompiledTrigger], place: Placement) -> str:
-    """Return the statement that locks the tables of these triggers, sources before targets."""
-    triggers = list(triggers)
-    owners = {trigger.owner for trigger in triggers}
-    tables = sorted({trigger.on for trigger in triggers}, key=lambda table: (table in owners, table))
-    return f"LOCK TABLE {', '.join(place(table) for table in tables)} IN SHARE ROW EXCLUSIVE MODE;"
+def lock_sql(
+    triggers: Sequence[CompiledTrigger], place: Placement, known: Mapping[str, InstalledTrigger] | None = None
+) -> str:
+    """Return the statement that locks the tables of these triggers, sources before targets.
+
+    A table may have another name by now: that of the installed trigger counts.
+    """
+    tables = {}
+    for trigger in triggers:
+        installed = (known or {}).get(str(trigger.name))
+        tables[installed.table if installed else place(trigger.on)] = (trigger.on == trigger.owner, trigger.on)
+    return f"LOCK TABLE {', '.join(sorted(tables, key=tables.__getitem__))} IN SHARE ROW EXCLUSIVE MODE;"
 
 
 def _runner(connection: BaseDatabaseWrapper) -> Any:
@@ -145,7 +151,9 @@ def install(using: str = DEFAULT_DB_ALIAS, *, app_labels: Iterable[str] | None =
     with transaction.atomic(using=using):
         for plan in plans:
             triggers = compile_plan(plan)
-            known = find_triggers(connection, {str(t.name) for t in triggers}, Placement(connection, plan.target).schema)
+            known = find_triggers(
+                connection, {str(t.name) for t in triggers}, Placement(connection, plan.target).schema
+            )
             needed = [t for t in triggers if trigger_status(t, known.get(str(t.name))) in {"missing", "outdated"}]
             if needed:
                 change_triggers(connection, (), needed)
@@ -194,7 +202,7 @@ def backfill(
 
 @dataclass(frozen=True)
 class RuleStatus:
-    """The state of a rule's triggers in a database; ``triggers`` holds name and state of those that are not installed."""
+    """The state of a rule's triggers in a database; ``triggers`` has name and state of those not installed."""
 
     uri: str
     status: str

@@ -82,7 +82,9 @@ class RuleOperation(Operation):
         """Do the same the other way round; what the rules kept meanwhile is not known, so it is filled again."""
         self.database_forwards(app_label, schema_editor, from_state, to_state)
         key = app_label, self.model_name.lower()
-        if triggers_in(to_state.models.get(key)) and triggers_in(to_state.models[key]) != triggers_in(from_state.models[key]):
+        if triggers_in(to_state.models.get(key)) and triggers_in(to_state.models[key]) != triggers_in(
+            from_state.models[key]
+        ):
             _fill(app_label, self.model_name, schema_editor, to_state)
 
 
@@ -105,8 +107,10 @@ class AddRule(RuleOperation):
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration writes."""
-        return type(self).__name__, [], _without_empty(
-            model_name=self.model_name, rule=self.rule, triggers=self.triggers, removed=self.removed
+        return (
+            type(self).__name__,
+            [],
+            _without_empty(model_name=self.model_name, rule=self.rule, triggers=self.triggers, removed=self.removed),
         )
 
     def new_rules(self, rules: list[Denormalize]) -> list[Denormalize]:
@@ -161,8 +165,10 @@ class RemoveRule(RuleOperation):
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration writes."""
-        return type(self).__name__, [], _without_empty(
-            model_name=self.model_name, field=self.field, triggers=self.triggers, removed=self.removed
+        return (
+            type(self).__name__,
+            [],
+            _without_empty(model_name=self.model_name, field=self.field, triggers=self.triggers, removed=self.removed),
         )
 
     def new_rules(self, rules: list[Denormalize]) -> list[Denormalize]:

@@ -19,7 +19,6 @@ from django.db.models import (
     Count,
     DecimalField,
     Field,
-    Func,
     IntegerField,
     Model,
     Sum,
@@ -35,7 +34,19 @@ from trigger_kit.exceptions import RuleError
 from trigger_kit.relations import Column, Hop, ResolvedRule, resolve
 from trigger_kit.rules import Denormalize, Level, Timing
 
-__all__ = ["Edge", "Event", "Feed", "Measure", "Plan", "Step", "Strategy", "plan", "plan_all", "plan_rule", "require_acyclic"]
+__all__ = [
+    "Edge",
+    "Event",
+    "Feed",
+    "Measure",
+    "Plan",
+    "Step",
+    "Strategy",
+    "plan",
+    "plan_all",
+    "plan_rule",
+    "require_acyclic",
+]
 
 
 class Event(enum.Enum):
@@ -146,7 +157,7 @@ class Plan:
     @property
     def key_columns(self) -> tuple[str, ...]:
         """The columns of the target's primary key."""
-        return tuple(field.column for field in self.model._meta.pk_fields)
+        return tuple(str(field.column) for field in self.model._meta.pk_fields)
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
@@ -334,7 +345,9 @@ def _require_fitting_field(resolved: ResolvedRule, measure: Measure, argument: C
             resolved,
             "E013",
             f"the sum has {scale} decimal places, more than the field keeps, so that every change would be rounded",
-            f"Use a DecimalField with decimal_places={scale}." if scale < inf else "Use a DecimalField() without limits.",
+            f"Use a DecimalField with decimal_places={scale}."
+            if scale < inf
+            else "Use a DecimalField() without limits.",
         )
     if measure.null_when_empty and not field.null:
         raise _error(
@@ -417,7 +430,8 @@ def _edges(measures: Sequence[Measure]) -> tuple[Edge, ...]:
             target=key.table,
             key=key,
             feeds=tuple(
-                Feed(hop, group[0].resolved.source_alias, tuple(group)) for hop, group in sorted(feeds.items(), key=_feed_order)
+                Feed(hop, group[0].resolved.source_alias, tuple(group))
+                for hop, group in sorted(feeds.items(), key=_feed_order)
             ),
         )
         for (source, key), feeds in sorted(groups.items())

@@ -167,7 +167,7 @@ def _require_plain_model(model: type[Model], uri: str, role: str, check_id: str)
     if not model._meta.managed:
         raise RuleError(
             check_id,
-            f"{uri}: {role}, {model._meta.label}, is unmanaged: Django cannot tell whether its table can carry triggers.",
+            f"{uri}: {role}, {model._meta.label}, is unmanaged: its table may not be able to carry triggers.",
             "Set managed = True, or keep the value with .annotate().",
         )
     if model._meta.parents:
@@ -237,7 +237,7 @@ def _single_hop(query: Query, columns: list[Any], model: type[Model], uri: str) 
     if len(aliases - {base}) > 1 or base in aliases:
         raise _unsupported_path(uri, "it reads columns of more than one table")
     (alias,) = aliases
-    join = query.alias_map[alias]
+    join: Any = query.alias_map[alias]
     relation = getattr(join, "join_field", None)
     if not isinstance(relation, (ManyToOneRel, OneToOneRel)) or join.parent_alias != base:
         raise _unsupported_path(uri, _path_problem(relation, join.parent_alias == base))

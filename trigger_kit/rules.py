@@ -121,7 +121,7 @@ def describe(value: Any) -> str:
     if isinstance(value, Q):
         return _describe_q(value)
     if isinstance(value, F):
-        return f"F({_literal(value.name)})"
+        return f"F({_literal(value.deconstruct()[1][0])})"
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     arguments = getattr(value, "_constructor_args", None)

@@ -16,7 +16,7 @@ from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 from django.db.models import Field, Model
 from django.db.utils import load_backend
 
-from trigger_kit.catalog import comment_digest
+from trigger_kit.compiler import comment_digest
 
 __all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
 
@@ -50,7 +50,7 @@ class RuleSchemaEditorMixin(DatabaseSchemaEditor):
         if old_type == new_type:
             parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
             return
-        with self._triggers_aside(model._meta.db_table, old_field.column):
+        with self._triggers_aside(model._meta.db_table, str(old_field.column)):
             parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
 
     @contextmanager

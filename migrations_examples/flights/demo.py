@@ -111,7 +111,10 @@ def run_steps(demo: Demo) -> None:
 
     def weather() -> int:
         rows = list(data.weather())
-        with connection.cursor() as cursor, cursor.copy(f"COPY flights_weather ({data.WEATHER_COLUMNS}) FROM STDIN") as copy:
+        with (
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY flights_weather ({data.WEATHER_COLUMNS}) FROM STDIN") as copy,
+        ):
             for row in rows:
                 copy.write_row(row)
         return len(rows)

@@ -27,7 +27,7 @@ def work(url: str, seed: int) -> int:
             with connection.transaction():
                 touched += connection.execute(
                     "UPDATE flights_flight SET airline_id = %s, cancelled = NOT cancelled, distance = distance + 1 "
-                    "WHERE id IN (SELECT id FROM flights_flight WHERE airline_id = %s AND id %% 8 = %s ORDER BY id LIMIT 3)",
+                    "WHERE id IN (SELECT id FROM flights_flight WHERE airline_id = %s AND id %% 8 = %s LIMIT 3)",
                     [other, airline, seed],
                 ).rowcount
             if number % 10 == 0:

@@ -25,7 +25,8 @@ class Author(models.Model):
             Denormalize("num_published", Count("books", filter=Q(books__published=True))),
             Denormalize("pages_total", Sum("books__pages", default=0)),
             Denormalize(
-                "revenue", Sum("books__price", filter=Q(books__published=True) & ~Q(books__title__icontains="draft'%{}"))
+                "revenue",
+                Sum("books__price", filter=Q(books__published=True) & ~Q(books__title__icontains="draft'%{}")),
             ),
         ]
 

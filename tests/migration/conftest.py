@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import psycopg
 import pytest
 
 from dev.postgres import Server
-from tests.migration.project import OURS, Project, Worker
+from tests.migration.project import OURS, Project
+from tests.migration.worker import Worker
 
 Make = Callable[..., Project]
 
@@ -28,6 +30,11 @@ class Workshop:
         self.built: dict[object, Project] = {}
         self.worker = Worker(folder)
         self.admin = psycopg.connect(server.url, autocommit=True)
+        if server.origin.startswith("embedded"):
+            # The server goes with the tests, and waits for no disk: making and dropping databases is most of its work.
+            self.admin.execute("ALTER SYSTEM SET fsync = off")
+            self.admin.execute("SELECT pg_reload_conf()")
+        self.cleaner = ThreadPoolExecutor(max_workers=1)
 
     def new_database(self, template: str = "template0") -> str:
         name = f"tk_migration_{self.folder.parent.name}_{next(self.numbers)}".lower().replace("-", "_")
@@ -41,7 +48,7 @@ class Workshop:
         path.mkdir()
         project = Project(path, self.server, self.worker, self.new_database(), list(apps), installed or [*OURS])
         project.write_settings()
-        project.write_models(**{app: "" for app in apps})
+        project.write_models(**dict.fromkeys(apps, ""))
         return project
 
     def build(self, *, rows: str = "", installed: list[str] | None = None, **sources: str) -> Project:
@@ -64,33 +71,44 @@ class Workshop:
         copied.write_settings()
         return copied
 
-    def drop(self, databases: list[str]) -> None:
-        for name in databases:
-            self.admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    def drop(self, project: Project) -> None:
+        """Close a project and drop its database, meanwhile the next test may run."""
+        project.close()
+        self.databases.remove(project.database)
+        self.cleaner.submit(self._drop, [project.database])
+
+    def _drop(self, databases: list[str]) -> None:
+        with psycopg.connect(self.server.url, autocommit=True) as connection:
+            for name in databases:
+                connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def close(self) -> None:
+        """End every process and drop what is left."""
+        for project in self.built.values():
+            project.close()
+        self.worker.close()
+        self.cleaner.submit(self._drop, self.databases)
+        self.cleaner.shutdown()
+        self.admin.close()
 
 
 @pytest.fixture(scope="session")
 def workshop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    """The workshop of the session; what it has built goes at the end."""
+    """Open the workshop of the session."""
     opened = Workshop(server, tmp_path_factory.mktemp("projects"))
     try:
         yield opened
     finally:
-        for project in opened.built.values():
-            project.close()
-        opened.drop(opened.databases)
-        opened.admin.close()
-        opened.worker.close()
+        opened.close()
 
 
 @pytest.fixture
 def bench(workshop: Workshop) -> Iterator[list[Project]]:
-    """The projects of one test; they are closed and their databases dropped after it."""
+    """Hold the projects of one test, and drop them after it."""
     projects: list[Project] = []
     yield projects
     for project in projects:
-        project.close()
-    workshop.drop([project.database for project in projects])
+        workshop.drop(project)
 
 
 @pytest.fixture

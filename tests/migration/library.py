@@ -47,8 +47,14 @@ class Kept:
         """The field alone."""
         return Kept(self.field)
 
+    def replace(self, old: str, new: str) -> Kept:
+        """Return the field and the rule with another text."""
+        return Kept(self.field.replace(old, new), self.rule.replace(old, new))
 
-NUM_BOOKS = Kept("num_books = models.IntegerField(default=0, editable=False)", 'Denormalize("num_books", Count("books"))')
+
+NUM_BOOKS = Kept(
+    "num_books = models.IntegerField(default=0, editable=False)", 'Denormalize("num_books", Count("books"))'
+)
 PAGES_TOTAL = Kept(
     "pages_total = models.BigIntegerField(default=0, editable=False)",
     'Denormalize("pages_total", Sum("books__pages", default=0))',

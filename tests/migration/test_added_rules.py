@@ -64,7 +64,12 @@ def test_a_rule_and_its_source_model_come_together(make: Make, scratch: Make) ->
     project = make(books=library(book=""), rows="INSERT INTO books_author (id, name) VALUES (1, 'a')")
     models = library(NUM_BOOKS)
     assert project.deploy(books=models) == {
-        "books": ["AddField author.num_books", "CreateModel Book", "AddRule author.num_books", "BackfillRule author.num_books"]
+        "books": [
+            "AddField author.num_books",
+            "CreateModel Book",
+            "AddRule author.num_books",
+            "BackfillRule author.num_books",
+        ]
     }
     project.sql("INSERT INTO books_book (id, author_id, pages, published) VALUES (1, 1, 1, true)")
     assert project.value("SELECT num_books FROM books_author") == 1
@@ -106,7 +111,9 @@ class Publisher(models.Model):
         rules='Denormalize("num_books", Sum("authors__num_books", default=0))',
     )
     header = library(book="").partition("\nclass ")[0]
-    rows = "INSERT INTO books_publisher VALUES (1, 'p');" + ROWS + "UPDATE books_author SET publisher_id = 1 WHERE id < 3"
+    rows = (
+        "INSERT INTO books_publisher VALUES (1, 'p');" + ROWS + "UPDATE books_author SET publisher_id = 1 WHERE id < 3"
+    )
     project = make(books=library(author, header=header + before), rows=rows)
     models = library(author, NUM_BOOKS, header=header + after)
     written = project.deploy(books=models)["books"]

@@ -15,7 +15,9 @@ RAISING = Kept(NUM_BOOKS.field, 'Denormalize("num_books", Count("books"), guard=
 def test_a_filter_changes(make: Make, scratch: Make) -> None:
     project = make(books=library(NUM_BOOKS, NUM_PUBLISHED), rows=ROWS)
     models = library(NUM_BOOKS, UNPUBLISHED)
-    assert project.deploy(books=models) == {"books": ["AlterRule author.num_published", "BackfillRule author.num_published"]}
+    assert project.deploy(books=models) == {
+        "books": ["AlterRule author.num_published", "BackfillRule author.num_published"]
+    }
     assert project.sql("SELECT num_books, num_published FROM books_author ORDER BY id") == [(3, 1), (1, 1), (0, 0)]
     project.sql(CHURN)
     assert project.sql("SELECT num_books, num_published FROM books_author ORDER BY id") == [(2, 0), (2, 1), (0, 0)]
@@ -57,7 +59,9 @@ def test_the_last_rule_goes_with_every_trigger_and_function(make: Make, scratch:
 def test_a_rule_goes_together_with_its_field(make: Make, scratch: Make) -> None:
     project = make(books=library(NUM_BOOKS, PAGES_TOTAL), rows=ROWS)
     models = library(NUM_BOOKS)
-    assert project.deploy(books=models) == {"books": ["RemoveRule author.pages_total", "RemoveField author.pages_total"]}
+    assert project.deploy(books=models) == {
+        "books": ["RemoveRule author.pages_total", "RemoveField author.pages_total"]
+    }
     project.sql(CHURN)
     assert project.sql("SELECT num_books FROM books_author ORDER BY id") == [(2,), (2,), (0,)]
     project.assert_like(scratch(books=models))

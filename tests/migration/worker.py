@@ -1,72 +1,81 @@
-"""Runs management commands for throw-away projects, each project in a process of its own.
-
-Started once, it imports Django and waits on a socket; for each connection it forks a process, which sets Django up
-with the project's settings and answers one command line after the other. That saves most of the start of Python.
-"""
+"""Starts the processes that run management commands: the near side of forks.py."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import signal
+import shlex
 import socket
+import subprocess
 import sys
-import traceback
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
 
-# Nothing that is imported here may look at settings.
-import django.core.management.commands.makemigrations
-import django.core.management.commands.migrate
-import django.db.backends.postgresql.base  # noqa: F401
-from django.core.management import execute_from_command_line
+import trigger_kit
 
-
-def run(arguments: list[str]) -> dict[str, object]:
-    """Run one management command as manage.py would."""
-    # A command may have written migrations within the file system's clock tick.
-    importlib.invalidate_caches()
-    stdout, stderr = StringIO(), StringIO()
-    code: object = 0
-    with redirect_stdout(stdout), redirect_stderr(stderr):
-        try:
-            execute_from_command_line(["manage.py", *arguments])
-        except SystemExit as error:
-            code = error.code or 0
-        except Exception:
-            traceback.print_exc()
-            code = 1
-    return {"code": code, "stdout": stdout.getvalue(), "stderr": stderr.getvalue()}
+ROOT = Path(trigger_kit.__file__).parents[1]
+FORKS = Path(__file__).with_name("forks.py")
 
 
-def serve(connection: socket.socket) -> None:
-    """Enter the project's folder and answer its command lines."""
-    with connection, connection.makefile("rw") as stream:
-        project = stream.readline().strip()
-        os.chdir(project)
-        sys.path.insert(0, project)
-        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-        for line in stream:
-            stream.write(json.dumps(run(json.loads(line))) + "\n")
-            stream.flush()
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed, and its exit code."""
+
+    command: str
+    code: int
+    stdout: str
+    stderr: str
+
+    def __str__(self) -> str:
+        return f"manage.py {self.command} -> {self.code}\n{self.stdout}\n{self.stderr}"
 
 
-def main(path: str) -> None:
-    """Fork a process for each connection, until the socket's folder is taken away or this process is ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(path)
-        listening.listen()
-        print("ready", flush=True)
-        while True:
-            connection, _ = listening.accept()
-            if os.fork() == 0:
-                listening.close()
-                serve(connection)
-                os._exit(0)
-            connection.close()
+class Worker:
+    """The process that the others are forked from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = str(folder / "socket")
+        command = [sys.executable, "-W", "error", str(FORKS), self.address]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def connect(self, project: Path) -> TextIO:
+        """Start a process for a project; it ends with the stream."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self.address)
+            stream = connection.makefile("rw")
+        stream.write(f"{project}\n")
+        return stream
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.terminate()
+        self.process.communicate()
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def run_in(stream: TextIO, command: str, answers: str = "") -> Outcome:
+    """Run a command in a process that ``connect`` has started; it reads the answers to its questions."""
+    stream.write(json.dumps([shlex.split(command), answers]) + "\n")
+    stream.flush()
+    return Outcome(command, **json.loads(stream.readline()))
+
+
+def run_alone(project: Path, command: str) -> Outcome:
+    """Run a command as a user does, in a Python of its own."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", *shlex.split(command)],
+        capture_output=True,
+        text=True,
+        cwd=project,
+        env=environment(project),
+        stdin=subprocess.DEVNULL,
+    )
+    return Outcome(command, done.returncode, done.stdout, done.stderr)
+
+
+def environment(*paths: Path) -> dict[str, str]:
+    """Return the environment of a command that imports from these folders."""
+    path = os.pathsep.join(map(str, [*paths, ROOT]))
+    return {**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -89,7 +89,11 @@ def merge_books(rows: list[tuple[Any, ...]]) -> Statement:
 
 def copy_rows(target: str, rows: list[tuple[Any, ...]]) -> Callable[[], None]:
     def run() -> None:
-        with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(f"COPY {target} FROM STDIN") as copy:
+        with (
+            connection.wrap_database_errors,
+            connection.cursor() as cursor,
+            cursor.copy(f"COPY {target} FROM STDIN") as copy,
+        ):
             for row in rows:
                 copy.write_row(row)
 
@@ -188,7 +192,9 @@ TREE = [
     "UPDATE library_category SET shelf_id = %s",
     "UPDATE library_shelf SET id = id + 1 WHERE id IN (%s, %s)",
 ]
-tree_row = st.tuples(st.integers(7, 12), st.one_of(st.none(), st.integers(1, 3)), st.one_of(st.none(), st.integers(1, 12)), st.just(9))
+tree_row = st.tuples(
+    st.integers(7, 12), st.one_of(st.none(), st.integers(1, 3)), st.one_of(st.none(), st.integers(1, 12)), st.just(9)
+)
 tree_step = st.one_of(
     st.builds(lambda sql, a, b: Statement(sql, (a, b)), st.sampled_from(TREE), st.integers(1, 3), NODES),
     st.builds(

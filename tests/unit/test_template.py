@@ -102,7 +102,7 @@ def test_uninstall_drops_trigger_and_function() -> None:
         "SELECT 1;",
         "SELECT\n    'a',\n\n    \"b\"\nFROM x;",
         'SELECT \'"""\';\nSELECT "x";',
-        r"SELECT E'\\' || E'\u000a \N{x}';" "\nSELECT 2;",
+        "SELECT E'\\\\' || E'\\u000a \\N{x}';\nSELECT 2;",
         "SELECT 1 \\",
         'SELECT "',
         "SELECT '",

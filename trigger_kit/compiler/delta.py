@@ -107,7 +107,9 @@ def set_depth(value: str) -> str:
 def _delta_body(plan: Plan, step: Step) -> str:
     edge, event = step.edge, step.event
     paths = ", ".join(f"{edge.source}.{feed.hop.source.name}" for feed in edge.feeds)
-    sentence = f"After {event.name} on {edge.source}: add the difference to {edge.target} (path {paths} -> {edge.key.name})."
+    sentence = (
+        f"After {event.name} on {edge.source}: add the difference to {edge.target} (path {paths} -> {edge.key.name})."
+    )
     return "\n".join(
         [
             header(plan, sentence, edge.measures),
@@ -177,6 +179,7 @@ def _pause_test(edge: Edge, event: Event) -> str:
 
 
 def text_literal(text: str) -> str:
+    """Return a string literal for frozen text."""
     return escape_braces(literal(text))
 
 
@@ -315,7 +318,9 @@ def _apply(plan: Plan, edge: Edge, event: Event) -> str:
     if event is not Event.INSERT:
         # A departure looks whether rows are left: it must lock first, and look in a statement of its own.
         single += "".join(
-            f" AND delta.tk_rows_{number}[1] >= 0" for number, measure in enumerate(edge.measures, 1) if measure.null_when_empty
+            f" AND delta.tk_rows_{number}[1] >= 0"
+            for number, measure in enumerate(edge.measures, 1)
+            if measure.null_when_empty
         )
     return "\n".join(
         [
@@ -359,7 +364,9 @@ def _additions(edge: Edge, event: Event, template: str, levels: int) -> str:
         if event is Event.INSERT:
             cases.append(f"ELSE target.{column} + {delta}")
         else:
-            cases.append(f"WHEN {rows} = 0 OR EXISTS (\n{block(_left_rows(edge, measure))}\n) THEN target.{column} + {delta}")
+            cases.append(
+                f"WHEN {rows} = 0 OR EXISTS (\n{block(_left_rows(edge, measure))}\n) THEN target.{column} + {delta}"
+            )
         settings.append(f"{column} = CASE\n{block(chr(10).join(cases))}\nEND")
     return (",\n").join(settings).replace("\n", "\n" + "    " * levels)
 

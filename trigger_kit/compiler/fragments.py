@@ -12,7 +12,16 @@ from trigger_kit.compiler.text import block, escape_braces, literal, quote, tabl
 from trigger_kit.planner import Edge, Feed, Measure
 from trigger_kit.relations import offline_connection
 
-__all__ = ["condition_sql", "differs", "full_value", "full_values", "refill", "source_columns", "update_from", "values_select"]
+__all__ = [
+    "condition_sql",
+    "differs",
+    "full_value",
+    "full_values",
+    "refill",
+    "source_columns",
+    "update_from",
+    "values_select",
+]
 
 
 def condition_sql(measure: Measure) -> str | None:

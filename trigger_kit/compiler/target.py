@@ -78,7 +78,7 @@ def _first(plan: Plan) -> CompiledTrigger:
 
 
 def _fill(plan: Plan) -> CompiledTrigger:
-    """A child may exist before its target: foreign keys are deferrable, and fixtures load in any order."""
+    """Compile the fill: foreign keys are deferrable, and fixtures load in any order, so children may come first."""
     feeds = [(edge, feed) for edge in plan.edges for feed in edge.feeds]
     probes = "\nOR ".join(f"({_probe(edge, feed, 'inserted')})" for edge, feed in feeds)
     update = refill(
@@ -154,7 +154,10 @@ def _guard(plan: Plan) -> CompiledTrigger:
         "BEGIN",
         block("-- Maintenance says at which trigger depth it writes; everybody else meets the guard."),
         block(_guard_test(plan)),
-        *(block(_changed_key(plan, key, list(edges))) for key, edges in groupby(plan.edges, lambda edge: edge.key.name)),
+        *(
+            block(_changed_key(plan, key, list(edges)))
+            for key, edges in groupby(plan.edges, lambda edge: edge.key.name)
+        ),
         block("RETURN NEW;"),
         "END;",
     ]
@@ -173,9 +176,7 @@ def _guard_test(plan: Plan) -> str:
     changed = "\nOR ".join(_changed(m) for m in plan.measures)
     actions = [_refusal(m) for m in plan.measures if m.resolved.rule.guard is Guard.RAISE]
     actions += [
-        f"NEW.{quote(m.column)} := OLD.{quote(m.column)};"
-        for m in plan.measures
-        if m.resolved.rule.guard is Guard.KEEP
+        f"NEW.{quote(m.column)} := OLD.{quote(m.column)};" for m in plan.measures if m.resolved.rule.guard is Guard.KEEP
     ]
     return "\n".join(
         [
@@ -199,7 +200,7 @@ def _refusal(measure: Measure) -> str:
             f"IF {_changed(measure)} THEN",
             f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
             "              ERRCODE = 'integrity_constraint_violation',",
-            "              HINT = 'Leave the column out of the UPDATE; its value follows from the rows that it is made of.',",
+            "              HINT = 'Leave the column out of the UPDATE: its value follows from other rows.',",
             "              SCHEMA = TG_TABLE_SCHEMA,",
             "              TABLE = TG_TABLE_NAME,",
             f"              COLUMN = {text_literal(measure.column)};",
@@ -209,7 +210,7 @@ def _refusal(measure: Measure) -> str:
 
 
 def _changed_key(plan: Plan, key: str, edges: list[Edge]) -> str:
-    """A row under a new key takes the value over the rows that already point at this key."""
+    """Return the part of the guard that gives a row under a new key the value over the rows that point at it."""
     column = quote(key)
     selects, probes = [], []
     for edge in edges:

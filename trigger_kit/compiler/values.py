@@ -54,9 +54,7 @@ def repair_sql(edge: Edge) -> str:
     The targets are locked in key order first; a statement of its own then reads what is committed by then.
     """
     target, key = table_placeholder(edge.target), quote(edge.key.name)
-    noted = (
-        f"target = {escape_braces(literal(edge.target))} AND key_column = {escape_braces(literal(edge.key.name))}"
-    )
+    noted = f"target = {escape_braces(literal(edge.target))} AND key_column = {escape_braces(literal(edge.key.name))}"
     touched = f'SELECT DISTINCT key::{edge.key.type} AS tk_key FROM {{:schema}}."tk_touched" WHERE {noted}'
     update = refill(
         edge.target,

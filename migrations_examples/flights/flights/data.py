@@ -12,7 +12,9 @@ from typing import Any
 
 from flights.models import Airline, Airport, Plane
 
-FLIGHT_COLUMNS = "airline_id, plane_id, origin_id, destination_id, number, scheduled_at, dep_delay, air_time, distance, cancelled"
+FLIGHT_COLUMNS = (
+    "airline_id, plane_id, origin_id, destination_id, number, scheduled_at, dep_delay, air_time, distance, cancelled"
+)
 WEATHER_COLUMNS = "airport_id, observed_at, temperature, precipitation"
 
 
@@ -66,10 +68,10 @@ def write_flights(path: Path) -> int:
     """
     known_planes = {row["tailnum"] for row in read("planes")}
     known_airports = {row["faa"] for row in read("airports")}
-    count = 0
+    rows = list(read("flights"))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        for count, row in enumerate(read("flights"), 1):
+        for row in rows:
             writer.writerow(
                 [
                     row["carrier"],
@@ -84,7 +86,7 @@ def write_flights(path: Path) -> int:
                     row["dep_time"] is None,
                 ]
             )
-    return count
+    return len(rows)
 
 
 def weather() -> Iterator[tuple[Any, ...]]:

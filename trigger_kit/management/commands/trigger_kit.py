@@ -16,7 +16,9 @@ from trigger_kit.maintenance import Verification, rule_statuses, script, verify
 class Command(BaseCommand):
     """Look at the rules of a project and at what a database makes of them."""
 
-    help = "Look at denormalization rules: what is installed (ls), its SQL (sql), and whether values are right (verify)."
+    help = (
+        "Look at denormalization rules: what is installed (ls), its SQL (sql), and whether values are right (verify)."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the subcommands."""
@@ -27,7 +29,9 @@ class Command(BaseCommand):
             "verify", help="Compare stored with true values; change nothing; exit with 1 where they differ."
         )
         for command in (ls, sql, verify_):
-            command.add_argument("uris", nargs="*", metavar="RULE", help="app, app.Model or app.Model:field; default: all.")
+            command.add_argument(
+                "uris", nargs="*", metavar="RULE", help="app, app.Model or app.Model:field; default: all."
+            )
             command.add_argument("--database", default=DEFAULT_DB_ALIAS, help="Alias of the database.")
         for command in (ls, verify_):
             command.add_argument("--json", action="store_true", help="Print one JSON document.")
@@ -74,7 +78,7 @@ class Command(BaseCommand):
             raise SystemExit(1)
 
     def _print_verification(self, found: Verification) -> None:
-        drifted: dict[str, int] = {uri: 0 for uri in found.rows}
+        drifted: dict[str, int] = dict.fromkeys(found.rows, 0)
         for drift in found.drifts:
             drifted[drift.uri] += 1
         width = max((len(uri) for uri in drifted), default=0)

@@ -1,0 +1,1 @@
+"""Ratios against no trigger and a hand-written row trigger, measured side by side in one run."""

@@ -1,0 +1,47 @@
+-- title: library.Author: all source rows leave
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_1_library_author_from_library_book_truncate_fa7f85"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of library_book: every library_author is back at its value over no rows.
+-- Rules of library.Author:
+--   num_books = Count("books")
+--   num_published = Count("books", filter=Q(books__published=True))
+--   pages_total = Sum("books__pages", default=0)
+--   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM
+    FROM {library_author} AS target
+    WHERE target."num_books" IS DISTINCT FROM 0
+       OR target."num_published" IS DISTINCT FROM 0
+       OR target."pages_total" IS DISTINCT FROM 0
+       OR target."revenue" IS NOT NULL
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {library_author} AS target
+    SET "num_books" = 0,
+        "num_published" = 0,
+        "pages_total" = 0,
+        "revenue" = NULL
+    WHERE target."num_books" IS DISTINCT FROM 0
+       OR target."num_published" IS DISTINCT FROM 0
+       OR target."pages_total" IS DISTINCT FROM 0
+       OR target."revenue" IS NOT NULL;
+    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_1_library_author_from_library_book_truncate_fa7f85"
+    AFTER TRUNCATE ON {library_book}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_1_library_author_from_library_book_truncate_fa7f85"();

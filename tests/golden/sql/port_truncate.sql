@@ -1,0 +1,43 @@
+-- title: library.Port: all source rows leave
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_1_port_of_call_x_from_select_truncate_ef2322"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of select: every Port of call {{x}} is back at its value over no rows.
+-- Rules of library.Port:
+--   order = Count("leaving")
+--   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   miles_in = Sum("coming__miles", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM
+    FROM {Port of call {{x}}} AS target
+    WHERE target."order" IS DISTINCT FROM 0
+       OR target."arrivals" IS DISTINCT FROM 0
+       OR target."miles_in" IS DISTINCT FROM 0
+    ORDER BY target."PortCode"
+    FOR NO KEY UPDATE;
+
+    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {Port of call {{x}}} AS target
+    SET "order" = 0,
+        "arrivals" = 0,
+        "miles_in" = 0
+    WHERE target."order" IS DISTINCT FROM 0
+       OR target."arrivals" IS DISTINCT FROM 0
+       OR target."miles_in" IS DISTINCT FROM 0;
+    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_1_port_of_call_x_from_select_truncate_ef2322"
+    AFTER TRUNCATE ON {select}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_1_port_of_call_x_from_select_truncate_ef2322"();

@@ -1,0 +1,156 @@
+"""Fields, models, columns and tables that take another name underneath installed rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tests.migration.conftest import Make
+from tests.migration.library import BOOK, HEADER, NUM_PUBLISHED, PAGES_TOTAL, ROWS, library, model
+
+BEFORE = library(PAGES_TOTAL, NUM_PUBLISHED)
+
+
+@dataclass(frozen=True)
+class Rename:
+    """The new models, and the operation."""
+
+    after: str
+    operation: str
+
+
+def replaced(*pairs: tuple[str, str]) -> str:
+    source = BEFORE
+    for old, new in pairs:
+        assert old in source
+        source = source.replace(old, new)
+    return source
+
+
+RENAMES = {
+    "summed column": Rename(
+        replaced(("    pages = ", "    length = "), ("books__pages", "books__length")),
+        'migrations.RenameField("book", "pages", "length")',
+    ),
+    "filtered column": Rename(
+        replaced(("    published = ", "    public = "), ("books__published", "books__public")),
+        'migrations.RenameField("book", "published", "public")',
+    ),
+    "maintained column": Rename(
+        replaced(("pages_total", "pages_sum")), 'migrations.RenameField("author", "pages_total", "pages_sum")'
+    ),
+    "foreign key": Rename(
+        replaced(("    author = ", "    writer = ")), 'migrations.RenameField("book", "author", "writer")'
+    ),
+    "source model": Rename(replaced(("class Book(", "class Work(")), 'migrations.RenameModel("Book", "Work")'),
+    "target model": Rename(
+        replaced(("class Author(", "class Writer("), ('"Author"', '"Writer"')), 'migrations.RenameModel("Author", "Writer")'
+    ),
+}
+# Columns and tables of other names; makemigrations asks nothing.
+MOVES = {
+    "summed column": replaced(("pages = models.IntegerField(", "pages = models.IntegerField(db_column='length', ")),
+    "maintained column": replaced(("models.BigIntegerField(", "models.BigIntegerField(db_column='Total', ")),
+    "foreign key": replaced(("models.CASCADE, ", "models.CASCADE, db_column='writer', ")),
+    "source table": BEFORE + "\n    class Meta:\n        db_table = 'Works'\n",
+    "target table": library(PAGES_TOTAL, NUM_PUBLISHED, meta="db_table = 'Writers'"),
+}
+
+# What a client writes who does not know the names: it reads them from the catalog. Author 1 gets 40, 2 gets 80 + 160.
+WRITES = """
+DELETE FROM "{book}" WHERE id = 1;
+UPDATE "{book}" SET "{pages}" = 160, "{fk}" = 2 WHERE id = 2;
+INSERT INTO "{book}" (id, "{fk}", "{pages}", "{published}") VALUES (9, 3, 320, true);
+"""
+VALUES = 'SELECT "{total}", num_published FROM "{author}" ORDER BY id'
+NAMES = {
+    "book": "books_book",
+    "author": "books_author",
+    "pages": "pages",
+    "fk": "author_id",
+    "published": "published",
+    "total": "pages_total",
+}
+RENAMED = {
+    "summed column": {"pages": "length"},
+    "filtered column": {"published": "public"},
+    "maintained column": {"total": "pages_sum"},
+    "foreign key": {"fk": "writer_id"},
+    "source model": {"book": "books_work"},
+    "target model": {"author": "books_writer"},
+}
+MOVED = {
+    "summed column": {"pages": "length"},
+    "maintained column": {"total": "Total"},
+    "foreign key": {"fk": "writer"},
+    "source table": {"book": "Works"},
+    "target table": {"author": "Writers"},
+}
+
+
+@pytest.mark.parametrize("what", RENAMES)
+def test_a_rename_written_by_hand(make: Make, scratch: Make, what: str) -> None:
+    project = make(books=BEFORE, rows=ROWS)
+    project.write_migration("books", "0002_rename", "0001_initial", RENAMES[what].operation)
+    found = project.deploy(books=RENAMES[what].after)
+    assert [operation for operation in found["books"] if "Rule" not in operation] == []
+    names = NAMES | RENAMED[what]
+    project.sql(WRITES.format(**names))
+    assert project.sql(VALUES.format(**names)) == [(40, 1), (240, 0), (320, 1)]
+    project.assert_in_sync()
+    project.assert_like(scratch(books=RENAMES[what].after))
+
+
+@pytest.mark.parametrize("what", RENAMES)
+def test_a_rename_that_makemigrations_asks_about(make: Make, scratch: Make, what: str) -> None:
+    project = make(books=BEFORE, rows=ROWS)
+    found = project.deploy(answers="y\ny\n", books=RENAMES[what].after)
+    assert [operation.split()[0] for operation in found["books"] if "Rule" not in operation] == [
+        RENAMES[what].operation.partition("(")[0].removeprefix("migrations.")
+    ]
+    names = NAMES | RENAMED[what]
+    project.sql(WRITES.format(**names))
+    assert project.sql(VALUES.format(**names)) == [(40, 1), (240, 0), (320, 1)]
+    project.assert_in_sync()
+    project.assert_like(scratch(books=RENAMES[what].after))
+
+    project.manage("migrate books 0001")
+    project.write_models(books=BEFORE)
+    project.assert_in_sync()
+    project.assert_like(scratch(books=BEFORE))
+
+
+@pytest.mark.parametrize("what", MOVES)
+def test_a_column_or_table_takes_another_name(make: Make, scratch: Make, what: str) -> None:
+    project = make(books=BEFORE, rows=ROWS)
+    project.deploy(books=MOVES[what])
+    names = NAMES | MOVED[what]
+    project.sql(WRITES.format(**names))
+    assert project.sql(VALUES.format(**names)) == [(40, 1), (240, 0), (320, 1)]
+    project.assert_in_sync()
+    project.assert_like(scratch(books=MOVES[what]))
+
+
+@pytest.mark.parametrize("what", RENAMES)
+def test_writers_go_on_between_a_rename_and_the_next_makemigrations(make: Make, what: str) -> None:
+    project = make(books=BEFORE, rows=ROWS)
+    project.write_migration("books", "0002_rename", "0001_initial", RENAMES[what].operation)
+    project.write_models(books=RENAMES[what].after)
+    project.manage("migrate")
+    names = NAMES | RENAMED[what]
+    project.sql(WRITES.format(**names))
+    assert project.sql(VALUES.format(**names)) == [(40, 1), (240, 0), (320, 1)]
+    project.assert_in_sync()
+
+
+def test_a_source_in_another_app_is_renamed(make: Make) -> None:
+    book = BOOK.replace('"Author"', '"people.Author"')
+    people = HEADER + model("Author", PAGES_TOTAL)
+    project = make(people=people, books=HEADER + book, rows=ROWS.replace("books_author", "people_author"))
+    found = project.deploy(answers="y\ny\n", books=HEADER + book.replace("class Book(", "class Work("))
+    assert found["books"] == ["RenameModel Book.Work"]
+    names = NAMES | {"book": "books_work", "author": "people_author"}
+    project.sql(WRITES.format(**names))
+    assert project.sql("SELECT pages_total FROM people_author ORDER BY id") == [(40,), (240,), (320,)]
+    project.assert_in_sync()

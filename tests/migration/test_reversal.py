@@ -1,0 +1,87 @@
+"""Migrations that go back, and forward again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.migration.conftest import Make
+from tests.migration.library import BOOK, CHURN, NUM_BOOKS, NUM_PUBLISHED, PAGES_TOTAL, ROWS, Kept, library
+
+UNPUBLISHED = Kept(NUM_PUBLISHED.field, NUM_PUBLISHED.rule.replace("True", "False"))
+RAISING = Kept(NUM_BOOKS.field, 'Denormalize("num_books", Count("books"), guard=Guard.RAISE)')
+ESSAY = (
+    '\nclass Essay(models.Model):\n    author = models.ForeignKey("Author", models.CASCADE, related_name="essays")\n'
+)
+NUM_ESSAYS = Kept(NUM_BOOKS.field, 'Denormalize("num_books", Count("essays"))')
+PLAIN = NUM_BOOKS.replace("default=0", "default=0, db_default=0")
+SWAPPED = (
+    Kept(NUM_BOOKS.field, NUM_PUBLISHED.rule.replace("num_published", "num_books")),
+    Kept(NUM_PUBLISHED.field, NUM_BOOKS.rule.replace("num_books", "num_published")),
+)
+
+STEPS = {
+    "rules come": (library(), library(NUM_BOOKS, PAGES_TOTAL)),
+    "a rule comes to a field": (library(PLAIN.without_rule), library(PLAIN)),
+    "a rule comes beside another": (library(NUM_BOOKS), library(NUM_BOOKS, PAGES_TOTAL)),
+    "a filter changes": (library(NUM_BOOKS, NUM_PUBLISHED), library(NUM_BOOKS, UNPUBLISHED)),
+    "a guard changes": (library(NUM_BOOKS, PAGES_TOTAL), library(RAISING, PAGES_TOTAL)),
+    "a rule goes": (library(NUM_BOOKS, PAGES_TOTAL), library(NUM_BOOKS, PAGES_TOTAL.without_rule)),
+    "a rule goes with its field": (library(NUM_BOOKS, PAGES_TOTAL), library(PAGES_TOTAL)),
+    "every rule goes": (library(NUM_BOOKS, PAGES_TOTAL), library(NUM_BOOKS.without_rule, PAGES_TOTAL.without_rule)),
+    "one comes, one goes": (library(NUM_BOOKS), library(PAGES_TOTAL)),
+    "two swap": (library(NUM_BOOKS, NUM_PUBLISHED), library(*SWAPPED)),
+    "a rule moves": (library(NUM_BOOKS, book=BOOK + ESSAY), library(NUM_ESSAYS, book=BOOK + ESSAY)),
+}
+
+# Books change hands while a rule is not there, or another one is.
+MEANWHILE = """
+UPDATE books_book SET author_id = 3 WHERE id = 1;
+INSERT INTO books_book (id, author_id, pages, published) VALUES (6, 3, 320, true), (7, 1, 640, false);
+"""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_back_and_forward_again(make: Make, scratch: Make, step: str) -> None:
+    before, after = STEPS[step]
+    project = make(books=before, rows=ROWS)
+    project.makemigrations(books=after)
+    project.manage("migrate")
+    project.sql(CHURN)
+
+    project.manage("migrate books 0001")
+    project.write_models(books=before)
+    project.assert_in_sync()
+    project.assert_like(scratch(books=before))
+    project.sql(MEANWHILE)
+    project.assert_in_sync()
+    assert set(project.statuses().values()) <= {"installed"}
+
+    project.write_models(books=after)
+    project.manage("migrate")
+    project.assert_in_sync()
+    project.assert_like(scratch(books=after))
+
+
+def test_nothing_of_ours_is_left_at_zero(make: Make) -> None:
+    project = make(books=library(NUM_BOOKS), rows=ROWS)
+    project.deploy(books=library(NUM_BOOKS, PAGES_TOTAL))
+    project.manage("migrate books zero")
+    assert project.objects() == {"functions": [], "triggers": []}
+    tables = project.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    assert {name for (name,) in tables} <= {"django_migrations", "django_content_type", "tk_touched"}
+    project.manage("migrate")
+    project.sql(ROWS)
+    project.assert_settled()
+
+
+def test_steps_go_back_one_by_one_through_every_state(make: Make, scratch: Make) -> None:
+    states = [library(NUM_BOOKS), library(NUM_BOOKS, NUM_PUBLISHED), library(NUM_BOOKS, UNPUBLISHED), library(UNPUBLISHED)]
+    project = make(books=states[0], rows=ROWS)
+    for models in states[1:]:
+        project.makemigrations(books=models)
+    project.manage("migrate")
+    for number in (3, 2, 1):
+        project.write_models(books=states[number - 1])
+        project.manage(f"migrate books 000{number}")
+        project.assert_in_sync()
+        project.assert_like(scratch(books=states[number - 1]))
