@@ -40,14 +40,14 @@ class TriggerKitConfig(AppConfig):
 
 def install_unmigrated(app_config: AppConfig, using: str, plan: Any = None, **kwargs: Any) -> None:
     """Install the rules of apps without migrations (run_syncdb, MIGRATE: False), when all tables exist."""
-    from trigger_kit import maintenance
+    from trigger_kit import installation
 
     if connections[using].vendor != "postgresql" or app_config is not _last_app():
         return
     loader = MigrationLoader(None)
     labels = loader.unmigrated_apps
     if labels:
-        maintenance.install(using, app_labels=labels)
+        installation.install(using, app_labels=labels)
 
 
 def _last_app() -> AppConfig:

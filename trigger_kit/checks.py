@@ -16,7 +16,8 @@ from django.db import connections, router
 from django.db.models import Model
 
 from trigger_kit.exceptions import RuleError
-from trigger_kit.planner import Measure, plan_rule, require_acyclic
+from trigger_kit.measures import Measure, measure_rule
+from trigger_kit.planner import require_acyclic
 from trigger_kit.registry import declared
 from trigger_kit.relations import resolve, rule_uri
 from trigger_kit.rules import Denormalize
@@ -99,7 +100,7 @@ def _check_model(model: type[Model]) -> Iterator[tuple[CheckMessage | None, Meas
 
 def _check_rule(rule: Denormalize, model: type[Model]) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
     try:
-        measure = plan_rule(resolve(rule, model))
+        measure = measure_rule(resolve(rule, model))
     except RuleError as error:
         yield _error(error, model), None
         return
@@ -133,7 +134,7 @@ def _check_advice(measure: Measure) -> Iterator[CheckMessage]:
         )
     (hop,) = resolved.path
     foreign_key: Any = next(f for f in resolved.source_model._meta.concrete_fields if f.column == hop.source.name)
-    if not (foreign_key.db_index or foreign_key.unique):
+    if not (foreign_key.db_index or foreign_key.unique or foreign_key.name in _leading_fields(resolved.source_model)):
         yield checks.Warning(
             f"{resolved.uri}: {hop.source.table}.{hop.source.name} has no index, so every new or re-keyed "
             f"{resolved.model._meta.label} reads the whole table.",
@@ -141,6 +142,13 @@ def _check_advice(measure: Measure) -> Iterator[CheckMessage]:
             obj=resolved.model,
             id="trigger_kit.W003",
         )
+
+
+def _leading_fields(model: type[Model]) -> set[str]:
+    """Return the fields that an index over all rows begins with."""
+    indexes: list[Any] = [*model._meta.indexes, *model._meta.constraints]
+    whole = [item for item in indexes if getattr(item, "condition", None) is None and getattr(item, "fields", None)]
+    return {item.fields[0].lstrip("-") for item in whole} | {names[0] for names in model._meta.unique_together}
 
 
 def _error(error: RuleError, model: type[Model] | None) -> CheckMessage:

@@ -17,7 +17,7 @@ from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ModelState, ProjectState
 
 from trigger_kit.compiler import CompiledTrigger
-from trigger_kit.maintenance import backfill, change_triggers
+from trigger_kit.installation import backfill, change_triggers
 from trigger_kit.planner import plan
 from trigger_kit.rules import Denormalize
 

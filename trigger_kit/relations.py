@@ -21,6 +21,7 @@ from django.db.models.expressions import Col
 from django.db.models.fields.related import ForeignObjectRel, OneToOneRel
 from django.db.models.fields.reverse_related import ManyToOneRel
 from django.db.models.sql import Query
+from django.utils import timezone
 
 from trigger_kit.exceptions import RuleError
 from trigger_kit.rules import Denormalize, describe
@@ -188,7 +189,9 @@ def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tupl
         )
     query = Query(model)
     try:
-        query.add_annotation(rule.expression, "tk_value")
+        # Constants without a time zone are in the project's, not in that of the request which happens to run.
+        with timezone.override(None):
+            query.add_annotation(rule.expression, "tk_value")
     except (FieldError, FieldDoesNotExist, TypeError, ValueError) as error:
         raise RuleError(
             "trigger_kit.E005",
@@ -240,16 +243,18 @@ def _single_hop(query: Query, columns: list[Any], model: type[Model], uri: str) 
     join: Any = query.alias_map[alias]
     relation = getattr(join, "join_field", None)
     if not isinstance(relation, (ManyToOneRel, OneToOneRel)) or join.parent_alias != base:
-        raise _unsupported_path(uri, _path_problem(relation, join.parent_alias == base))
+        raise _unsupported_path(uri, _path_problem(relation, from_target=join.parent_alias == base))
     foreign_key = relation.field
     if not isinstance(foreign_key, ForeignKey) or relation.parent_link or len(join.join_cols) != 1:
         raise _unsupported_path(uri, "it follows a relation of several columns or a parent link")
+    if relation.related_model._meta.auto_created:
+        raise _unsupported_path(uri, _path_problem(None, from_target=True))
     target = foreign_key.target_field
     source_model = relation.related_model
     return alias, Hop(source=_column(foreign_key), target=_column(target)), source_model
 
 
-def _path_problem(relation: Any, from_target: bool) -> str:
+def _path_problem(relation: Any, *, from_target: bool) -> str:
     """Say what kind of relation a rule may not follow yet."""
     if not from_target:
         return "its path has more than one hop"

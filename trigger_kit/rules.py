@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 from typing import Any
 
 from django.db.models import F, Q
 from django.db.models.constants import LOOKUP_SEP
 
 __all__ = ["Denormalize", "Guard", "Level", "Timing", "describe"]
+
+# JSON leaves these alone, but a line of SQL or Python ends at some of them.
+_LINE_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 class Timing(enum.Enum):
@@ -72,7 +76,7 @@ class Denormalize:
                 f"Denormalize keeps a field of its own model: {field!r} looks like a path. Declare the rule on "
                 "the model that has the field."
             )
-        if not callable(expression) and not hasattr(expression, "resolve_expression"):
+        if isinstance(expression, type) or not (callable(expression) or hasattr(expression, "resolve_expression")):
             raise TypeError(
                 f"Denormalize({field!r}, …) takes a Django expression such as Count('books'), not {expression!r}."
             )
@@ -121,7 +125,7 @@ def describe(value: Any) -> str:
     if isinstance(value, Q):
         return _describe_q(value)
     if isinstance(value, F):
-        return f"F({_literal(value.deconstruct()[1][0])})"
+        return f"{type(value).__name__}({_literal(value.deconstruct()[1][0])})"
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     arguments = getattr(value, "_constructor_args", None)
@@ -150,4 +154,5 @@ def _literal(value: Any) -> str:
     """Return a Python literal; strings in double quotes, as Django's documentation writes them."""
     if not isinstance(value, str):
         return repr(value)
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return _LINE_BREAKS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

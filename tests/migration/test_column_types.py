@@ -13,15 +13,20 @@ PAGES = "pages = models.IntegerField(default=0)"
 CHANGES = {
     "maintained, wider": (SMALL_MODELS, library(NUM_BOOKS, PAGES_TOTAL)),
     "maintained, narrower": (library(NUM_BOOKS, PAGES_TOTAL), SMALL_MODELS),
-    "maintained, decimal": (SMALL_MODELS, SMALL_MODELS.replace(
-        "pages_total = models.IntegerField(", "pages_total = models.DecimalField(max_digits=12, decimal_places=2, "
-    )),
+    "maintained, decimal": (
+        SMALL_MODELS,
+        SMALL_MODELS.replace(
+            "pages_total = models.IntegerField(", "pages_total = models.DecimalField(max_digits=12, decimal_places=2, "
+        ),
+    ),
     "summed, wider": (SMALL_MODELS, SMALL_MODELS.replace(PAGES, "pages = models.BigIntegerField(default=0)")),
     "summed, narrower": (SMALL_MODELS, SMALL_MODELS.replace(PAGES, "pages = models.SmallIntegerField(default=0)")),
     "summed, nullable": (SMALL_MODELS, SMALL_MODELS.replace(PAGES, "pages = models.IntegerField(null=True)")),
     "maintained, nullable": (
         SMALL_MODELS,
-        SMALL_MODELS.replace("models.IntegerField(default=0, editable=False)", "models.IntegerField(null=True, editable=False)"),
+        SMALL_MODELS.replace(
+            "models.IntegerField(default=0, editable=False)", "models.IntegerField(null=True, editable=False)"
+        ),
     ),
     "filtered, text": (
         library(NUM_BOOKS.replace('Count("books")', 'Count("books", filter=Q(books__pages=20))')),
@@ -29,7 +34,10 @@ CHANGES = {
             PAGES, "pages = models.CharField(max_length=9)"
         ),
     ),
-    "key": (SMALL_MODELS, SMALL_MODELS.replace("name = models", "id = models.AutoField(primary_key=True)\n    name = models")),
+    "key": (
+        SMALL_MODELS,
+        SMALL_MODELS.replace("name = models", "id = models.AutoField(primary_key=True)\n    name = models"),
+    ),
 }
 
 
@@ -52,7 +60,7 @@ def test_a_disabled_trigger_stays_disabled_over_a_change_of_type(make: Make) -> 
     project.sql("ALTER TABLE books_author DISABLE TRIGGER USER")
     project.makemigrations(books=library(NUM_BOOKS, PAGES_TOTAL))
     project.manage("migrate")
-    assert project.sql("SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgrelid = 'books_author'::regclass AND NOT tgisinternal") == [
-        ("D",)
-    ]
+    assert project.sql(
+        "SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgrelid = 'books_author'::regclass AND NOT tgisinternal"
+    ) == [("D",)]
     assert set(project.statuses().values()) == {"disabled"}

@@ -45,7 +45,8 @@ RENAMES = {
     ),
     "source model": Rename(replaced(("class Book(", "class Work(")), 'migrations.RenameModel("Book", "Work")'),
     "target model": Rename(
-        replaced(("class Author(", "class Writer("), ('"Author"', '"Writer"')), 'migrations.RenameModel("Author", "Writer")'
+        replaced(("class Author(", "class Writer("), ('"Author"', '"Writer"')),
+        'migrations.RenameModel("Author", "Writer")',
     ),
 }
 # Columns and tables of other names; makemigrations asks nothing.

@@ -75,7 +75,12 @@ def test_nothing_of_ours_is_left_at_zero(make: Make) -> None:
 
 
 def test_steps_go_back_one_by_one_through_every_state(make: Make, scratch: Make) -> None:
-    states = [library(NUM_BOOKS), library(NUM_BOOKS, NUM_PUBLISHED), library(NUM_BOOKS, UNPUBLISHED), library(UNPUBLISHED)]
+    states = [
+        library(NUM_BOOKS),
+        library(NUM_BOOKS, NUM_PUBLISHED),
+        library(NUM_BOOKS, UNPUBLISHED),
+        library(UNPUBLISHED),
+    ]
     project = make(books=states[0], rows=ROWS)
     for models in states[1:]:
         project.makemigrations(books=models)

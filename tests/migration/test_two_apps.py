@@ -40,6 +40,7 @@ def test_new_models_and_rules_in_two_apps(make: Make, order: tuple[str, ...]) ->
     assert project.sql(VALUES) == [(3,), (1,), (0,)]
     project.manage("migrate people zero")
     assert project.objects() == {"functions": [], "triggers": []}
+    project.sql("TRUNCATE books_book")
     project.manage("migrate")
     project.assert_settled()
 
@@ -66,7 +67,9 @@ def test_a_rule_comes_to_a_source_in_another_app(make: Make, scratch: Make, orde
 
 @ORDERS
 def test_the_foreign_key_of_the_source_comes_in_the_same_run(make: Make, scratch: Make, order: tuple[str, ...]) -> None:
-    unlinked = BOOK.replace('    author = models.ForeignKey("people.Author", models.CASCADE, related_name="books")\n', "")
+    unlinked = BOOK.replace(
+        '    author = models.ForeignKey("people.Author", models.CASCADE, related_name="books")\n', ""
+    )
     rows = "INSERT INTO people_author (id, name) VALUES (1, 'a'); INSERT INTO books_book VALUES (1, 10, true)"
     project = make(**sources(order, book=unlinked), rows=rows)
     models = sources(order, NUM_BOOKS, book=BOOK.replace("CASCADE", "CASCADE, null=True"))
@@ -95,7 +98,10 @@ def test_the_column_that_is_summed_comes_in_the_same_run(make: Make, scratch: Ma
 def test_a_rule_goes_and_its_source_model_too(make: Make, order: tuple[str, ...]) -> None:
     project = make(**sources(order, NUM_BOOKS), rows=PEOPLE_ROWS)
     found = project.deploy(**sources(order, book=""))
-    assert found == {"people": ["RemoveRule author.num_books", "RemoveField author.num_books"], "books": ["DeleteModel Book"]}
+    assert found == {
+        "people": ["RemoveRule author.num_books", "RemoveField author.num_books"],
+        "books": ["DeleteModel Book"],
+    }
     assert project.objects() == {"functions": [], "triggers": []}
 
 

@@ -62,7 +62,8 @@ class Size(models.IntegerChoices):
         (datetime.timedelta(days=1, seconds=2), "'1 day 0:00:02'::interval"),
         (Color.RED, "'r''d'"),
         (Size.LARGE, "3"),
-        ([1, 2], "'{1,2}'::int2[]"),
+        ([1, 2], "ARRAY[1, 2]"),
+        ([], "'{}'"),
     ],
 )
 def test_literal_of_a_type(value: Any, sql: str) -> None:

@@ -10,6 +10,19 @@ from __future__ import annotations
 import pgtrigger
 from django.db.models import Count
 
+from trigger_kit.compiler.body import (
+    DEPTH,
+    FILLED,
+    FRESH,
+    header,
+    is_marked,
+    is_not_empty,
+    is_set,
+    restore_depth,
+    set_depth,
+    set_mark,
+    text_literal,
+)
 from trigger_kit.compiler.fragments import (
     argument_sql,
     condition_sql,
@@ -19,19 +32,11 @@ from trigger_kit.compiler.fragments import (
     source_columns,
 )
 from trigger_kit.compiler.template import CompiledTrigger, render
-from trigger_kit.compiler.text import block, escape_braces, literal, object_name, quote, short_digest, table_placeholder
-from trigger_kit.planner import Edge, Event, Feed, Measure, Plan, Step
+from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Edge, Event, Feed, Plan, Step
 
-__all__ = ["FILLED", "FRESH", "compile_step", "header", "is_not_empty", "set_depth", "set_mark", "text_literal"]
-
-# Names the client's statement, whatever its TimeZone and DateStyle.
-STATEMENT = "extract(epoch FROM statement_timestamp())::text"
-
-# Marks of a target, valid for one client statement. FILLED: a full value was written, so that steps which fire later
-# must not add what it may hold already. FRESH: a row was inserted or took a new key, so that rows which had left before
-# it came must not be taken off.
-FILLED = "filled"
-FRESH = "fresh"
+__all__ = ["compile_step"]
 
 _REFERENCING = {
     Event.INSERT: "REFERENCING NEW TABLE AS new_rows",
@@ -68,42 +73,6 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
     )
 
 
-def header(plan: Plan, sentence: str, measures: tuple[Measure, ...]) -> str:
-    """Return the comment that a DBA reads first: what the function does, for which rules."""
-    rules = "\n".join(f"--   {measure.resolved.description}" for measure in measures)
-    sentence = " ".join(sentence.split())
-    return escape_braces(
-        f"-- {sentence}\n"
-        f"-- Rules of {plan.model._meta.label}:\n{rules}\n"
-        "-- Written by trigger_kit. To change it, change the rules and run makemigrations."
-    )
-
-
-def is_marked(plan: Plan, mark: str) -> str:
-    """Return the condition under which this client statement has set a mark of the target."""
-    return f"current_setting('{_mark(plan, mark)}', true) = {STATEMENT}"
-
-
-def set_mark(plan: Plan, mark: str) -> str:
-    """Return the statement that sets a mark of the target, for the rest of this client statement."""
-    return f"PERFORM set_config('{_mark(plan, mark)}', {STATEMENT}, true);"
-
-
-def _mark(plan: Plan, mark: str) -> str:
-    return f"trigger_kit.{mark}_{short_digest(plan.target)}"
-
-
-def is_not_empty(row: str, measure: Measure) -> str:
-    """Return the condition under which a row's maintained column differs from its value over no rows."""
-    value = f"{row}.{quote(measure.column)}"
-    return f"{value} IS NOT NULL" if measure.null_when_empty else f"{value} IS DISTINCT FROM {measure.empty}"
-
-
-def set_depth(value: str) -> str:
-    """Return the statement that tells the guard at which trigger depth maintenance writes."""
-    return f"PERFORM set_config('trigger_kit.depth', {value}, true);"
-
-
 def _delta_body(plan: Plan, step: Step) -> str:
     edge, event = step.edge, step.event
     paths = ", ".join(f"{edge.source}.{feed.hop.source.name}" for feed in edge.feeds)
@@ -125,9 +94,9 @@ def _delta_body(plan: Plan, step: Step) -> str:
             "",
             block("IF tk_keys IS NULL THEN\n    RETURN NULL;\nEND IF;"),
             "",
-            block(set_depth("pg_trigger_depth()::text")),
+            block(set_depth()),
             block(_apply(plan, edge, event)),
-            block(set_depth("tk_depth")),
+            block(restore_depth()),
             block("RETURN NULL;"),
             "END;",
         ]
@@ -136,7 +105,7 @@ def _delta_body(plan: Plan, step: Step) -> str:
 
 def _declarations(edge: Edge) -> str:
     lines = [
-        "tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');",
+        DEPTH,
         "tk_recompute boolean := false;",
         f"tk_keys {edge.key.type}[];",
     ]
@@ -178,23 +147,18 @@ def _pause_test(edge: Edge, event: Event) -> str:
     )
 
 
-def text_literal(text: str) -> str:
-    """Return a string literal for frozen text."""
-    return escape_braces(literal(text))
-
-
 def _mark_test(plan: Plan, event: Event) -> str:
     """Return the test whether deltas still hold; the marks are set rarely, and cost one look each."""
     lines = [
         "-- A full value that this very statement has written may hold these rows already.",
-        f"IF current_setting('{_mark(plan, FILLED)}', true) <> '' THEN",
+        f"IF {is_set(plan, FILLED)} THEN",
         f"    tk_recompute := {is_marked(plan, FILLED)};",
         "END IF;",
     ]
     if event is not Event.INSERT:
         lines += [
             "-- A target that this very statement has created never held the rows that leave it.",
-            f"IF current_setting('{_mark(plan, FRESH)}', true) <> '' THEN",
+            f"IF {is_set(plan, FRESH)} THEN",
             f"    tk_recompute := tk_recompute OR {is_marked(plan, FRESH)};",
             "END IF;",
         ]
@@ -204,7 +168,7 @@ def _mark_test(plan: Plan, event: Event) -> str:
 def _collect(edge: Edge, event: Event) -> str:
     """Return the statements that fill the arrays: keys and deltas, or keys alone where all is recomputed."""
     arrays = ["tk_keys", *_array_names(edge)]
-    selected = ",\n    ".join(f"array_agg(change.{name.replace('tk_keys', 'tk_key')})" for name in arrays)
+    selected = ",\n    ".join(f"array_agg(change.{name})" for name in ["tk_key", *_array_names(edge)])
     lines = [
         "IF tk_recompute THEN",
         "    SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)",
@@ -401,7 +365,7 @@ def _truncate_body(plan: Plan, step: Step) -> str:
         [
             header(plan, sentence, edge.measures),
             "DECLARE",
-            "    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');",
+            block(DEPTH),
             "BEGIN",
             "    PERFORM",
             f"    FROM {target} AS target",
@@ -409,11 +373,11 @@ def _truncate_body(plan: Plan, step: Step) -> str:
             f"    ORDER BY target.{key}",
             "    FOR NO KEY UPDATE;",
             "",
-            f"    {set_depth('pg_trigger_depth()::text')}",
+            block(set_depth()),
             f"    UPDATE {target} AS target",
             f"    SET {settings}",
             f"    {where};",
-            f"    {set_depth('tk_depth')}",
+            block(restore_depth()),
             "    RETURN NULL;",
             "END;",
         ]

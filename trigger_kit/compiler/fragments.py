@@ -7,9 +7,11 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import Count
+from django.utils import timezone
 
 from trigger_kit.compiler.text import block, escape_braces, literal, quote, table_placeholder
-from trigger_kit.planner import Edge, Feed, Measure
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Edge, Feed
 from trigger_kit.relations import offline_connection
 
 __all__ = [
@@ -45,7 +47,9 @@ def _compile(measure: Measure, node: Any) -> str:
     """Compile a resolved node with Django's compiler, its parameters written into the text."""
     connection = offline_connection()
     relabeled = node.relabeled_clone({measure.resolved.source_alias: "source"})
-    text, parameters = measure.resolved.query.get_compiler(connection=connection).compile(relabeled)
+    # Parts of times are in the project's time zone, whatever zone the current request has activated.
+    with timezone.override(None):
+        text, parameters = measure.resolved.query.get_compiler(connection=connection).compile(relabeled)
     return escape_braces(str(text) % tuple(literal(parameter) for parameter in parameters))
 
 

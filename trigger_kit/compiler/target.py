@@ -18,11 +18,22 @@ from itertools import groupby
 
 import pgtrigger
 
-from trigger_kit.compiler.delta import FILLED, FRESH, header, is_not_empty, set_depth, set_mark, text_literal
+from trigger_kit.compiler.body import (
+    DEPTH,
+    FILLED,
+    FRESH,
+    header,
+    is_not_empty,
+    restore_depth,
+    set_depth,
+    set_mark,
+    text_literal,
+)
 from trigger_kit.compiler.fragments import refill, values_select
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
-from trigger_kit.planner import Edge, Feed, Measure, Plan
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Edge, Feed, Plan
 from trigger_kit.rules import Guard
 
 __all__ = ["compile_target"]
@@ -93,7 +104,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
         [
             header(plan, sentence, plan.measures),
             "DECLARE",
-            block("tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');"),
+            block(DEPTH),
             "BEGIN",
             "    IF NOT EXISTS (",
             "        SELECT",
@@ -104,9 +115,9 @@ def _fill(plan: Plan) -> CompiledTrigger:
             "    END IF;",
             "",
             block(_mark_filled(plan)),
-            block(set_depth("pg_trigger_depth()::text")),
+            block(set_depth()),
             block(update),
-            block(set_depth("tk_depth")),
+            block(restore_depth()),
             block("RETURN NULL;"),
             "END;",
         ]

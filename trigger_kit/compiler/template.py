@@ -65,7 +65,7 @@ class SqlSerializer(BaseSerializer):
     def serialize(self) -> tuple[str, set[str]]:
         """Return the source text and the imports that it needs."""
         text = self.value.text
-        if '"""' in text or text.endswith(("\\", '"')) or len(text.splitlines()) != text.count("\n") + 1:
+        if '"""' in text or text.endswith(("\\", '"')) or text != "\n".join(text.splitlines()):
             argument = repr(text)
         else:
             argument = f'r"""\n{text}\n"""' if "\\" in text else f'"""\n{text}\n"""'

@@ -3,7 +3,7 @@
 Frozen text cannot know the schema that it will be installed in, so it names tables by placeholder:
 ``{library_author}`` stands for the table of that name under the migration's search_path, ``{:schema}`` for the
 schema of the target and ``{:search_path}`` for the path that functions pin. Braces of the text itself are doubled,
-as in ``str.format``.
+as in ``str.format``; those of a table's name, and %, are percent-encoded.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from textwrap import indent
 from typing import Any
+from urllib.parse import unquote
 
 from psycopg import sql
 
@@ -33,7 +34,7 @@ SCHEMA = ":schema"
 SEARCH_PATH = ":search_path"
 MAX_NAME_BYTES = 63
 
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{((?:[^{}]|\{\{|\}\})+)\}")
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -49,7 +50,8 @@ def escape_braces(text: str) -> str:
 
 def table_placeholder(table: str) -> str:
     """Return the placeholder of a table, named by Django's ``db_table``."""
-    return "{" + escape_braces(table) + "}"
+    name = table.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+    return "{" + name + "}"
 
 
 def fill_placeholders(text: str, resolve: Callable[[str], str]) -> str:
@@ -58,7 +60,7 @@ def fill_placeholders(text: str, resolve: Callable[[str], str]) -> str:
     def replacement(match: re.Match[str]) -> str:
         if match[1] is None:
             return match[0][0]
-        return resolve(match[1].replace("{{", "{").replace("}}", "}"))
+        return resolve(unquote(match[1]))
 
     return _PLACEHOLDER.sub(replacement, text)
 
@@ -70,6 +72,8 @@ def literal(value: Any) -> str:
             raise ValueError("PostgreSQL text cannot contain a NUL character.")
         escaped = value.replace("\\", "\\\\").replace("'", "''")
         return "E'" + _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", escaped) + "'"
+    if isinstance(value, (list, tuple)):
+        return f"ARRAY[{', '.join(map(literal, value))}]" if value else "'{}'"
     return sql.Literal(value).as_string(None).strip()
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from trigger_kit.compiler.fragments import differs, full_values, refill, update_from
 from trigger_kit.compiler.text import block, escape_braces, literal, quote, table_placeholder
-from trigger_kit.planner import Edge, Feed, Measure, Plan
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Edge, Feed, Plan
 
 __all__ = ["backfill_sql", "repair_sql"]
 

@@ -16,7 +16,8 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
     tk_keys bigint[];
     "num_books" bigint[];
@@ -88,7 +89,7 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     IF cardinality(tk_keys) = 1 AND NOT tk_recompute AND delta.tk_rows_4[1] >= 0 THEN
         UPDATE {library_author} AS target
         SET "num_books" = target."num_books" + delta."num_books"[1],
@@ -149,7 +150,7 @@ BEGIN
             WHERE target."id" = change.tk_key;
         END IF;
     END IF;
-    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

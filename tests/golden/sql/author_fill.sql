@@ -15,7 +15,8 @@ AS $trigger_kit$
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
-    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     IF NOT EXISTS (
         SELECT
@@ -27,7 +28,7 @@ BEGIN
 
     -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
     PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
-    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {library_author} AS target
     SET "num_books" = value_1."num_books",
         "num_published" = value_1."num_published",
@@ -50,7 +51,7 @@ BEGIN
         OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
         OR target."revenue" IS DISTINCT FROM value_1."revenue"
     );
-    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -15,7 +15,8 @@ AS $trigger_kit$
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
-    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     PERFORM
     FROM {library_author} AS target
@@ -26,7 +27,7 @@ BEGIN
     ORDER BY target."id"
     FOR NO KEY UPDATE;
 
-    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {library_author} AS target
     SET "num_books" = 0,
         "num_published" = 0,
@@ -36,7 +37,7 @@ BEGIN
        OR target."num_published" IS DISTINCT FROM 0
        OR target."pages_total" IS DISTINCT FROM 0
        OR target."revenue" IS NOT NULL;
-    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

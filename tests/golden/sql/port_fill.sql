@@ -14,7 +14,8 @@ AS $trigger_kit$
 --   miles_in = Sum("coming__miles", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
-    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     IF NOT EXISTS (
         SELECT
@@ -27,8 +28,8 @@ BEGIN
 
     -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
     PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
-    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {Port of call {{x}}} AS target
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {Port of call %7Bx%7D} AS target
     SET "order" = value_1."order",
         "arrivals" = value_2."arrivals",
         "miles_in" = value_2."miles_in"
@@ -52,13 +53,13 @@ BEGIN
         OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
         OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
     );
-    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "tk_1_port_of_call_x_fill_073f59"
-    AFTER INSERT ON {Port of call {{x}}}
+    AFTER INSERT ON {Port of call %7Bx%7D}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_1_port_of_call_x_fill_073f59"();

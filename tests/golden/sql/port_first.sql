@@ -22,7 +22,7 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "~tk_port_of_call_x_first_06649b"
-    BEFORE INSERT ON {Port of call {{x}}}
+    BEFORE INSERT ON {Port of call %7Bx%7D}
     FOR EACH ROW
     WHEN (
         NEW."order" IS DISTINCT FROM 0

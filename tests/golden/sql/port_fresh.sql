@@ -21,6 +21,6 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "tk_1_port_of_call_x_fresh_84d503"
-    BEFORE INSERT ON {Port of call {{x}}}
+    BEFORE INSERT ON {Port of call %7Bx%7D}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_1_port_of_call_x_fresh_84d503"();

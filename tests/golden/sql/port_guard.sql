@@ -56,6 +56,6 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "~tk_port_of_call_x_guard_36f2f9"
-    BEFORE UPDATE ON {Port of call {{x}}}
+    BEFORE UPDATE ON {Port of call %7Bx%7D}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_port_of_call_x_guard_36f2f9"();

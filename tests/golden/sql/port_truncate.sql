@@ -14,25 +14,26 @@ AS $trigger_kit$
 --   miles_in = Sum("coming__miles", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
-    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     PERFORM
-    FROM {Port of call {{x}}} AS target
+    FROM {Port of call %7Bx%7D} AS target
     WHERE target."order" IS DISTINCT FROM 0
        OR target."arrivals" IS DISTINCT FROM 0
        OR target."miles_in" IS DISTINCT FROM 0
     ORDER BY target."PortCode"
     FOR NO KEY UPDATE;
 
-    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {Port of call {{x}}} AS target
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {Port of call %7Bx%7D} AS target
     SET "order" = 0,
         "arrivals" = 0,
         "miles_in" = 0
     WHERE target."order" IS DISTINCT FROM 0
        OR target."arrivals" IS DISTINCT FROM 0
        OR target."miles_in" IS DISTINCT FROM 0;
-    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

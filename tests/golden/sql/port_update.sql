@@ -15,7 +15,8 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
     tk_keys varchar[];
     "order" bigint[];
@@ -114,9 +115,9 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    PERFORM set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     IF cardinality(tk_keys) = 1 AND NOT tk_recompute THEN
-        UPDATE {Port of call {{x}}} AS target
+        UPDATE {Port of call %7Bx%7D} AS target
         SET "order" = target."order" + delta."order"[1],
             "arrivals" = target."arrivals" + delta."arrivals"[1],
             "miles_in" = target."miles_in" + delta."miles_in"[1]
@@ -124,13 +125,13 @@ BEGIN
     ELSE
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {Port of call {{x}}} AS target
+        FROM {Port of call %7Bx%7D} AS target
         WHERE target."PortCode" = ANY (tk_keys)
         ORDER BY target."PortCode"
         FOR NO KEY UPDATE;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
-            UPDATE {Port of call {{x}}} AS target
+            UPDATE {Port of call %7Bx%7D} AS target
             SET "order" = value_1."order",
                 "arrivals" = value_2."arrivals",
                 "miles_in" = value_2."miles_in"
@@ -155,7 +156,7 @@ BEGIN
                 OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
             );
         ELSE
-            UPDATE {Port of call {{x}}} AS target
+            UPDATE {Port of call %7Bx%7D} AS target
             SET "order" = target."order" + change."order",
                 "arrivals" = target."arrivals" + change."arrivals",
                 "miles_in" = target."miles_in" + change."miles_in"
@@ -164,7 +165,7 @@ BEGIN
             WHERE target."PortCode" = change.tk_key;
         END IF;
     END IF;
-    PERFORM set_config('trigger_kit.depth', tk_depth, true);
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

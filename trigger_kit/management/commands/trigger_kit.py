@@ -10,7 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS
 
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.maintenance import Verification, rule_statuses, script, verify
+from trigger_kit.installation import script
+from trigger_kit.maintenance import Verification, rule_statuses, verify
 
 
 class Command(BaseCommand):

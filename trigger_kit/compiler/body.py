@@ -1,0 +1,96 @@
+"""The parts of function bodies that all functions share: what a DBA reads first, depth, and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trigger_kit.compiler.text import escape_braces, literal, quote, short_digest
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Plan
+
+__all__ = [
+    "DEPTH",
+    "FILLED",
+    "FRESH",
+    "header",
+    "is_marked",
+    "is_not_empty",
+    "is_set",
+    "restore_depth",
+    "set_depth",
+    "set_mark",
+    "text_literal",
+]
+
+# Names the client's statement, whatever its TimeZone and DateStyle.
+STATEMENT = "extract(epoch FROM statement_timestamp())::text"
+
+# Marks of a target, valid for one client statement. FILLED: a full value was written, so that steps which fire later
+# must not add what it may hold already. FRESH: a row was inserted or took a new key, so that rows which had left before
+# it came must not be taken off.
+FILLED = "filled"
+FRESH = "fresh"
+
+# Declares what set_depth() and restore_depth() use.
+DEPTH = """\
+tk_depth text;
+tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');"""
+
+
+def header(plan: Plan, sentence: str, measures: Iterable[Measure]) -> str:
+    """Return the comment that a DBA reads first: what the function does, for which rules."""
+    rules = "\n".join(f"--   {_on_one_line(measure.resolved.description)}" for measure in measures)
+    sentence = _on_one_line(sentence)
+    return escape_braces(
+        f"-- {sentence}\n"
+        f"-- Rules of {plan.model._meta.label}:\n{rules}\n"
+        "-- Written by trigger_kit. To change it, change the rules and run makemigrations."
+    )
+
+
+def _on_one_line(text: str) -> str:
+    """Return text without line breaks, which would end a comment."""
+    return " ".join(text.splitlines())
+
+
+def is_marked(plan: Plan, mark: str) -> str:
+    """Return the condition under which this client statement has set a mark of the target."""
+    return f"current_setting('{_mark(plan, mark)}', true) = {STATEMENT}"
+
+
+def is_set(plan: Plan, mark: str) -> str:
+    """Return the cheap condition under which the mark may be set at all."""
+    return f"current_setting('{_mark(plan, mark)}', true) <> ''"
+
+
+def set_mark(plan: Plan, mark: str) -> str:
+    """Return the statement that sets a mark of the target, for the rest of this client statement."""
+    return f"PERFORM set_config('{_mark(plan, mark)}', {STATEMENT}, true);"
+
+
+def _mark(plan: Plan, mark: str) -> str:
+    return f"trigger_kit.{mark}_{short_digest(plan.target)}"
+
+
+def is_not_empty(row: str, measure: Measure) -> str:
+    """Return the condition under which a row's maintained column differs from its value over no rows."""
+    value = f"{row}.{quote(measure.column)}"
+    return f"{value} IS NOT NULL" if measure.null_when_empty else f"{value} IS DISTINCT FROM {measure.empty}"
+
+
+def set_depth() -> str:
+    """Return the statement that tells the guard at which trigger depth maintenance writes.
+
+    An assignment: PL/pgSQL evaluates it as a plain expression, where PERFORM would run a query.
+    """
+    return "tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);"
+
+
+def restore_depth() -> str:
+    """Return the statement that puts the depth back."""
+    return "tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);"
+
+
+def text_literal(text: str) -> str:
+    """Return a string literal for frozen text."""
+    return escape_braces(literal(text))

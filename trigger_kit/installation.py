@@ -1,0 +1,184 @@
+"""INSTALL: bring a database's triggers and values to what rules say, inside a migration or outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from django.apps import apps as live_apps
+from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from trigger_kit.catalog import InstalledTrigger, Placement, find_triggers, trigger_status
+from trigger_kit.compiler import CompiledTrigger, compile_plan
+from trigger_kit.compiler.text import fill_placeholders, quote
+from trigger_kit.compiler.values import backfill_sql
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.planner import Plan, plan_all
+from trigger_kit.registry import declared, select
+
+__all__ = ["backfill", "change_triggers", "install", "live_plans", "require_postgresql", "runner", "script", "uris_of"]
+
+Run = Callable[[str], None]
+
+TOUCHED_TABLE = """
+CREATE TABLE IF NOT EXISTS {:schema}."tk_touched" (
+    target text NOT NULL,
+    key_column text NOT NULL,
+    key text NOT NULL
+);
+COMMENT ON TABLE {:schema}."tk_touched" IS 'trigger_kit: targets that were touched during a pause and wait for repair';
+"""
+
+
+def live_plans(using: str = DEFAULT_DB_ALIAS) -> list[Plan]:
+    """Return the plans of the live models whose tables belong into a database."""
+    return [plan for plan in plan_all(declared(live_apps)) if router.allow_migrate_model(using, plan.model)]
+
+
+def require_postgresql(using: str) -> BaseDatabaseWrapper:
+    """Return the connection of an alias.
+
+    Raises TriggerKitError where it is not PostgreSQL.
+    """
+    connection: BaseDatabaseWrapper = connections[using]
+    if connection.vendor != "postgresql":
+        raise TriggerKitError(f"The database {using!r} is {connection.display_name}; trigger_kit needs PostgreSQL.")
+    return connection
+
+
+def change_triggers(
+    connection: BaseDatabaseWrapper,
+    before: Sequence[CompiledTrigger],
+    after: Sequence[CompiledTrigger],
+    execute: Run | None = None,
+) -> None:
+    """Bring one target's triggers from one set to another, in the current transaction.
+
+    All tables concerned are locked first, sources before the target: no writer may run between two functions of one
+    edge. A trigger that somebody disabled stays so. ``execute`` takes the SQL in place of a cursor (sqlmigrate).
+    """
+    run = execute or runner(connection)
+    triggers = [*before, *after]
+    if not triggers:
+        return
+    place = Placement(connection, triggers[0].owner)
+    kept = {trigger.name for trigger in after}
+    dropped = [trigger for trigger in before if trigger.name not in kept]
+    known = find_triggers(connection, {str(trigger.name) for trigger in triggers}, place.schema)
+    run(lock_sql(after or dropped, place, known))
+    if after:
+        run(fill_placeholders(TOUCHED_TABLE, place))
+    for trigger in dropped:
+        run(_drop_sql(trigger, known.get(str(trigger.name)), place))
+    for trigger in after:
+        run(trigger.render_install(place))
+        _restore_state(run, trigger, known.get(str(trigger.name)), place)
+
+
+def lock_sql(
+    triggers: Sequence[CompiledTrigger], place: Placement, known: Mapping[str, InstalledTrigger] | None = None
+) -> str:
+    """Return the statement that locks the tables of these triggers, sources before targets.
+
+    A table may have another name by now: that of the installed trigger counts.
+    """
+    tables = {}
+    for trigger in triggers:
+        installed = (known or {}).get(str(trigger.name))
+        tables[installed.table if installed else place(trigger.on)] = (trigger.on == trigger.owner, trigger.on)
+    return f"LOCK TABLE {', '.join(sorted(tables, key=tables.__getitem__))} IN SHARE ROW EXCLUSIVE MODE;"
+
+
+def runner(connection: BaseDatabaseWrapper) -> Run:
+    """Return what runs SQL as it is, percent signs and all."""
+
+    def run(sql: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, None)
+
+    return run
+
+
+def _drop_sql(trigger: CompiledTrigger, installed: InstalledTrigger | None, place: Placement) -> str:
+    """Return the SQL that drops a trigger; its table may have another name by now."""
+    if installed is None:
+        return trigger.render_uninstall(place)
+    name = quote(installed.name)
+    sql = f"DROP TRIGGER IF EXISTS {name} ON {{table}};\nDROP FUNCTION IF EXISTS {{:schema}}.{name}();"
+    return fill_placeholders(sql, lambda key: installed.table if key == "table" else place(key))
+
+
+def _restore_state(run: Run, trigger: CompiledTrigger, known: InstalledTrigger | None, place: Placement) -> None:
+    """CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen."""
+    modes = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+    if known is not None and known.enabled in modes:
+        run(f"ALTER TABLE {place(trigger.on)} {modes[known.enabled]} TRIGGER {quote(str(trigger.name))};")
+
+
+def install(using: str = DEFAULT_DB_ALIAS, *, app_labels: Iterable[str] | None = None) -> list[str]:
+    """Install and fill what is missing or outdated, of all apps or some, in one transaction.
+
+    Returns the labels of the models that it changed. Models whose tables do not all exist are passed over.
+    """
+    connection = require_postgresql(using)
+    labels = None if app_labels is None else set(app_labels)
+    tables = set(connection.introspection.table_names())
+    plans = [
+        plan
+        for plan in live_plans(using)
+        if (labels is None or plan.model._meta.app_label in labels)
+        and {plan.target, *(edge.source for edge in plan.edges)} <= tables
+    ]
+    changed = []
+    with transaction.atomic(using=using):
+        for plan in plans:
+            triggers = compile_plan(plan)
+            known = find_triggers(
+                connection, {str(t.name) for t in triggers}, Placement(connection, plan.target).schema
+            )
+            needed = [t for t in triggers if trigger_status(t, known.get(str(t.name))) in {"missing", "outdated"}]
+            if needed:
+                change_triggers(connection, (), needed)
+                changed.append(plan)
+        for plan in reversed(changed):
+            backfill(plan, connection)
+    return [plan.model._meta.label for plan in changed]
+
+
+def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
+    """Return the whole installation as SQL for psql: locks, triggers and first fill of the targets of some rules."""
+    connection = require_postgresql(using)
+    plans = live_plans(using)
+    chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
+    parts = ["BEGIN;"]
+    for plan in (plan for plan in plans if chosen.intersection(uris_of(plan))):
+        place = Placement(connection, plan.target)
+        triggers = compile_plan(plan)
+        parts += [f"-- {plan.model._meta.label}: {', '.join(uris_of(plan))}", lock_sql(triggers, place)]
+        parts.append(fill_placeholders(TOUCHED_TABLE, place).strip())
+        parts += [trigger.render_install(place) for trigger in triggers]
+        parts += [sql.strip() for sql in backfill_statements(plan, place)]
+    return "\n\n".join([*parts, "COMMIT;"])
+
+
+def backfill_statements(plan: Plan, place: Placement, columns: Iterable[str] | None = None) -> list[str]:
+    """Return the statements that write the full values, the guard told about it."""
+    return [
+        "SELECT set_config('trigger_kit.depth', '0', true);",
+        fill_placeholders(backfill_sql(plan, columns), place),
+        "SELECT set_config('trigger_kit.depth', '', true);",
+    ]
+
+
+def backfill(
+    plan: Plan, connection: BaseDatabaseWrapper, columns: Iterable[str] | None = None, execute: Run | None = None
+) -> None:
+    """Write the full values of a plan's rules where they differ, in the current transaction."""
+    run = execute or runner(connection)
+    for sql in backfill_statements(plan, Placement(connection, plan.target), columns):
+        run(sql)
+
+
+def uris_of(plan: Plan) -> list[str]:
+    """Return the URIs of a plan's rules."""
+    return [measure.resolved.uri for measure in plan.measures]
