@@ -36,7 +36,7 @@ from trigger_kit.exceptions import RuleError
 from trigger_kit.relations import ResolvedRule
 from trigger_kit.rules import Level, Timing
 
-__all__ = ["Measure", "measure_rule"]
+__all__ = ["Measure", "measure_rule", "nodes"]
 
 # Text of these types does not follow a session's settings, as that of dates and floats does.
 _STABLE_AS_TEXT = (BooleanField, CharField, DecimalField, IntegerField, TextField, UUIDField)
@@ -86,7 +86,7 @@ def measure_rule(resolved: ResolvedRule) -> Measure:
         raise _error(resolved, "E008", "distinct=True is not supported yet", "Keep this value with .annotate().")
     argument, condition = _argument(resolved, aggregate), _condition(aggregate)
     _require_source_condition(resolved, condition)
-    _require_stored(resolved, [argument, *_nodes(condition)])
+    _require_stored(resolved, [argument, *nodes(condition)])
     measure = Measure(
         resolved=resolved,
         aggregate=type(aggregate),
@@ -245,7 +245,7 @@ def _require_source_condition(resolved: ResolvedRule, condition: Any) -> None:
     if any(isinstance(value, (set, frozenset)) for value in _declared_values(resolved.rule.expression)):
         problem = "its filter lists its values in a set, which has another order in every process"
         raise _error(resolved, "E012", problem, "Use a list or a tuple.")
-    for node in _nodes(condition):
+    for node in nodes(condition):
         if isinstance(node, (Now, Random)):
             problem = f"its filter calls {type(node).__name__}(), whose value changes although no row does"
             raise _error(resolved, "E020", problem, "Compare with a stored column or a constant.")
@@ -258,11 +258,11 @@ def _require_source_condition(resolved: ResolvedRule, condition: Any) -> None:
             raise _error(resolved, "E012", f"its filter {problem}", hint)
 
 
-def _nodes(node: Any) -> Iterator[Any]:
-    """Yield a resolved filter's nodes and constants, itself first."""
+def nodes(node: Any) -> Iterator[Any]:
+    """Yield a resolved expression's nodes and constants, itself first."""
     if isinstance(node, (list, tuple)):
         for item in node:
-            yield from _nodes(item)
+            yield from nodes(item)
         return
     if node is None:
         return
@@ -276,7 +276,7 @@ def _nodes(node: Any) -> Iterator[Any]:
     else:
         return
     for child in children:
-        yield from _nodes(child)
+        yield from nodes(child)
 
 
 def _filter_problem(node: Any) -> tuple[str, str] | None:

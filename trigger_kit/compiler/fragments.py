@@ -7,10 +7,11 @@ from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import Count
+from django.db.models.expressions import Col
 from django.utils import timezone
 
 from trigger_kit.compiler.text import block, escape_braces, literal, quote, table_placeholder
-from trigger_kit.measures import Measure
+from trigger_kit.measures import Measure, nodes
 from trigger_kit.planner import Edge, Feed
 from trigger_kit.relations import offline_connection
 
@@ -91,7 +92,8 @@ def values_select(edge: Edge, feed: Feed, key: str) -> str:
 
 def source_columns(feed: Feed) -> list[str]:
     """Return the columns of the source that a feed reads, its foreign key first."""
-    names = {name for measure in feed.measures for _, name in measure.resolved.dependencies}
+    parts = [part for measure in feed.measures for part in (measure.argument, measure.condition)]
+    names = {node.target.column for part in parts for node in nodes(part) if isinstance(node, Col)}
     return [feed.hop.source.name, *sorted(names - {feed.hop.source.name})]
 
 

@@ -76,9 +76,9 @@ BEGIN
                 coalesce(sum(source.tk_sign * "source"."price"::numeric) FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS "revenue",
                 coalesce(sum(source.tk_sign) FILTER (WHERE "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS tk_rows_4
             FROM (
-                SELECT -1 AS tk_sign, old_rows."author_id", old_rows."id", old_rows."pages", old_rows."price", old_rows."published", old_rows."title" FROM old_rows
+                SELECT -1 AS tk_sign, old_rows."author_id", old_rows."pages", old_rows."price", old_rows."published", old_rows."title" FROM old_rows
                 UNION ALL
-                SELECT 1 AS tk_sign, new_rows."author_id", new_rows."id", new_rows."pages", new_rows."price", new_rows."published", new_rows."title" FROM new_rows
+                SELECT 1 AS tk_sign, new_rows."author_id", new_rows."pages", new_rows."price", new_rows."published", new_rows."title" FROM new_rows
             ) AS source
             WHERE source."author_id" IS NOT NULL
             GROUP BY source."author_id"

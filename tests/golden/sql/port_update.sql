@@ -83,9 +83,9 @@ BEGIN
                     0 AS "arrivals",
                     0 AS "miles_in"
                 FROM (
-                    SELECT -1 AS tk_sign, old_rows."From", old_rows."id" FROM old_rows
+                    SELECT -1 AS tk_sign, old_rows."From" FROM old_rows
                     UNION ALL
-                    SELECT 1 AS tk_sign, new_rows."From", new_rows."id" FROM new_rows
+                    SELECT 1 AS tk_sign, new_rows."From" FROM new_rows
                 ) AS source
                 WHERE source."From" IS NOT NULL
                 GROUP BY source."From"
@@ -96,9 +96,9 @@ BEGIN
                     coalesce(sum(source.tk_sign) FILTER (WHERE NOT "source"."cancelled"), 0) AS "arrivals",
                     coalesce(sum(source.tk_sign * "source"."group"::numeric), 0) AS "miles_in"
                 FROM (
-                    SELECT -1 AS tk_sign, old_rows."destination_id", old_rows."cancelled", old_rows."group", old_rows."id" FROM old_rows
+                    SELECT -1 AS tk_sign, old_rows."destination_id", old_rows."cancelled", old_rows."group" FROM old_rows
                     UNION ALL
-                    SELECT 1 AS tk_sign, new_rows."destination_id", new_rows."cancelled", new_rows."group", new_rows."id" FROM new_rows
+                    SELECT 1 AS tk_sign, new_rows."destination_id", new_rows."cancelled", new_rows."group" FROM new_rows
                 ) AS source
                 WHERE source."destination_id" IS NOT NULL
                 GROUP BY source."destination_id"
