@@ -102,8 +102,16 @@ def _embedded(data: Path | None) -> Iterator[Server]:
 
 @contextmanager
 def _container(version: str) -> Iterator[Server]:
+    import docker  # type: ignore[import-untyped]
     from testcontainers.postgres import PostgresContainer
 
+    try:
+        docker.from_env().ping()
+    except docker.errors.DockerException as error:
+        raise SystemExit(
+            f"{URL_VARIABLE} asks for a container, but Docker does not answer ({error}). Start Docker, name a server "
+            f"(postgresql://…), or leave {URL_VARIABLE} out: an embedded PostgreSQL then serves."
+        ) from error
     with PostgresContainer(f"postgres:{version}", driver=None) as container:
         yield Server(container.get_connection_url(), f"testcontainers, postgres:{version}", _psql_on_path())
 

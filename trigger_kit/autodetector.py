@@ -8,14 +8,18 @@ added after everything else, compiled against the new state, with dependencies o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from django.apps.registry import Apps
 from django.core.management.commands import makemigrations, migrate
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
+from django.db.migrations.operations import DeleteModel, RemoveField
+from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 
 from trigger_kit.compiler import CompiledTrigger, compile_plan
+from trigger_kit.exceptions import RuleError
 from trigger_kit.operations import (
     RULES,
     AddRule,
@@ -27,6 +31,7 @@ from trigger_kit.operations import (
     triggers_in,
 )
 from trigger_kit.planner import Plan, plan_all
+from trigger_kit.planner import plan as plan_rules
 from trigger_kit.rules import Denormalize
 
 __all__ = ["RuleAutodetectorMixin", "is_patched", "patch_commands"]
@@ -41,6 +46,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
     to_state: ProjectState
     rules_wanted: dict[ModelKey, list[Denormalize]]
     old_model_keys: set[ModelKey]
+    generated_operations: dict[str, list[Operation]]
 
     def _detect_changes(self, convert_apps: Any = None, graph: Any = None) -> Any:
         # The rules leave the options, or Django would write them into CreateModel.
@@ -57,9 +63,10 @@ class RuleAutodetectorMixin(MigrationAutodetector):
     def generate_deleted_models(self) -> None:
         """Remove rules first: what they read may be about to go."""
         self.triggers_left: dict[ModelKey, list[CompiledTrigger]] = {}
-        for key, model_state in self.from_state.models.items():
-            if rules_in(model_state):
-                self._generate_removed_rules(key)
+        old = {key: rules for key, model_state in self.from_state.models.items() if (rules := rules_in(model_state))}
+        for key in old:
+            self._generate_removed_rules(key, old)
+        self.plans_before = _resolvable_plans(self.from_state, old)
         super().generate_deleted_models()  # type: ignore[misc]
 
     def generate_altered_db_table(self) -> None:
@@ -69,10 +76,32 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         for plan in plans:
             self._generate_rules(plan)
         self._generate_backfills(plans)
+        for plan in self.plans_before:
+            self._let_removals_wait(plan)
 
-    def _generate_removed_rules(self, old_key: ModelKey) -> None:
+    def check_dependency(self, operation: Operation, dependency: Any) -> bool:
+        """Tell whether an operation must run first; a removal may wait for the operations of a rule."""
+        if isinstance(dependency, RuleDependency):
+            return isinstance(operation, RuleOperation) and operation.model_name == dependency.model_name
+        return bool(super().check_dependency(operation, dependency))  # type: ignore[misc]
+
+    def _let_removals_wait(self, plan: Plan) -> None:
+        """Let columns and models go only when the old rules that read them have gone or changed."""
+        key = self._new_key(_key(plan))
+        if not any(
+            isinstance(op, RuleOperation) and op.model_name == key[1]
+            for op in self.generated_operations.get(key[0], ())
+        ):
+            return
+        read = {dependency[:3] for dependency in _dependencies(plan)}
+        for app_label, generated in self.generated_operations.items():
+            for operation in generated:
+                if _removed(app_label, operation) in read:
+                    vars(operation)["_auto_deps"].append(RuleDependency(*key, None, OperationDependency.Type.ALTER))
+
+    def _generate_removed_rules(self, old_key: ModelKey, state_rules: dict[ModelKey, list[Denormalize]]) -> None:
         key = self._new_key(old_key)
-        old = rules_in(self.from_state.models[old_key])
+        old = state_rules[old_key]
         wanted = {rule.field for rule in self.rules_wanted.get(key, ())}
         gone = [rule for rule in old if rule.field not in wanted]
         before = triggers_in(self.from_state.models[old_key])
@@ -80,7 +109,6 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             self.triggers_left[key] = before
             return
         left = [rule for rule in old if rule.field in wanted]
-        state_rules = {k: rules_in(s) for k, s in self.from_state.models.items() if rules_in(s)}
         plans = _plans(self.from_state.apps, {**state_rules, old_key: left}) if left else []
         after = [t for item in plans if _key(item) == old_key for t in compile_plan(item)]
         operations: list[RuleOperation] = [RemoveRule(key[1], rule.field) for rule in gone]
@@ -110,7 +138,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             if old.get(rule.field) != rule
         ]
         before, after = self.triggers_left.get(key, []), list(compile_plan(plan))
-        if not operations and before == after:
+        if not operations and set(before) == set(after):
             return
         if not operations:
             operations = [AlterRule(key[1], wanted[0])]
@@ -137,8 +165,30 @@ class RuleAutodetectorMixin(MigrationAutodetector):
                 self.add_operation(key[0], BackfillRule(key[1], fields), dependencies=_dependencies(plan))
 
 
+class RuleDependency(OperationDependency):
+    """A dependency on the operations of a model's rules."""
+
+
+def _removed(app_label: str, operation: Operation) -> tuple[str, str, str | None] | None:
+    """Return app, model and field of what an operation removes."""
+    if isinstance(operation, RemoveField):
+        return app_label, operation.model_name_lower, operation.name
+    if isinstance(operation, DeleteModel):
+        return app_label, operation.name_lower, None
+    return None
+
+
 def _plans(apps: Apps, rules: dict[ModelKey, list[Denormalize]]) -> list[Plan]:
     return plan_all((apps.get_model(*key), declared) for key, declared in sorted(rules.items()))
+
+
+def _resolvable_plans(state: ProjectState, rules: dict[ModelKey, list[Denormalize]]) -> list[Plan]:
+    """Return the plans of old rules, without those that a rename has left under old names: what they read has gone."""
+    plans = []
+    for key, old in rules.items():
+        with suppress(RuleError):
+            plans.append(plan_rules(state.apps.get_model(*key), old))
+    return plans
 
 
 def _key(plan: Plan) -> ModelKey:

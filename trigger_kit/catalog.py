@@ -42,7 +42,7 @@ class Placement:
         if placeholder == SCHEMA:
             return self._quote(self.schema)
         if placeholder == SEARCH_PATH:
-            return ", ".join(["pg_catalog", *map(self._quote, self._search_path()), "pg_temp"])
+            return ", ".join(["pg_catalog", *map(self._quote, self.search_path), "pg_temp"])
         return ".".join(map(self._quote, self._locate(placeholder)))
 
     @property
@@ -50,7 +50,9 @@ class Placement:
         """The schema of the owner's table."""
         return self._locate(self.owner)[0]
 
-    def _search_path(self) -> list[str]:
+    @property
+    def search_path(self) -> list[str]:
+        """The schemas of the search_path, as functions pin it."""
         (path,) = self._row("SELECT current_schemas(false)::text[]")
         return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
 

@@ -67,7 +67,8 @@ def rule_statuses(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> li
     if uris:
         chosen = set(select(uris, [status.uri for status in statuses]))
         return [status for status in statuses if status.uri in chosen]
-    orphans = [item for key, item in installed.items() if key not in explained]
+    here = Placement(connection, "").search_path
+    orphans = [item for key, item in installed.items() if key not in explained and item.schema in here]
     return statuses + [RuleStatus(f"{item.schema}.{item.name}", "orphaned", f"on {item.table}") for item in orphans]
 
 

@@ -81,10 +81,7 @@ class RuleOperation(Operation):
     ) -> None:
         """Do the same the other way round; what the rules kept meanwhile is not known, so it is filled again."""
         self.database_forwards(app_label, schema_editor, from_state, to_state)
-        key = app_label, self.model_name.lower()
-        if triggers_in(to_state.models.get(key)) and triggers_in(to_state.models[key]) != triggers_in(
-            from_state.models[key]
-        ):
+        if triggers_in(to_state.models.get((app_label, self.model_name.lower()))):
             _fill(app_label, self.model_name, schema_editor, to_state)
 
 

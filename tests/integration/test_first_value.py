@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from tests.library.models import Author, Book, Category, Port, Voyage
+from tests.library.models import Author, Book, Category, Port, Shelf, Voyage
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -50,6 +50,11 @@ def test_an_insert_may_name_a_value_or_none(db: None, sql: Sql) -> None:
     sql("INSERT INTO library_author (id, name) VALUES (1, 'psql')")
     sql("INSERT INTO library_author (id, name, num_books, num_published, pages_total) VALUES (2, 'x', 7, NULL, -1)")
     assert values(sql) == [(1, 0), (2, 0)]
+
+
+def test_a_field_with_db_default_comes_back_from_insert(db: None) -> None:
+    assert Shelf.objects.create().num_categories == 0
+    assert Shelf.objects.create(num_categories=5).num_categories == 0
 
 
 def test_an_upsert_that_sets_the_column(db: None, sql: Sql) -> None:

@@ -109,7 +109,7 @@ class Category(models.Model):
 class Shelf(models.Model):
     """A rule over a rule."""
 
-    num_categories = models.IntegerField(default=0, editable=False)
+    num_categories = models.IntegerField(db_default=0, editable=False)
     num_children = models.IntegerField(default=0, editable=False)
 
     class Meta:

@@ -56,9 +56,12 @@ class Workshop:
         key = (rows, tuple(installed or OURS), tuple(sources.items()))
         if key not in self.built:
             project = self.blank(*sources, installed=installed)
-            project.deploy(**sources)
-            if rows:
-                project.sql(rows)
+            try:
+                project.deploy(**sources)
+                if rows:
+                    project.sql(rows)
+            finally:
+                project.close()
             self.built[key] = project
         self.built[key].close()
         return self.built[key]

@@ -65,6 +65,7 @@ def main(path: str) -> None:
             connection, _ = listening.accept()
             if os.fork() == 0:
                 listening.close()
+                sys.stdout.close()
                 serve(connection)
                 os._exit(0)
             connection.close()

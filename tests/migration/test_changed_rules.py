@@ -163,7 +163,7 @@ def test_one_rule_comes_as_another_goes(make: Make, scratch: Make) -> None:
     models = library(PAGES_TOTAL)
     written = project.deploy(books=models)["books"]
     assert written.index("RemoveRule author.num_books") < written.index("RemoveField author.num_books")
-    assert written[-2:] == ["AddRule author.pages_total", "BackfillRule author.pages_total"]
+    assert written.index("AddRule author.pages_total") < written.index("BackfillRule author.pages_total")
     assert project.sql("SELECT pages_total FROM books_author ORDER BY id") == [(70,), (80,), (0,)]
     project.assert_like(scratch(books=models))
 

@@ -73,7 +73,8 @@ def test_source_and_target_in_two_apps_without_migrations(blank: Make, order: tu
 def test_the_target_has_migrations_and_its_source_has_none(blank: Make) -> None:
     project = blank("people", "books")
     book = HEADER + BOOK.replace(
-        'models.ForeignKey("Author", models.CASCADE, ', 'models.ForeignKey("people.Author", models.CASCADE, '
+        'models.ForeignKey("Author", models.CASCADE, ',
+        'models.ForeignKey("people.Author", models.CASCADE, db_constraint=False, ',
     )
     project.write_models(people=HEADER + model("Author", NUM_BOOKS), books=book)
     shutil.rmtree(project.path / "books" / "migrations")

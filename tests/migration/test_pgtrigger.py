@@ -9,9 +9,9 @@ from tests.migration.conftest import Make
 from tests.migration.library import BOOK, CHURN, HEADER, NUM_BOOKS, NUM_PUBLISHED, ROWS, library
 
 KEPT = 'triggers = [pgtrigger.Protect(name="kept", operation=pgtrigger.Delete)]'
-FROZEN = f"""
+FROZEN = """
     class Meta:
-        {KEPT.replace("kept", "frozen").replace("pgtrigger.Delete", "pgtrigger.Truncate")}
+        triggers = [pgtrigger.ReadOnly(name="frozen", fields=["id"])]
 """
 IMPORTS = HEADER + "import pgtrigger\n"
 MODELS = library(NUM_BOOKS, NUM_PUBLISHED, meta=KEPT, header=IMPORTS, book=BOOK + FROZEN)

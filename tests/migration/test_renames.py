@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,12 @@ MOVED = {
 }
 
 
+def expected_to_fail(some: set[str], reason: str) -> list[Any]:
+    """Return the renames as parameters, some of them marked as known limits."""
+    mark = pytest.mark.xfail(strict=True, reason=reason)
+    return [pytest.param(what, marks=[mark] if what in some else []) for what in RENAMES]
+
+
 @pytest.mark.parametrize("what", RENAMES)
 def test_a_rename_written_by_hand(make: Make, scratch: Make, what: str) -> None:
     project = make(books=BEFORE, rows=ROWS)
@@ -103,7 +110,13 @@ def test_a_rename_written_by_hand(make: Make, scratch: Make, what: str) -> None:
     project.assert_like(scratch(books=RENAMES[what].after))
 
 
-@pytest.mark.parametrize("what", RENAMES)
+@pytest.mark.parametrize(
+    "what",
+    expected_to_fail(
+        {"summed column", "filtered column", "source model", "target model"},
+        "a migration that renames what a rule reads cannot be reversed yet: it stops with an error (docs/limits.md)",
+    ),
+)
 def test_a_rename_that_makemigrations_asks_about(make: Make, scratch: Make, what: str) -> None:
     project = make(books=BEFORE, rows=ROWS)
     found = project.deploy(answers="y\ny\n", books=RENAMES[what].after)
@@ -133,7 +146,13 @@ def test_a_column_or_table_takes_another_name(make: Make, scratch: Make, what: s
     project.assert_like(scratch(books=MOVES[what]))
 
 
-@pytest.mark.parametrize("what", RENAMES)
+@pytest.mark.parametrize(
+    "what",
+    expected_to_fail(
+        set(RENAMES) - {"source model"},
+        "after a rename writers get an error until the next makemigrations and migrate (docs/limits.md)",
+    ),
+)
 def test_writers_go_on_between_a_rename_and_the_next_makemigrations(make: Make, what: str) -> None:
     project = make(books=BEFORE, rows=ROWS)
     project.write_migration("books", "0002_rename", "0001_initial", RENAMES[what].operation)

@@ -165,6 +165,9 @@ def test_a_custom_user_counts_rows_of_the_admin(blank: Make) -> None:
     assert project.value("SELECT num_actions FROM people_user") == 2
 
 
+@pytest.mark.xfail(
+    strict=True, reason="needs two makemigrations: Django reports a circular dependency (docs/limits.md)"
+)
 def test_a_custom_user_and_its_rule_over_the_admin_come_together(blank: Make) -> None:
     project = blank("people", installed=[*ADMIN, *OURS])
     project.write_settings(extra=SETTINGS)

@@ -52,7 +52,9 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self.process.terminate()
-        self.process.communicate()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def run_in(stream: TextIO, command: str, answers: str = "") -> Outcome:

@@ -93,7 +93,7 @@ def values_select(edge: Edge, feed: Feed, key: str) -> str:
 def source_columns(feed: Feed) -> list[str]:
     """Return the columns of the source that a feed reads, its foreign key first."""
     parts = [part for measure in feed.measures for part in (measure.argument, measure.condition)]
-    names = {node.target.column for part in parts for node in nodes(part) if isinstance(node, Col)}
+    names = {str(node.target.column) for part in parts for node in nodes(part) if isinstance(node, Col)}
     return [feed.hop.source.name, *sorted(names - {feed.hop.source.name})]
 
 
