@@ -125,6 +125,19 @@ class Plan:
         """One step per edge and event."""
         return tuple(Step(edge, event, Strategy.DELTA) for edge in self.edges for event in Event)
 
+    def describe(self) -> str:
+        """Explain the plan in words, for ``trigger_kit plan``."""
+        lines = [f"{self.model._meta.label} (table {self.target}, rank {self.rank})"]
+        lines += [f"  {measure.resolved.uri}: {measure.resolved.description}" for measure in self.measures]
+        for step in self.steps:
+            paths = ", ".join(str(feed.hop) for feed in step.edge.feeds)
+            lines += [
+                f"  after {step.event.name} on {step.edge.source} ({paths}): {step.strategy.value}",
+                f"      cost of one changed row: {step.cost}",
+                f"      locks {step.locks}",
+            ]
+        return "\n".join(lines)
+
 
 def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Plan:
     """Plan the rules of one model."""

@@ -10,26 +10,26 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS
 
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.installation import script
+from trigger_kit.installation import live_plans, script, uris_of
 from trigger_kit.maintenance import Verification, rule_statuses, verify
+from trigger_kit.registry import select
 
 
 class Command(BaseCommand):
     """Look at the rules of a project and at what a database makes of them."""
 
-    help = (
-        "Look at denormalization rules: what is installed (ls), its SQL (sql), and whether values are right (verify)."
-    )
+    help = "Look at rules: what is installed (ls), what it does (plan, sql), whether values are right (verify)."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the subcommands."""
-        commands = parser.add_subparsers(dest="command", required=True, metavar="{ls,sql,verify}")
+        commands = parser.add_subparsers(dest="command", required=True, metavar="{ls,plan,sql,verify}")
         ls = commands.add_parser("ls", help="List every rule and whether its triggers are installed.")
+        plan = commands.add_parser("plan", help="Explain what reacts to what, at which cost and under which locks.")
         sql = commands.add_parser("sql", help="Print the installation as a script for psql.")
         verify_ = commands.add_parser(
             "verify", help="Compare stored with true values; change nothing; exit with 1 where they differ."
         )
-        for command in (ls, sql, verify_):
+        for command in (ls, plan, sql, verify_):
             command.add_argument(
                 "uris", nargs="*", metavar="RULE", help="app, app.Model or app.Model:field; default: all."
             )
@@ -65,6 +65,12 @@ class Command(BaseCommand):
             self.stdout.write("No rules are declared. Add Meta.denormalizations to a model.")
         if any(item.status in {"missing", "outdated"} for item in statuses):
             self.stdout.write("Run manage.py makemigrations and manage.py migrate to install them.")
+
+    def _plan(self, options: dict[str, Any]) -> None:
+        plans = live_plans(options["database"])
+        chosen = set(select(options["uris"], [uri for plan in plans for uri in uris_of(plan)]))
+        shown = [plan.describe() for plan in plans if chosen.intersection(uris_of(plan))]
+        self.stdout.write("\n\n".join(shown) or "No rules are declared. Add Meta.denormalizations to a model.")
 
     def _sql(self, options: dict[str, Any]) -> None:
         self.stdout.write(script(options["database"], options["uris"]))
