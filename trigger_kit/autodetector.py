@@ -155,18 +155,20 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         for plan in reversed(list(plans)):
             key = _key(plan)
             old = self._old_rules(key)
-            fields = [
-                measure.resolved.rule.field
-                for measure in plan.measures
-                if old.get(measure.resolved.rule.field) is None
-                or old[measure.resolved.rule.field].expression != measure.resolved.rule.expression
-            ]
+            rules = [measure.resolved.rule for measure in plan.measures]
+            fields = [rule.field for rule in rules if _is_new(rule, old.get(rule.field))]
             if fields and key in self.old_model_keys | set(self.renamed_models):
-                self.add_operation(key[0], BackfillRule(key[1], fields), dependencies=_dependencies(plan))
+                dependencies = [*_dependencies(plan), RuleDependency(*key, None, OperationDependency.Type.ALTER)]
+                self.add_operation(key[0], BackfillRule(key[1], fields), dependencies=dependencies)
 
 
 class RuleDependency(OperationDependency):
     """A dependency on the operations of a model's rules."""
+
+
+def _is_new(rule: Denormalize, old: Denormalize | None) -> bool:
+    """Whether a rule gives another value than the one that its field had."""
+    return old is None or old.expression != rule.expression
 
 
 def _removed(app_label: str, operation: Operation) -> tuple[str, str, str | None] | None:

@@ -27,6 +27,7 @@ ORDER = (
     "compiler.template",
     "compiler.body",
     "compiler.fragments",
+    "compiler.one_row",
     "compiler.delta",
     "compiler.target",
     "compiler.values",

@@ -31,6 +31,7 @@ from trigger_kit.compiler.fragments import (
     refill,
     source_columns,
 )
+from trigger_kit.compiler.one_row import additions, delta_names, one_row, one_row_declarations
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
 from trigger_kit.measures import Measure
@@ -79,36 +80,46 @@ def _delta_body(plan: Plan, step: Step) -> str:
     sentence = (
         f"After {event.name} on {edge.source}: add the difference to {edge.target} (path {paths} -> {edge.key.name})."
     )
+    # A row with two foreign keys to the target has two keys: such edges have no path for a single row.
+    single = len(edge.feeds) == 1
+    parts = [
+        header(plan, sentence, edge.measures),
+        "<<delta>>",
+        "DECLARE",
+        block("\n".join([DEPTH, "tk_recompute boolean := false;", *(one_row_declarations(edge) if single else [])])),
+        "BEGIN",
+        block(_pause_test(edge, event)),
+        "",
+        block(_mark_test(plan, event)),
+        "",
+        *([block(one_row(edge, event)), ""] if single else []),
+        block(_many_rows(plan, edge, event)),
+        "END;",
+    ]
+    return "\n".join(parts)
+
+
+def _many_rows(plan: Plan, edge: Edge, event: Event) -> str:
+    """Return the block that sums a statement's rows per target and writes the targets in key order."""
     return "\n".join(
         [
-            header(plan, sentence, edge.measures),
-            "<<delta>>",
+            "<<deltas>>",
             "DECLARE",
-            block(_declarations(edge)),
+            block(_array_declarations(edge)),
             "BEGIN",
-            block(_pause_test(edge, event)),
-            "",
-            block(_mark_test(plan, event)),
-            "",
             block(_collect(edge, event)),
             "",
             block("IF tk_keys IS NULL THEN\n    RETURN NULL;\nEND IF;"),
             "",
-            block(set_depth()),
             block(_apply(plan, edge, event)),
-            block(restore_depth()),
             block("RETURN NULL;"),
             "END;",
         ]
     )
 
 
-def _declarations(edge: Edge) -> str:
-    lines = [
-        DEPTH,
-        "tk_recompute boolean := false;",
-        f"tk_keys {edge.key.type}[];",
-    ]
+def _array_declarations(edge: Edge) -> str:
+    lines = [f"tk_keys {edge.key.type}[];"]
     for number, measure in enumerate(edge.measures, 1):
         lines.append(f"{quote(measure.column)} {measure.exact_type}[];")
         if measure.null_when_empty:
@@ -167,8 +178,8 @@ def _mark_test(plan: Plan, event: Event) -> str:
 
 def _collect(edge: Edge, event: Event) -> str:
     """Return the statements that fill the arrays: keys and deltas, or keys alone where all is recomputed."""
-    arrays = ["tk_keys", *_array_names(edge)]
-    selected = ",\n    ".join(f"array_agg(change.{name})" for name in ["tk_key", *_array_names(edge)])
+    arrays = ["tk_keys", *delta_names(edge)]
+    selected = ",\n    ".join(f"array_agg(change.{name})" for name in ["tk_key", *delta_names(edge)])
     lines = [
         "IF tk_recompute THEN",
         "    SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)",
@@ -186,7 +197,7 @@ def _collect(edge: Edge, event: Event) -> str:
         "    ) AS change",
         block(f"WHERE {_any_change(edge)};"),
     ]
-    nan = [f"'NaN' = ANY (delta.{quote(measure.column)})" for measure in edge.measures if measure.may_be_nan]
+    nan = [f"'NaN' = ANY (deltas.{quote(measure.column)})" for measure in edge.measures if measure.may_be_nan]
     if nan:
         lines += [
             "    -- NaN does not cancel out: no delta takes it away again.",
@@ -195,17 +206,8 @@ def _collect(edge: Edge, event: Event) -> str:
     return "\n".join([*lines, "END IF;"])
 
 
-def _array_names(edge: Edge) -> list[str]:
-    names = []
-    for number, measure in enumerate(edge.measures, 1):
-        names.append(quote(measure.column))
-        if measure.null_when_empty:
-            names.append(f"tk_rows_{number}")
-    return names
-
-
 def _any_change(edge: Edge) -> str:
-    return "\n   OR ".join(f"change.{name} <> 0" for name in _array_names(edge))
+    return "\n   OR ".join(f"change.{name} <> 0" for name in delta_names(edge))
 
 
 def _changes(edge: Edge, event: Event) -> str:
@@ -276,71 +278,31 @@ def _row_delta(measure: Measure, event: Event) -> str:
 
 
 def _apply(plan: Plan, edge: Edge, event: Event) -> str:
-    """Return the statements that write the target."""
+    """Return the statements that lock the targets, all in one order, and write them."""
     target, key = table_placeholder(edge.target), quote(edge.key.name)
-    single = "cardinality(tk_keys) = 1 AND NOT tk_recompute"
-    if event is not Event.INSERT:
-        # A departure looks whether rows are left: it must lock first, and look in a statement of its own.
-        single += "".join(
-            f" AND delta.tk_rows_{number}[1] >= 0"
-            for number, measure in enumerate(edge.measures, 1)
-            if measure.null_when_empty
-        )
     return "\n".join(
         [
-            f"IF {single} THEN",
-            f"    UPDATE {target} AS target",
-            f"    SET {_additions(edge, Event.INSERT, 'delta.{}[1]', 2)}",
-            f"    WHERE target.{key} = tk_keys[1];",
+            "-- Lock in key order, so that two bulk statements cannot deadlock.",
+            "PERFORM",
+            f"FROM {target} AS target",
+            f"WHERE target.{key} = ANY (tk_keys)",
+            f"ORDER BY target.{key}",
+            "FOR NO KEY UPDATE;",
+            "",
+            set_depth(),
+            "IF tk_recompute THEN",
+            f"    {set_mark(plan, FILLED)}",
+            block(_recompute(edge)),
             "ELSE",
-            "    -- Lock in key order, so that two bulk statements cannot deadlock.",
-            "    PERFORM",
-            f"    FROM {target} AS target",
-            f"    WHERE target.{key} = ANY (tk_keys)",
-            f"    ORDER BY target.{key}",
-            "    FOR NO KEY UPDATE;",
-            "    IF tk_recompute THEN",
-            f"        {set_mark(plan, FILLED)}",
-            block(_recompute(edge), 2),
-            "    ELSE",
-            f"        UPDATE {target} AS target",
-            f"        SET {_additions(edge, event, 'change.{}', 3)}",
-            f"        FROM unnest({', '.join(f'delta.{name}' for name in ['tk_keys', *_array_names(edge)])})",
-            f"            AS change (tk_key, {', '.join(_array_names(edge))})",
-            f"        WHERE target.{key} = change.tk_key;",
-            "    END IF;",
+            f"    UPDATE {target} AS target",
+            f"    SET {additions(edge, event, 'change.{}', 2)}",
+            f"    FROM unnest({', '.join(f'deltas.{name}' for name in ['tk_keys', *delta_names(edge)])})",
+            f"        AS change (tk_key, {', '.join(delta_names(edge))})",
+            f"    WHERE target.{key} = change.tk_key;",
             "END IF;",
+            restore_depth(),
         ]
     )
-
-
-def _additions(edge: Edge, event: Event, template: str, levels: int) -> str:
-    """Return the SET list that adds the deltas; ``template`` makes a delta's expression of its name."""
-    settings = []
-    for number, measure in enumerate(edge.measures, 1):
-        column = quote(measure.column)
-        delta = template.format(column)
-        if not measure.null_when_empty:
-            settings.append(f"{column} = target.{column} + {delta}")
-            continue
-        rows = template.format(f"tk_rows_{number}")
-        cases = [f"WHEN {rows} > 0 THEN coalesce(target.{column}, 0) + {delta}"]
-        if event is Event.INSERT:
-            cases.append(f"ELSE target.{column} + {delta}")
-        else:
-            cases.append(
-                f"WHEN {rows} = 0 OR EXISTS (\n{block(_left_rows(edge, measure))}\n) THEN target.{column} + {delta}"
-            )
-        settings.append(f"{column} = CASE\n{block(chr(10).join(cases))}\nEND")
-    return (",\n").join(settings).replace("\n", "\n" + "    " * levels)
-
-
-def _left_rows(edge: Edge, measure: Measure) -> str:
-    """Return the SELECT that finds a row that still counts for a target."""
-    (feed,) = (feed for feed in edge.feeds if measure in feed.measures)
-    conditions = [f"source.{quote(feed.hop.source.name)} = target.{quote(edge.key.name)}"]
-    conditions += [condition for condition in (is_present(measure), condition_sql(measure)) if condition]
-    return f"SELECT FROM {table_placeholder(edge.source)} AS source\nWHERE " + "\n  AND ".join(conditions)
 
 
 def _recompute(edge: Edge) -> str:

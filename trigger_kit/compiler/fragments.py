@@ -27,27 +27,27 @@ __all__ = [
 ]
 
 
-def condition_sql(measure: Measure) -> str | None:
-    """Return the rule's filter over the alias ``source``, or None where every row passes."""
+def condition_sql(measure: Measure, alias: str = "source") -> str | None:
+    """Return the rule's filter over an alias of the source, or None where every row passes."""
     if measure.condition is None:
         return None
     try:
-        return _compile(measure, measure.condition)
+        return _compile(measure, measure.condition, alias)
     except FullResultSet:
         return None
     except EmptyResultSet:
         return "false"
 
 
-def argument_sql(measure: Measure) -> str | None:
-    """Return the aggregated column over the alias ``source``, or None where every row counts."""
-    return None if measure.argument is None else _compile(measure, measure.argument)
+def argument_sql(measure: Measure, alias: str = "source") -> str | None:
+    """Return the aggregated column over an alias of the source, or None where every row counts."""
+    return None if measure.argument is None else _compile(measure, measure.argument, alias)
 
 
-def _compile(measure: Measure, node: Any) -> str:
+def _compile(measure: Measure, node: Any, alias: str) -> str:
     """Compile a resolved node with Django's compiler, its parameters written into the text."""
     connection = offline_connection()
-    relabeled = node.relabeled_clone({measure.resolved.source_alias: "source"})
+    relabeled = node.relabeled_clone({measure.resolved.source_alias: alias})
     # Parts of times are in the project's time zone, whatever zone the current request has activated.
     with timezone.override(None):
         text, parameters = measure.resolved.query.get_compiler(connection=connection).compile(relabeled)
@@ -60,9 +60,9 @@ def filter_clause(*conditions: str | None) -> str:
     return f" FILTER (WHERE {' AND '.join(given)})" if given else ""
 
 
-def is_present(measure: Measure) -> str | None:
+def is_present(measure: Measure, alias: str = "source") -> str | None:
     """Return the condition under which a row's argument counts, or None where it always does."""
-    argument = argument_sql(measure)
+    argument = argument_sql(measure, alias)
     return None if argument is None else f"{argument} IS NOT NULL"
 
 

@@ -191,9 +191,9 @@ def _guard_test(plan: Plan) -> str:
     ]
     return "\n".join(
         [
-            "IF (",
+            "IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (",
             block(changed),
-            ") AND current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text THEN",
+            ") THEN",
             block("\n".join(actions)),
             "END IF;",
         ]

@@ -16,12 +16,12 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
-    IF (
+    IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
         NEW."num_books" IS DISTINCT FROM OLD."num_books"
         OR NEW."num_published" IS DISTINCT FROM OLD."num_published"
         OR NEW."pages_total" IS DISTINCT FROM OLD."pages_total"
         OR NEW."revenue" IS DISTINCT FROM OLD."revenue"
-    ) AND current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text THEN
+    ) THEN
         NEW."num_books" := OLD."num_books";
         NEW."num_published" := OLD."num_published";
         NEW."pages_total" := OLD."pages_total";

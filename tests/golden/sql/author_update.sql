@@ -19,12 +19,14 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_keys bigint[];
-    "num_books" bigint[];
-    "num_published" bigint[];
-    "pages_total" bigint[];
-    "revenue" numeric[];
-    tk_rows_4 bigint[];
+    tk_seen bigint;
+    tk_moved boolean;
+    tk_key bigint;
+    "num_books" bigint;
+    "num_published" bigint;
+    "pages_total" bigint;
+    "revenue" numeric;
+    tk_rows_4 bigint;
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
@@ -48,73 +50,120 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_4aaeb2', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    IF tk_recompute THEN
-        SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
-        INTO tk_keys
-        FROM (
-            SELECT old_rows."author_id" AS tk_key FROM old_rows
-            UNION
-            SELECT new_rows."author_id" AS tk_key FROM new_rows
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-    ELSE
-        -- One signed delta per target, in key order; targets that do not change are left out.
+    -- Most statements change one row: nothing to sum, one UPDATE.
+    IF NOT tk_recompute THEN
         SELECT
-            array_agg(change.tk_key),
-            array_agg(change."num_books"),
-            array_agg(change."num_published"),
-            array_agg(change."pages_total"),
-            array_agg(change."revenue"),
-            array_agg(change.tk_rows_4)
-        INTO tk_keys, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
-        FROM (
-            SELECT
-                source."author_id" AS tk_key,
-                sum(source.tk_sign) AS "num_books",
-                coalesce(sum(source.tk_sign) FILTER (WHERE "source"."published"), 0) AS "num_published",
-                coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "pages_total",
-                coalesce(sum(source.tk_sign * "source"."price"::numeric) FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS "revenue",
-                coalesce(sum(source.tk_sign) FILTER (WHERE "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS tk_rows_4
+            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
+            before."author_id" IS DISTINCT FROM after."author_id",
+            before."author_id",
+            0,
+            CASE WHEN "after"."published" THEN 1 ELSE 0 END
+                - CASE WHEN "before"."published" THEN 1 ELSE 0 END,
+            coalesce("after"."pages", 0)::bigint
+                - coalesce("before"."pages", 0)::bigint,
+            CASE WHEN ("after"."published" AND NOT (UPPER("after"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "after"."title" IS NOT NULL)) THEN coalesce("after"."price", 0) ELSE 0 END
+                - CASE WHEN ("before"."published" AND NOT (UPPER("before"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "before"."title" IS NOT NULL)) THEN coalesce("before"."price", 0) ELSE 0 END,
+            CASE WHEN "after"."price" IS NOT NULL AND ("after"."published" AND NOT (UPPER("after"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "after"."title" IS NOT NULL)) THEN 1 ELSE 0 END
+                - CASE WHEN "before"."price" IS NOT NULL AND ("before"."published" AND NOT (UPPER("before"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "before"."title" IS NOT NULL)) THEN 1 ELSE 0 END
+        INTO tk_seen, tk_moved, tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
+        FROM old_rows AS before CROSS JOIN new_rows AS after
+        LIMIT 1;
+        IF tk_seen IS NULL THEN
+            RETURN NULL;
+        END IF;
+        IF tk_seen = 1 AND NOT tk_moved THEN
+            IF tk_key IS NULL OR (
+                delta."num_books" = 0
+                AND delta."num_published" = 0
+                AND delta."pages_total" = 0
+                AND delta."revenue" = 0
+                AND delta.tk_rows_4 = 0
+            ) THEN
+                RETURN NULL;
+            END IF;
+            IF delta."revenue" <> 'NaN' AND delta.tk_rows_4 >= 0 THEN
+                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                UPDATE {library_author} AS target
+                SET "num_books" = target."num_books" + delta."num_books",
+                    "num_published" = target."num_published" + delta."num_published",
+                    "pages_total" = target."pages_total" + delta."pages_total",
+                    "revenue" = CASE
+                        WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
+                        ELSE target."revenue" + delta."revenue"
+                    END
+                WHERE target."id" = tk_key;
+                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                RETURN NULL;
+            END IF;
+        END IF;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        "num_books" bigint[];
+        "num_published" bigint[];
+        "pages_total" bigint[];
+        "revenue" numeric[];
+        tk_rows_4 bigint[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
             FROM (
-                SELECT -1 AS tk_sign, old_rows."author_id", old_rows."pages", old_rows."price", old_rows."published", old_rows."title" FROM old_rows
-                UNION ALL
-                SELECT 1 AS tk_sign, new_rows."author_id", new_rows."pages", new_rows."price", new_rows."published", new_rows."title" FROM new_rows
-            ) AS source
-            WHERE source."author_id" IS NOT NULL
-            GROUP BY source."author_id"
-            ORDER BY tk_key
-        ) AS change
-        WHERE change."num_books" <> 0
-           OR change."num_published" <> 0
-           OR change."pages_total" <> 0
-           OR change."revenue" <> 0
-           OR change.tk_rows_4 <> 0;
-        -- NaN does not cancel out: no delta takes it away again.
-        tk_recompute := coalesce('NaN' = ANY (delta."revenue"), false);
-    END IF;
+                SELECT old_rows."author_id" AS tk_key FROM old_rows
+                UNION
+                SELECT new_rows."author_id" AS tk_key FROM new_rows
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One signed delta per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."num_books"),
+                array_agg(change."num_published"),
+                array_agg(change."pages_total"),
+                array_agg(change."revenue"),
+                array_agg(change.tk_rows_4)
+            INTO tk_keys, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
+            FROM (
+                SELECT
+                    source."author_id" AS tk_key,
+                    sum(source.tk_sign) AS "num_books",
+                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."published"), 0) AS "num_published",
+                    coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "pages_total",
+                    coalesce(sum(source.tk_sign * "source"."price"::numeric) FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS "revenue",
+                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS tk_rows_4
+                FROM (
+                    SELECT -1 AS tk_sign, old_rows."author_id", old_rows."pages", old_rows."price", old_rows."published", old_rows."title" FROM old_rows
+                    UNION ALL
+                    SELECT 1 AS tk_sign, new_rows."author_id", new_rows."pages", new_rows."price", new_rows."published", new_rows."title" FROM new_rows
+                ) AS source
+                WHERE source."author_id" IS NOT NULL
+                GROUP BY source."author_id"
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."num_books" <> 0
+               OR change."num_published" <> 0
+               OR change."pages_total" <> 0
+               OR change."revenue" <> 0
+               OR change.tk_rows_4 <> 0;
+            -- NaN does not cancel out: no delta takes it away again.
+            tk_recompute := coalesce('NaN' = ANY (deltas."revenue"), false);
+        END IF;
 
-    IF tk_keys IS NULL THEN
-        RETURN NULL;
-    END IF;
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
 
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    IF cardinality(tk_keys) = 1 AND NOT tk_recompute AND delta.tk_rows_4[1] >= 0 THEN
-        UPDATE {library_author} AS target
-        SET "num_books" = target."num_books" + delta."num_books"[1],
-            "num_published" = target."num_published" + delta."num_published"[1],
-            "pages_total" = target."pages_total" + delta."pages_total"[1],
-            "revenue" = CASE
-                WHEN delta.tk_rows_4[1] > 0 THEN coalesce(target."revenue", 0) + delta."revenue"[1]
-                ELSE target."revenue" + delta."revenue"[1]
-            END
-        WHERE target."id" = tk_keys[1];
-    ELSE
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {library_author} AS target
         WHERE target."id" = ANY (tk_keys)
         ORDER BY target."id"
         FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {library_author} AS target
@@ -153,13 +202,13 @@ BEGIN
                           AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
                     ) THEN target."revenue" + change."revenue"
                 END
-            FROM unnest(delta.tk_keys, delta."num_books", delta."num_published", delta."pages_total", delta."revenue", delta.tk_rows_4)
+            FROM unnest(deltas.tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4)
                 AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
             WHERE target."id" = change.tk_key;
         END IF;
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-    RETURN NULL;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
 END;
 $trigger_kit$;
 

@@ -18,10 +18,6 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_keys varchar[];
-    "order" bigint[];
-    "arrivals" bigint[];
-    "miles_in" numeric[];
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
@@ -45,74 +41,75 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    IF tk_recompute THEN
-        SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
-        INTO tk_keys
-        FROM (
-            SELECT old_rows."From" AS tk_key FROM old_rows
-            UNION
-            SELECT old_rows."destination_id" AS tk_key FROM old_rows
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-    ELSE
-        -- One signed delta per target, in key order; targets that do not change are left out.
-        SELECT
-            array_agg(change.tk_key),
-            array_agg(change."order"),
-            array_agg(change."arrivals"),
-            array_agg(change."miles_in")
-        INTO tk_keys, "order", "arrivals", "miles_in"
-        FROM (
+    <<deltas>>
+    DECLARE
+        tk_keys varchar[];
+        "order" bigint[];
+        "arrivals" bigint[];
+        "miles_in" numeric[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT old_rows."From" AS tk_key FROM old_rows
+                UNION
+                SELECT old_rows."destination_id" AS tk_key FROM old_rows
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One signed delta per target, in key order; targets that do not change are left out.
             SELECT
-                fed.tk_key,
-                sum(fed."order")::bigint AS "order",
-                sum(fed."arrivals")::bigint AS "arrivals",
-                sum(fed."miles_in")::numeric AS "miles_in"
+                array_agg(change.tk_key),
+                array_agg(change."order"),
+                array_agg(change."arrivals"),
+                array_agg(change."miles_in")
+            INTO tk_keys, "order", "arrivals", "miles_in"
             FROM (
                 SELECT
-                    source."From" AS tk_key,
-                    -count(*) AS "order",
-                    0 AS "arrivals",
-                    0 AS "miles_in"
-                FROM old_rows AS source
-                WHERE source."From" IS NOT NULL
-                GROUP BY source."From"
-                UNION ALL
-                SELECT
-                    source."destination_id" AS tk_key,
-                    0 AS "order",
-                    -count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
-                    -coalesce(sum("source"."group"), 0) AS "miles_in"
-                FROM old_rows AS source
-                WHERE source."destination_id" IS NOT NULL
-                GROUP BY source."destination_id"
-            ) AS fed
-            GROUP BY fed.tk_key
-            ORDER BY tk_key
-        ) AS change
-        WHERE change."order" <> 0
-           OR change."arrivals" <> 0
-           OR change."miles_in" <> 0;
-    END IF;
+                    fed.tk_key,
+                    sum(fed."order")::bigint AS "order",
+                    sum(fed."arrivals")::bigint AS "arrivals",
+                    sum(fed."miles_in")::numeric AS "miles_in"
+                FROM (
+                    SELECT
+                        source."From" AS tk_key,
+                        -count(*) AS "order",
+                        0 AS "arrivals",
+                        0 AS "miles_in"
+                    FROM old_rows AS source
+                    WHERE source."From" IS NOT NULL
+                    GROUP BY source."From"
+                    UNION ALL
+                    SELECT
+                        source."destination_id" AS tk_key,
+                        0 AS "order",
+                        -count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+                        -coalesce(sum("source"."group"), 0) AS "miles_in"
+                    FROM old_rows AS source
+                    WHERE source."destination_id" IS NOT NULL
+                    GROUP BY source."destination_id"
+                ) AS fed
+                GROUP BY fed.tk_key
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."order" <> 0
+               OR change."arrivals" <> 0
+               OR change."miles_in" <> 0;
+        END IF;
 
-    IF tk_keys IS NULL THEN
-        RETURN NULL;
-    END IF;
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
 
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    IF cardinality(tk_keys) = 1 AND NOT tk_recompute THEN
-        UPDATE {Port of call %7Bx%7D} AS target
-        SET "order" = target."order" + delta."order"[1],
-            "arrivals" = target."arrivals" + delta."arrivals"[1],
-            "miles_in" = target."miles_in" + delta."miles_in"[1]
-        WHERE target."PortCode" = tk_keys[1];
-    ELSE
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {Port of call %7Bx%7D} AS target
         WHERE target."PortCode" = ANY (tk_keys)
         ORDER BY target."PortCode"
         FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {Port of call %7Bx%7D} AS target
@@ -144,13 +141,13 @@ BEGIN
             SET "order" = target."order" + change."order",
                 "arrivals" = target."arrivals" + change."arrivals",
                 "miles_in" = target."miles_in" + change."miles_in"
-            FROM unnest(delta.tk_keys, delta."order", delta."arrivals", delta."miles_in")
+            FROM unnest(deltas.tk_keys, deltas."order", deltas."arrivals", deltas."miles_in")
                 AS change (tk_key, "order", "arrivals", "miles_in")
             WHERE target."PortCode" = change.tk_key;
         END IF;
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-    RETURN NULL;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
 END;
 $trigger_kit$;
 

@@ -15,11 +15,11 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
-    IF (
+    IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
         NEW."order" IS DISTINCT FROM OLD."order"
         OR NEW."arrivals" IS DISTINCT FROM OLD."arrivals"
         OR NEW."miles_in" IS DISTINCT FROM OLD."miles_in"
-    ) AND current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text THEN
+    ) THEN
         IF NEW."miles_in" IS DISTINCT FROM OLD."miles_in" THEN
             RAISE EXCEPTION USING MESSAGE = 'The column of library.Port:miles_in is kept by trigger_kit and cannot be written.',
                       ERRCODE = 'integrity_constraint_violation',
