@@ -15,6 +15,8 @@ from typing import TextIO
 import trigger_kit
 
 ROOT = Path(trigger_kit.__file__).parents[1]
+# A command that takes longer hangs: better a failed test than a suite that never ends.
+SECONDS_PER_COMMAND = 120
 FORKS = Path(__file__).with_name("forks.py")
 
 
@@ -44,6 +46,7 @@ class Worker:
     def connect(self, project: Path) -> TextIO:
         """Start a process for a project; it ends with the stream."""
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(SECONDS_PER_COMMAND)
             connection.connect(self.address)
             stream = connection.makefile("rw")
         stream.write(f"{project}\n")
@@ -73,6 +76,7 @@ def run_alone(project: Path, command: str) -> Outcome:
         cwd=project,
         env=environment(project),
         stdin=subprocess.DEVNULL,
+        timeout=SECONDS_PER_COMMAND,
     )
     return Outcome(command, done.returncode, done.stdout, done.stderr)
 
