@@ -24,6 +24,10 @@ from psycopg import sql
 URL_VARIABLE = "TRIGGER_KIT_DATABASE_URL"
 
 
+class NoServerError(RuntimeError):
+    """The server that was asked for cannot be had."""
+
+
 @dataclass(frozen=True)
 class Server:
     """A running server: its URL, where it came from, and the psql that belongs to it."""
@@ -103,12 +107,12 @@ def _embedded(data: Path | None) -> Iterator[Server]:
 @contextmanager
 def _container(version: str) -> Iterator[Server]:
     import docker  # type: ignore[import-untyped]
-    from testcontainers.postgres import PostgresContainer
+    from testcontainers.community.postgres import PostgresContainer
 
     try:
         docker.from_env().ping()
     except docker.errors.DockerException as error:
-        raise SystemExit(
+        raise NoServerError(
             f"{URL_VARIABLE} asks for a container, but Docker does not answer ({error}). Start Docker, name a server "
             f"(postgresql://…), or leave {URL_VARIABLE} out: an embedded PostgreSQL then serves."
         ) from error

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from dev.postgres import Server, running_server
+from dev.postgres import NoServerError, Server, running_server
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """The server that the suite runs on."""
-    with running_server() as running:
-        yield running
+    try:
+        with running_server() as running:
+            yield running
+    except NoServerError as error:
+        pytest.exit(str(error), returncode=2)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ KEPT = ROOT / ".demo" / "postgres"
 DATABASE = "trigger_kit_demo"
 sys.path[:0] = [str(HERE), str(ROOT)]
 
-from dev.postgres import Server, running_server  # noqa: E402
+from dev.postgres import NoServerError, Server, running_server  # noqa: E402
 
 console = Console(width=118, highlight=False)
 
@@ -312,4 +312,7 @@ def open_psql() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except NoServerError as error:
+        sys.exit(str(error))
