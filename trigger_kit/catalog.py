@@ -9,9 +9,17 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.compiler import CompiledTrigger, comment_digest
-from trigger_kit.compiler.text import SCHEMA, SEARCH_PATH
+from trigger_kit.compiler.text import SCHEMA, SEARCH_PATH, identifier
 
-__all__ = ["InstalledTrigger", "Placement", "find_triggers", "installed_triggers", "trigger_status"]
+__all__ = [
+    "InstalledTrigger",
+    "Placement",
+    "find_triggers",
+    "installed_triggers",
+    "search_path",
+    "state_sql",
+    "trigger_status",
+]
 
 
 @dataclass(frozen=True)
@@ -40,36 +48,33 @@ class Placement:
     def __call__(self, placeholder: str) -> str:
         """Return the SQL that a placeholder stands for."""
         if placeholder == SCHEMA:
-            return self._quote(self.schema)
+            return identifier(self.schema)
         if placeholder == SEARCH_PATH:
-            return ", ".join(["pg_catalog", *map(self._quote, self.search_path), "pg_temp"])
-        return ".".join(map(self._quote, self._locate(placeholder)))
+            return ", ".join(["pg_catalog", *map(identifier, search_path(self.connection)), "pg_temp"])
+        return ".".join(map(identifier, self._locate(placeholder)))
 
     @property
     def schema(self) -> str:
         """The schema of the owner's table."""
         return self._locate(self.owner)[0]
 
-    @property
-    def search_path(self) -> list[str]:
-        """The schemas of the search_path, as functions pin it."""
-        (path,) = self._row("SELECT current_schemas(false)::text[]")
-        return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
-
     def _locate(self, table: str) -> tuple[str, str]:
         if table not in self._tables:
-            row = self._row(_LOCATION, [self.connection.ops.quote_name(table)])
-            self._tables[table] = row or (self._row("SELECT current_schema()")[0], table)
+            row = _row(self.connection, _LOCATION, [self.connection.ops.quote_name(table)])
+            self._tables[table] = row or (_row(self.connection, "SELECT current_schema()")[0], table)
         return self._tables[table]
 
-    def _row(self, sql: str, params: list[Any] | None = None) -> Any:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql, params)
-            return cursor.fetchone()
 
-    @staticmethod
-    def _quote(name: str) -> str:
-        return '"' + name.replace('"', '""') + '"'
+def search_path(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the schemas of the search_path, as functions pin it."""
+    (path,) = _row(connection, "SELECT current_schemas(false)::text[]")
+    return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
+
+
+def _row(connection: BaseDatabaseWrapper, sql: str, params: list[Any] | None = None) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchone()
 
 
 _LOCATION = """
@@ -107,6 +112,12 @@ def find_triggers(connection: BaseDatabaseWrapper, names: Iterable[str], schema:
     """Return the installed triggers of these names with functions in a schema, whatever tables they sit on now."""
     wanted = set(names)
     return {item.name: item for item in installed_triggers(connection) if item.name in wanted and item.schema == schema}
+
+
+def state_sql(table: str, name: str, enabled: str) -> str | None:
+    """Return the SQL that gives a new trigger the ``tgenabled`` of the one before it, or None where it has it."""
+    modes = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+    return f"ALTER TABLE {table} {modes[enabled]} TRIGGER {identifier(name)};" if enabled in modes else None
 
 
 def trigger_status(expected: CompiledTrigger, installed: InstalledTrigger | None) -> str:

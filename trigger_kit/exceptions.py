@@ -4,7 +4,6 @@
 
     TriggerKitError
     ├── RuleError             a rule that cannot be kept exact; carries the id of its system check
-    ├── InstallationError     the database is not in the state that an operation needs
     └── DriftError            a stored value differs from its expression (also an AssertionError)
 
 A mistake in the shape of a declaration raises ``TypeError`` or ``ValueError`` at once, before any of these.
@@ -12,7 +11,7 @@ A mistake in the shape of a declaration raises ``TypeError`` or ``ValueError`` a
 
 from __future__ import annotations
 
-__all__ = ["DriftError", "InstallationError", "RuleError", "TriggerKitError"]
+__all__ = ["DriftError", "RuleError", "TriggerKitError"]
 
 
 class TriggerKitError(Exception):
@@ -33,10 +32,6 @@ class RuleError(TriggerKitError):
         self.check_id = check_id
         self.reason = message
         self.hint = hint
-
-
-class InstallationError(TriggerKitError):
-    """The database is not in the state that this operation needs."""
 
 
 class DriftError(TriggerKitError, AssertionError):

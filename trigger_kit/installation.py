@@ -8,9 +8,9 @@ from django.apps import apps as live_apps
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.catalog import InstalledTrigger, Placement, find_triggers, trigger_status
+from trigger_kit.catalog import InstalledTrigger, Placement, find_triggers, state_sql, trigger_status
 from trigger_kit.compiler import CompiledTrigger, compile_plan
-from trigger_kit.compiler.text import fill_placeholders, quote
+from trigger_kit.compiler.text import fill_placeholders
 from trigger_kit.compiler.values import backfill_sql
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.planner import Plan, plan_all
@@ -69,10 +69,15 @@ def change_triggers(
     if after:
         run(fill_placeholders(TOUCHED_TABLE, place))
     for trigger in dropped:
-        run(_drop_sql(trigger, known.get(str(trigger.name)), place))
+        installed = known.get(str(trigger.name))
+        run(trigger.render_uninstall(place, installed.table if installed else None))
     for trigger in after:
         run(trigger.render_install(place))
-        _restore_state(run, trigger, known.get(str(trigger.name)), place)
+        installed = known.get(str(trigger.name))
+        # CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen.
+        state = state_sql(place(trigger.on), str(trigger.name), installed.enabled) if installed else None
+        if state:
+            run(state)
 
 
 def lock_sql(
@@ -97,22 +102,6 @@ def runner(connection: BaseDatabaseWrapper) -> Run:
             cursor.execute(sql, None)
 
     return run
-
-
-def _drop_sql(trigger: CompiledTrigger, installed: InstalledTrigger | None, place: Placement) -> str:
-    """Return the SQL that drops a trigger; its table may have another name by now."""
-    if installed is None:
-        return trigger.render_uninstall(place)
-    name = quote(installed.name)
-    sql = f"DROP TRIGGER IF EXISTS {name} ON {{table}};\nDROP FUNCTION IF EXISTS {{:schema}}.{name}();"
-    return fill_placeholders(sql, lambda key: installed.table if key == "table" else place(key))
-
-
-def _restore_state(run: Run, trigger: CompiledTrigger, known: InstalledTrigger | None, place: Placement) -> None:
-    """CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen."""
-    modes = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
-    if known is not None and known.enabled in modes:
-        run(f"ALTER TABLE {place(trigger.on)} {modes[known.enabled]} TRIGGER {quote(str(trigger.name))};")
 
 
 def install(using: str = DEFAULT_DB_ALIAS, *, app_labels: Iterable[str] | None = None) -> list[str]:

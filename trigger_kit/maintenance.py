@@ -14,11 +14,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Model
 from django.utils import timezone
 
-from trigger_kit.catalog import Placement, installed_triggers, trigger_status
+from trigger_kit.catalog import Placement, installed_triggers, search_path, trigger_status
 from trigger_kit.compiler import compile_plan
 from trigger_kit.compiler.text import fill_placeholders
 from trigger_kit.compiler.values import repair_sql
-from trigger_kit.exceptions import InstallationError
 from trigger_kit.installation import live_plans, require_postgresql, runner
 from trigger_kit.planner import Plan
 from trigger_kit.registry import declared, select
@@ -31,7 +30,6 @@ __all__ = [
     "Verification",
     "find_drift",
     "paused",
-    "require_installed",
     "rule_statuses",
     "verify",
 ]
@@ -67,7 +65,7 @@ def rule_statuses(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> li
     if uris:
         chosen = set(select(uris, [status.uri for status in statuses]))
         return [status for status in statuses if status.uri in chosen]
-    here = Placement(connection, "").search_path
+    here = search_path(connection)
     orphans = [item for key, item in installed.items() if key not in explained and item.schema in here]
     return statuses + [RuleStatus(f"{item.schema}.{item.name}", "orphaned", f"on {item.table}") for item in orphans]
 
@@ -172,11 +170,3 @@ def repair_touched(plan: Plan, connection: BaseDatabaseWrapper) -> None:
         for edge in plan.edges:
             cursor.execute(fill_placeholders(repair_sql(edge), place), None)
         cursor.execute("SELECT set_config('trigger_kit.depth', '', true)")
-
-
-def require_installed(using: str = DEFAULT_DB_ALIAS) -> None:
-    """Raise InstallationError unless every declared rule is installed as it is declared."""
-    problems = [item for item in rule_statuses(using) if item.status not in {"installed", "orphaned"}]
-    if problems:
-        names = ", ".join(f"{item.uri} ({item.status})" for item in problems)
-        raise InstallationError(f"Not every rule is installed in {using!r}: {names}. Run manage.py migrate.")

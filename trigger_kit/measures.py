@@ -33,10 +33,10 @@ from django.db.models.sql.where import NothingNode, WhereNode
 from django.utils.timezone import is_naive
 
 from trigger_kit.exceptions import RuleError
-from trigger_kit.relations import ResolvedRule
+from trigger_kit.relations import ResolvedRule, nodes
 from trigger_kit.rules import Level, Timing
 
-__all__ = ["Measure", "measure_rule", "nodes"]
+__all__ = ["Measure", "measure_rule"]
 
 # Text of these types does not follow a session's settings, as that of dates and floats does.
 _STABLE_AS_TEXT = (BooleanField, CharField, DecimalField, IntegerField, TextField, UUIDField)
@@ -256,27 +256,6 @@ def _require_source_condition(resolved: ResolvedRule, condition: Any) -> None:
         if found is not None:
             problem, hint = found
             raise _error(resolved, "E012", f"its filter {problem}", hint)
-
-
-def nodes(node: Any) -> Iterator[Any]:
-    """Yield a resolved expression's nodes and constants, itself first."""
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from nodes(item)
-        return
-    if node is None:
-        return
-    yield node
-    if isinstance(node, WhereNode):
-        children = node.children
-    elif isinstance(node, Lookup):
-        children = [node.lhs, node.rhs]
-    elif hasattr(node, "get_source_expressions"):
-        children = node.get_source_expressions()
-    else:
-        return
-    for child in children:
-        yield from nodes(child)
 
 
 def _filter_problem(node: Any) -> tuple[str, str] | None:

@@ -20,13 +20,15 @@ from django.db.models import Field, ForeignKey, Model
 from django.db.models.expressions import Col
 from django.db.models.fields.related import ForeignObjectRel, OneToOneRel
 from django.db.models.fields.reverse_related import ManyToOneRel
+from django.db.models.lookups import Lookup
 from django.db.models.sql import Query
+from django.db.models.sql.where import WhereNode
 from django.utils import timezone
 
 from trigger_kit.exceptions import RuleError
 from trigger_kit.rules import Denormalize, describe
 
-__all__ = ["Column", "Hop", "ResolvedRule", "offline_connection", "resolve", "rule_uri"]
+__all__ = ["Column", "Hop", "ResolvedRule", "nodes", "offline_connection", "resolve", "rule_uri"]
 
 
 @dataclass(frozen=True, order=True)
@@ -97,11 +99,11 @@ def resolve(rule: Denormalize, model: type[Model]) -> ResolvedRule:
     field = _target_field(rule, model, uri)
     _require_plain_model(model, uri, "The model that declares the rule", "trigger_kit.E016")
     query, expression = _resolve_expression(rule, model, uri)
-    columns = list(_columns(expression))
+    columns = [node for node in nodes(expression) if isinstance(node, Col)]
     alias, hop, source_model = _single_hop(query, columns, model, uri)
     _require_plain_model(source_model, uri, "The source", "trigger_kit.E017")
     tables = {name: join.table_name for name, join in query.alias_map.items()}
-    dependencies = {(tables[col.alias], col.target.column) for col in columns}
+    dependencies = {(str(tables[col.alias]), str(col.target.column)) for col in columns}
     dependencies.add((hop.source.table, hop.source.name))
     return ResolvedRule(
         uri=uri,
@@ -217,14 +219,25 @@ def _did_you_mean(name: str, choices: list[str]) -> str:
     return f"Choose one of: {', '.join(sorted(choices))}."
 
 
-def _columns(expression: Any) -> Iterator[Any]:
-    """Yield every Col node below a resolved expression."""
-    if isinstance(expression, Col):
-        yield expression
+def nodes(node: Any) -> Iterator[Any]:
+    """Yield a resolved expression's nodes and constants, itself first."""
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            yield from nodes(item)
         return
-    for child in expression.get_source_expressions():
-        if child is not None and hasattr(child, "get_source_expressions"):
-            yield from _columns(child)
+    if node is None:
+        return
+    yield node
+    if isinstance(node, WhereNode):
+        children = node.children
+    elif isinstance(node, Lookup):
+        children = [node.lhs, node.rhs]
+    elif hasattr(node, "get_source_expressions"):
+        children = node.get_source_expressions()
+    else:
+        return
+    for child in children:
+        yield from nodes(child)
 
 
 def _single_hop(query: Query, columns: list[Any], model: type[Model], uri: str) -> tuple[str, Hop, type[Model]]:

@@ -16,6 +16,7 @@ from django.db.backends.postgresql.schema import DatabaseSchemaEditor
 from django.db.models import Field, Model
 from django.db.utils import load_backend
 
+from trigger_kit.catalog import state_sql
 from trigger_kit.compiler import comment_digest
 
 __all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
@@ -30,7 +31,6 @@ JOIN pg_attribute AS attribute
   ON attribute.attrelid = dependency.refobjid AND attribute.attnum = dependency.refobjsubid
 WHERE trigger.tgrelid = to_regclass(%s) AND attribute.attrelid = trigger.tgrelid AND attribute.attname = %s
 """
-_ENABLED = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
 
 
 class RuleSchemaEditorMixin(DatabaseSchemaEditor):
@@ -66,8 +66,8 @@ class RuleSchemaEditorMixin(DatabaseSchemaEditor):
         for name, enabled, definition, comment in triggers:
             self.execute(f"{definition};", params=None)
             self.execute(f"COMMENT ON TRIGGER \"{name}\" ON {quoted} IS '{comment}';", params=None)
-            if enabled in _ENABLED:
-                self.execute(f'ALTER TABLE {quoted} {_ENABLED[enabled]} TRIGGER "{name}";', params=None)
+            if state := state_sql(quoted, name, enabled):
+                self.execute(state, params=None)
 
 
 def patch_schema_editors() -> None:

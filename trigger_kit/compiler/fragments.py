@@ -11,9 +11,9 @@ from django.db.models.expressions import Col
 from django.utils import timezone
 
 from trigger_kit.compiler.text import block, escape_braces, literal, quote, table_placeholder
-from trigger_kit.measures import Measure, nodes
+from trigger_kit.measures import Measure
 from trigger_kit.planner import Edge, Feed
-from trigger_kit.relations import offline_connection
+from trigger_kit.relations import nodes, offline_connection
 
 __all__ = [
     "condition_sql",

@@ -71,7 +71,7 @@ def _fresh(plan: Plan) -> CompiledTrigger:
 
 
 def _first(plan: Plan) -> CompiledTrigger:
-    conditions = "\n    OR ".join(is_not_empty("NEW", m) for m in plan.measures)
+    conditions = "\n        OR ".join(is_not_empty("NEW", m) for m in plan.measures)
     settings = "\n".join(f"NEW.{quote(m.column)} := {m.empty};" for m in plan.measures)
     sentence = f"Before INSERT on {plan.target}: start from the value over no rows, whatever the writer sent."
     body = "\n".join(
@@ -84,7 +84,7 @@ def _first(plan: Plan) -> CompiledTrigger:
         body=body,
         when=pgtrigger.Before,
         operation=pgtrigger.Insert,
-        clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN (\n        {conditions.replace('    OR', '        OR')}\n    )"],
+        clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN (\n        {conditions}\n    )"],
     )
 
 

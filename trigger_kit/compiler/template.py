@@ -15,7 +15,7 @@ import pgtrigger.compiler
 from django.db.migrations.serializer import BaseSerializer
 from django.db.migrations.writer import MigrationWriter
 
-from trigger_kit.compiler.text import SCHEMA, digest, fill_placeholders, quote, table_placeholder
+from trigger_kit.compiler.text import SCHEMA, digest, fill_placeholders, identifier, quote, table_placeholder
 
 __all__ = ["TEMPLATE_VERSION", "CompiledTrigger", "Sql", "comment_digest", "render"]
 
@@ -119,14 +119,16 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
         text = f"{self.text}\n\nCOMMENT ON TRIGGER {name} ON {table}\n    IS '{self.comment}';"
         return fill_placeholders(text, resolve)
 
-    def render_uninstall(self, resolve: Callable[[str], str]) -> str:
-        """Return the SQL that drops the trigger and its function, with placeholders resolved."""
-        name = quote(str(self.name))
-        text = (
-            f"DROP TRIGGER IF EXISTS {name} ON {table_placeholder(self.on)};\n"
-            f"DROP FUNCTION IF EXISTS {{{SCHEMA}}}.{name}();"
+    def render_uninstall(self, resolve: Callable[[str], str], table: str | None = None) -> str:
+        """Return the SQL that drops the trigger and its function, with placeholders resolved.
+
+        ``table`` is the SQL of the table that the trigger sits on now, where that has another name than then.
+        """
+        name = identifier(str(self.name))
+        return (
+            f"DROP TRIGGER IF EXISTS {name} ON {table or resolve(self.on)};\n"
+            f"DROP FUNCTION IF EXISTS {resolve(SCHEMA)}.{name}();"
         )
-        return fill_placeholders(text, resolve)
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         """Return what a migration writes."""

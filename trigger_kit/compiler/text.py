@@ -23,6 +23,7 @@ __all__ = [
     "block",
     "digest",
     "fill_placeholders",
+    "identifier",
     "literal",
     "object_name",
     "quote",
@@ -38,9 +39,14 @@ _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+def identifier(name: str) -> str:
+    """Return a quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def quote(name: str) -> str:
     """Return a quoted identifier, safe inside frozen text."""
-    return escape_braces('"' + name.replace('"', '""') + '"')
+    return escape_braces(identifier(name))
 
 
 def escape_braces(text: str) -> str:
