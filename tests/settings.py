@@ -12,5 +12,6 @@ INSTALLED_APPS = [
     "pgtrigger",
     "trigger_kit",
     "tests.library",
+    "tests.archive",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "trigger_kit"}}

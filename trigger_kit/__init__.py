@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from trigger_kit.expressions import Exists, First
 from trigger_kit.rules import Denormalize, Guard, Level, Timing
 
 if TYPE_CHECKING:
     from trigger_kit.maintenance import paused, verify
 
-__all__ = ["Denormalize", "Guard", "Level", "Timing", "paused", "verify"]
+__all__ = ["Denormalize", "Exists", "First", "Guard", "Level", "Timing", "paused", "verify"]
 __version__ = "0.1.0"
 
 

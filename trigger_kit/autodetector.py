@@ -17,8 +17,10 @@ from django.db.migrations.autodetector import MigrationAutodetector, OperationDe
 from django.db.migrations.operations import DeleteModel, RemoveField
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
+from django.db.models import Model
 
-from trigger_kit.compiler import CompiledTrigger, compile_plan
+from trigger_kit.compiler import CompiledTrigger, Sql, compile_plan
+from trigger_kit.compiler.values import backfill_sql
 from trigger_kit.exceptions import RuleError
 from trigger_kit.operations import (
     RULES,
@@ -32,6 +34,7 @@ from trigger_kit.operations import (
 )
 from trigger_kit.planner import Plan, plan_all
 from trigger_kit.planner import plan as plan_rules
+from trigger_kit.registry import complete
 from trigger_kit.rules import Denormalize
 
 __all__ = ["RuleAutodetectorMixin", "is_patched", "patch_commands"]
@@ -156,19 +159,34 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             key = _key(plan)
             old = self._old_rules(key)
             rules = [measure.resolved.rule for measure in plan.measures]
-            fields = [rule.field for rule in rules if _is_new(rule, old.get(rule.field))]
+            fields = [rule.field for rule in rules if self._is_new(key, rule, old.get(rule.field))]
             if fields and key in self.old_model_keys | set(self.renamed_models):
                 dependencies = [*_dependencies(plan), RuleDependency(*key, None, OperationDependency.Type.ALTER)]
-                self.add_operation(key[0], BackfillRule(key[1], fields), dependencies=dependencies)
+                self.add_operation(
+                    key[0], BackfillRule(key[1], fields, _frozen_backfill(plan, fields)), dependencies=dependencies
+                )
+
+    def _is_new(self, key: ModelKey, rule: Denormalize, old: Denormalize | None) -> bool:
+        """Whether a rule may give another value than the one that its field had; a function may have changed inside."""
+        if old is None or old.expression != rule.expression:
+            return True
+        is_function = not hasattr(rule.expression, "resolve_expression")
+        return is_function and any(
+            isinstance(operation, RuleOperation) and operation.model_name == key[1]
+            for operation in self.generated_operations.get(key[0], ())
+        )
+
+
+_CREATE = OperationDependency.Type.CREATE
 
 
 class RuleDependency(OperationDependency):
     """A dependency on the operations of a model's rules."""
 
 
-def _is_new(rule: Denormalize, old: Denormalize | None) -> bool:
-    """Whether a rule gives another value than the one that its field had."""
-    return old is None or old.expression != rule.expression
+def _frozen_backfill(plan: Plan, fields: list[str]) -> Sql:
+    """Return the text that fills some fields: a migration must not depend on what models and functions become later."""
+    return Sql(backfill_sql(plan, {m.column for m in plan.measures if m.resolved.rule.field in fields}))
 
 
 def _removed(app_label: str, operation: Operation) -> tuple[str, str, str | None] | None:
@@ -181,6 +199,7 @@ def _removed(app_label: str, operation: Operation) -> tuple[str, str, str | None
 
 
 def _plans(apps: Apps, rules: dict[ModelKey, list[Denormalize]]) -> list[Plan]:
+    complete(apps)
     return plan_all((apps.get_model(*key), declared) for key, declared in sorted(rules.items()))
 
 
@@ -189,7 +208,7 @@ def _resolvable_plans(state: ProjectState, rules: dict[ModelKey, list[Denormaliz
     plans = []
     for key, old in rules.items():
         with suppress(RuleError):
-            plans.append(plan_rules(state.apps.get_model(*key), old))
+            plans.append(plan_rules(complete(state.apps).get_model(*key), old))
     return plans
 
 
@@ -206,19 +225,24 @@ def _attach(operation: RuleOperation, before: list[CompiledTrigger], after: list
 
 def _dependencies(plan: Plan) -> list[Any]:
     """Return what must exist before a plan's SQL runs: models, and every column that it mentions."""
-    models = {plan.model._meta.db_table: plan.model}
-    columns = set()
-    for measure in plan.measures:
-        models[measure.resolved.source_model._meta.db_table] = measure.resolved.source_model
-        columns |= {(measure.resolved.column.table, measure.resolved.column.name), *measure.resolved.dependencies}
-        columns |= {(hop.target.table, hop.target.name) for hop in measure.resolved.path}
-    create = OperationDependency.Type.CREATE
-    found = {OperationDependency(m._meta.app_label, str(m._meta.model_name), None, create) for m in models.values()}
-    for table, name in columns:
-        meta = models[table]._meta
-        (field,) = (field for field in meta.concrete_fields if field.column == name)
-        found.add(OperationDependency(meta.app_label, str(meta.model_name), field.name, create))
-    return sorted(found, key=str)
+    found = {_creates(plan.model, measure.resolved.column.name) for measure in plan.measures}
+    for source in plan.sources:
+        found |= {_creates(source.model, column) for column in (*source.columns, None)}
+        kinds = [hop.content_type for hop in source.path if hop.content_type is not None]
+        found |= {OperationDependency("contenttypes", "contenttype", None, _CREATE) for _ in kinds}
+    return sorted(found | {_creates(plan.model, None)}, key=str)
+
+
+def _creates(model: type[Model], column: str | None) -> OperationDependency:
+    """Return the dependency on the creation of a model or one of its columns."""
+    meta = model._meta
+    if meta.auto_created:
+        # Django makes the table of a many-to-many field with the field.
+        owner: Any = meta.auto_created
+        (name,) = (f.name for f in owner._meta.local_many_to_many if f.remote_field.through is model)
+        return OperationDependency(owner._meta.app_label, owner._meta.model_name, name, _CREATE)
+    field = next((field.name for field in meta.local_fields if field.column == column), None)
+    return OperationDependency(meta.app_label, str(meta.model_name), field, _CREATE)
 
 
 def patch_commands() -> None:

@@ -1,11 +1,12 @@
 """OBSERVE: system checks. What cannot be kept exact is refused at declaration, with the reason and the way out.
 
-``trigger_kit.E001`` … ``E021`` come from the rooms that find the problem, as RuleError; ``docs/checks.md`` lists all.
+Most come from the room that finds the problem, as RuleError; ``docs/checks.md`` lists all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 from django.apps import apps as live_apps
@@ -13,14 +14,15 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error
 from django.db import connections, router
-from django.db.models import Model
+from django.db.models import Avg, Model
 
 from trigger_kit.exceptions import RuleError
-from trigger_kit.measures import Measure, measure_rule
+from trigger_kit.measures import Measure, measure_rule, serve_averages
 from trigger_kit.planner import require_acyclic
 from trigger_kit.registry import declared
 from trigger_kit.relations import resolve, rule_uri
-from trigger_kit.rules import Denormalize
+from trigger_kit.rules import Denormalize, Guard
+from trigger_kit.sources import joins
 
 __all__ = ["check_rules", "check_setup"]
 
@@ -34,6 +36,9 @@ def check_rules(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
         for message, measure in _check_model(model):
             messages += [message] if message else []
             measures += [measure] if measure else []
+    for model in models:
+        own = [measure for measure in measures if measure.resolved.model is model]
+        messages += [message for measure in serve_averages(own) for message in _check_cost(measure)]
     try:
         require_acyclic([measure.resolved for measure in measures])
     except RuleError as error:
@@ -105,22 +110,80 @@ def _check_rule(rule: Denormalize, model: type[Model]) -> Iterator[tuple[CheckMe
         yield _error(error, model), None
         return
     yield None, measure
-    for message in (*_check_databases(measure), *_check_advice(measure)):
+    for message in (*_check_databases(measure), *_check_foreign_key(measure), *_check_advice(measure)):
         yield message, None
 
 
 def _check_databases(measure: Measure) -> Iterator[CheckMessage]:
     resolved = measure.resolved
-    for alias in settings.DATABASES:
-        places = [router.allow_migrate_model(alias, model) for model in (resolved.model, resolved.source_model)]
+    for alias, model in product(settings.DATABASES, dict.fromkeys(source.model for source in resolved.sources)):
+        places = [router.allow_migrate_model(alias, item) for item in (resolved.model, model)]
         if len(set(places)) > 1:
             yield Error(
-                f"{resolved.uri} reads {resolved.source_model._meta.label}, which the database router keeps apart "
+                f"{resolved.uri} reads {model._meta.label}, which the database router keeps apart "
                 f"from {resolved.model._meta.label} (database {alias!r}): triggers do not reach across databases.",
                 hint="Keep both models in one database, or keep the value with .annotate().",
                 obj=resolved.model,
                 id="trigger_kit.E018",
             )
+
+
+def _check_foreign_key(measure: Measure) -> Iterator[CheckMessage]:
+    """Check that deleting the row which a maintained foreign key names does what its author means."""
+    resolved = measure.resolved
+    field: Any = resolved.field
+    if not field.is_relation:
+        return
+    on_delete = field.remote_field.on_delete
+    name = getattr(on_delete, "__name__", type(on_delete).__name__)
+    if name not in {"SET_NULL", "DO_NOTHING", "DB_SET_NULL"}:
+        yield Error(
+            f"{resolved.uri} is a foreign key with on_delete={name}: deleting the {field.related_model._meta.label} "
+            f"that it names now would delete the {resolved.model._meta.label} too, or be refused.",
+            hint="Use on_delete=models.SET_NULL: the rule then names the next one.",
+            obj=resolved.model,
+            id="trigger_kit.E029",
+        )
+    elif resolved.rule.guard is Guard.RAISE and name == "SET_NULL":
+        yield Error(
+            f"{resolved.uri} refuses every UPDATE, and Django's on_delete=SET_NULL is one.",
+            hint="Leave out guard=Guard.RAISE, or use on_delete=models.DO_NOTHING.",
+            obj=resolved.model,
+            id="trigger_kit.E029",
+        )
+
+
+def _check_cost(measure: Measure) -> Iterator[CheckMessage]:
+    """Tell about joins that multiply rows, and about averages that could be served."""
+    resolved = measure.resolved
+    many = [join for join in joins(resolved.query) if not join.hop.far_is_unique]
+    parents = [join.parent for join in many]
+    aliases = {join.alias: join.parent for join in joins(resolved.query)}
+    if any(a is not b and not _is_above(a.alias, b.alias, aliases) for a in many for b in many) and len(parents) > 1:
+        yield checks.Warning(
+            f"{resolved.uri} joins two to-many relations, so that each row of one counts once per row of the other: "
+            "that is what annotate() gives.",
+            hint="Use distinct=True, or keep two columns by two rules.",
+            obj=resolved.model,
+            id="trigger_kit.W004",
+        )
+    if measure.chain is not None and measure.chain.aggregate is Avg and measure.average_of is None:
+        yield checks.Info(
+            f"{resolved.uri} is computed from all its rows on every change.",
+            hint="Keep a Sum and a Count over the same rows as well: the average then follows from them.",
+            obj=resolved.model,
+            id="trigger_kit.W005",
+        )
+
+
+def _is_above(alias: str, other: str, parents: dict[str, str]) -> bool:
+    """Whether one of two joins leads to the other."""
+    for start, end in ((alias, other), (other, alias)):
+        while start in parents:
+            start = parents[start]
+            if start == end:
+                return True
+    return False
 
 
 def _check_advice(measure: Measure) -> Iterator[CheckMessage]:
@@ -132,13 +195,19 @@ def _check_advice(measure: Measure) -> Iterator[CheckMessage]:
             obj=resolved.model,
             id="trigger_kit.W002",
         )
-    (hop,) = resolved.path
-    foreign_key: Any = next(f for f in resolved.source_model._meta.concrete_fields if f.column == hop.source.name)
-    if not (foreign_key.db_index or foreign_key.unique or foreign_key.name in _leading_fields(resolved.source_model)):
+    for source in resolved.sources:
+        hop = source.path[-1] if source.path else None
+        if hop is None or hop.far_is_unique:
+            continue
+        fields: list[Any] = [
+            field for field in source.model._meta.local_fields if field.column in {c.name for c in hop.far}
+        ]
+        if any(f.db_index or f.unique or f.name in _leading_fields(source.model) for f in fields):
+            continue
+        names = ", ".join(field.name for field in fields)
         yield checks.Warning(
-            f"{resolved.uri}: {hop.source.table}.{hop.source.name} has no index, so every new or re-keyed "
-            f"{resolved.model._meta.label} reads the whole table.",
-            hint=f"Set db_index=True on {resolved.source_model._meta.label}.{foreign_key.name}.",
+            f"{resolved.uri}: {hop.table}.{hop.far[0].name} has no index, so that look-ups read the whole table.",
+            hint=f"Set db_index=True on {source.model._meta.label}.{names}.",
             obj=resolved.model,
             id="trigger_kit.W003",
         )

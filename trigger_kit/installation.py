@@ -16,7 +16,17 @@ from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.planner import Plan, plan_all
 from trigger_kit.registry import declared, select
 
-__all__ = ["backfill", "change_triggers", "install", "live_plans", "require_postgresql", "runner", "script", "uris_of"]
+__all__ = [
+    "backfill",
+    "change_triggers",
+    "install",
+    "live_plans",
+    "require_postgresql",
+    "run_backfill",
+    "runner",
+    "script",
+    "uris_of",
+]
 
 Run = Callable[[str], None]
 
@@ -115,8 +125,7 @@ def install(using: str = DEFAULT_DB_ALIAS, *, app_labels: Iterable[str] | None =
     plans = [
         plan
         for plan in live_plans(using)
-        if (labels is None or plan.model._meta.app_label in labels)
-        and {plan.target, *(edge.source for edge in plan.edges)} <= tables
+        if (labels is None or plan.model._meta.app_label in labels) and set(plan.tables) <= tables
     ]
     changed = []
     with transaction.atomic(using=using):
@@ -152,11 +161,29 @@ def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
 
 def backfill_statements(plan: Plan, place: Placement, columns: Iterable[str] | None = None) -> list[str]:
     """Return the statements that write the full values, the guard told about it."""
+    return _guarded(fill_placeholders(backfill_sql(plan, columns), place))
+
+
+def _guarded(update: str) -> list[str]:
+    """Return an UPDATE of maintained columns between the statements that tell the guard about it.
+
+    A row that is written twice in a transaction has its deferred foreign keys checked at the end, and until then no
+    index can be made on its table: the checks are brought forward, as Django's own schema changes do.
+    """
+    depth = "SELECT set_config('trigger_kit.depth', '{}', true);"
     return [
-        "SELECT set_config('trigger_kit.depth', '0', true);",
-        fill_placeholders(backfill_sql(plan, columns), place),
-        "SELECT set_config('trigger_kit.depth', '', true);",
+        depth.format(0),
+        update,
+        depth.format(""),
+        "SET CONSTRAINTS ALL IMMEDIATE;",
+        "SET CONSTRAINTS ALL DEFERRED;",
     ]
+
+
+def run_backfill(text: str, place: Placement, run: Run) -> None:
+    """Run a frozen UPDATE that fills columns."""
+    for sql in _guarded(fill_placeholders(text, place)):
+        run(sql)
 
 
 def backfill(

@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import apps as live_apps
 from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, Model
+from django.db.models import F, FloatField, Model
 from django.utils import timezone
 
 from trigger_kit.catalog import Placement, installed_triggers, search_path, trigger_status
@@ -118,7 +118,7 @@ def find_drift(connection: BaseDatabaseWrapper, uri: str, model: type[Model], ru
     field = model._meta.get_field(rule.field)
     kind = field.cast_db_type(connection)  # type: ignore[union-attr]
     keys = [key.attname for key in model._meta.pk_fields]
-    rows = model._base_manager.using(connection.alias).annotate(tk_stored=F(rule.field), tk_true=rule.expression)
+    rows = model._base_manager.using(connection.alias).annotate(tk_stored=F(rule.field), tk_true=rule.build())
     # The active time zone is the request's; the rule's is the project's.
     with timezone.override(None):
         sql, params = rows.order_by().values_list(*keys, "tk_stored", "tk_true").query.sql_with_params()
@@ -127,11 +127,23 @@ def find_drift(connection: BaseDatabaseWrapper, uri: str, model: type[Model], ru
         cursor.execute(
             f"SELECT {', '.join(names)}, stored, computed::{kind} "
             f"FROM ({sql}) AS compared ({', '.join(names)}, stored, computed) "
-            f"WHERE stored IS DISTINCT FROM computed::{kind} ORDER BY {', '.join(names)}",
+            f"WHERE {_differs(field, kind)} ORDER BY {', '.join(names)}",
             params,
         )
         found = cursor.fetchall()
     return [Drift(uri, key[0] if len(key) == 1 else tuple(key), stored, true) for *key, stored, true in found]
+
+
+def _differs(field: Any, kind: Any) -> str:
+    """Return the condition under which stored and computed differ; floats may, in their last digits."""
+    differ = f"stored IS DISTINCT FROM computed::{kind}"
+    if not isinstance(field, FloatField):
+        return differ
+    # Comparing before subtracting keeps infinities and NaN out of the difference.
+    close = "abs(stored - computed::float8) <= 1e-9 * greatest(abs(stored), abs(computed::float8))"
+    finite = "'{Infinity,-Infinity,NaN}'::float8[]"
+    finite = f"stored <> ALL ({finite}) AND computed::float8 <> ALL ({finite})"
+    return f"{differ} AND NOT coalesce(CASE WHEN {finite} THEN {close} END, false)"
 
 
 @contextmanager
@@ -168,5 +180,5 @@ def repair_touched(plan: Plan, connection: BaseDatabaseWrapper) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('trigger_kit.depth', '0', true)")
         for edge in plan.edges:
-            cursor.execute(fill_placeholders(repair_sql(edge), place), None)
+            cursor.execute(fill_placeholders(repair_sql(plan, edge), place), None)
         cursor.execute("SELECT set_config('trigger_kit.depth', '', true)")

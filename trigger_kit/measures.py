@@ -1,65 +1,94 @@
-"""PLAN, first half: a ResolvedRule -> a Measure, or a RuleError that says why no strategy keeps the rule exact."""
+"""PLAN, first half: a ResolvedRule -> a Measure: by which strategy the rule is kept, and how one source row counts."""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterator
-from dataclasses import dataclass
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
-from django.db.models import (
-    BooleanField,
-    CharField,
-    Count,
-    DateField,
-    DecimalField,
-    Field,
-    IntegerField,
-    Q,
-    Sum,
-    TextField,
-    UUIDField,
-    Value,
-    lookups,
-)
+from django.contrib.postgres import aggregates as postgres
+from django.db.models import Avg, Count, DecimalField, Max, Min, StdDev, Sum, Value, Variance, lookups
 from django.db.models.aggregates import Aggregate
-from django.db.models.expressions import Col
-from django.db.models.fields import json, related_lookups
-from django.db.models.functions import Coalesce, Now, Random, math, text
-from django.db.models.functions import datetime as time_functions
-from django.db.models.lookups import Lookup, Transform
-from django.db.models.sql.where import NothingNode, WhereNode
-from django.utils.timezone import is_naive
+from django.db.models.expressions import Col, CombinedExpression, ExpressionWrapper, Star
+from django.db.models.fields import json
+from django.db.models.functions import Coalesce
+from django.db.models.sql import AND, Query
+from django.db.models.sql.where import WhereNode
 
+from trigger_kit.determinism import require_deterministic
 from trigger_kit.exceptions import RuleError
-from trigger_kit.relations import ResolvedRule, nodes
+from trigger_kit.expressions import Exists, First
+from trigger_kit.fitting import has_at_most_4_bytes, require_fitting_field, scale_of, stored_field
+from trigger_kit.paths import Path, column_of
+from trigger_kit.relations import ResolvedRule
 from trigger_kit.rules import Level, Timing
+from trigger_kit.sources import Joined, joins, nodes
 
-__all__ = ["Measure", "measure_rule"]
+__all__ = ["Chain", "Measure", "Strategy", "measure_rule", "serve_averages"]
 
-# Text of these types does not follow a session's settings, as that of dates and floats does.
-_STABLE_AS_TEXT = (BooleanField, CharField, DecimalField, IntegerField, TextField, UUIDField)
-_PATTERN_LOOKUPS = (lookups.PatternLookup, lookups.Regex, lookups.IExact)
-_LOOKUP_MODULES = {module.__name__ for module in (lookups, related_lookups, json, time_functions, math, text)}
+# Their values over no rows. An array over no rows is [NULL], from the one row that a LEFT JOIN gives.
+_EMPTY = {Count: "0", Exists: "false"}
+_NULL_WHEN_EMPTY = (
+    postgres.BoolAnd,
+    postgres.BoolOr,
+    postgres.StringAgg,
+    Avg,
+    First,
+    Max,
+    Min,
+    StdDev,
+    Sum,
+    Variance,
+)
+
+
+class Strategy(enum.Enum):
+    """How a step brings the target up to date."""
+
+    DELTA = "delta"
+    EXTREMUM = "extremum"
+    RECOMPUTE = "recompute"
+    COPY = "copy"
+
+
+@dataclass(frozen=True, eq=False)
+class Chain:
+    """One aggregate over one path: what it aggregates, which rows it leaves out, and their order.
+
+    ``aliases`` name the rows along the ``path`` in the rule's query, one per hop. ``argument`` is None where every row
+    counts. ``default`` is a resolved expression without columns. The rows of the first ``required`` hops must be there;
+    those behind them may be missing, as in ``First("reviews__author__name")``.
+    """
+
+    aggregate: type[Aggregate]
+    aliases: tuple[str, ...]
+    path: Path
+    argument: Any
+    condition: Any
+    default: Any
+    order: Sequence[Any]
+    required: int
 
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """How one source row counts towards one maintained column.
+    """How one maintained column is kept.
 
-    ``argument`` is the summed or counted column, None where every row counts; ``condition`` the resolved filter.
-    ``empty`` is the SQL literal of the value over no rows. ``exact_type`` is a type in which sums neither round nor
-    overflow. ``may_be_nan`` says that the source column can hold NaN, which no delta takes out again.
+    ``chain`` is given where the value is one aggregate over one path: such rules can share a pass over their rows.
+    ``empty`` is the SQL literal of the value over no rows, or None where that follows from the target's row.
+    ``exact_type`` is a type in which sums neither round nor overflow. ``may_be_nan`` says that the summed value can be
+    NaN, which no delta takes out again. ``average_of`` names the columns of a sum and a count over the same rows.
     """
 
     resolved: ResolvedRule
-    aggregate: type[Aggregate]
-    argument: Col | None
-    condition: Any
-    empty: str
-    exact_type: str
-    may_be_nan: bool
+    strategy: Strategy
+    chain: Chain | None
+    empty: str | None
+    exact_type: str = ""
+    may_be_nan: bool = False
+    average_of: tuple[str, str] | None = None
 
     @property
     def column(self) -> str:
@@ -71,240 +100,268 @@ class Measure:
         """Whether the value over no rows is NULL, so that arrivals and departures have to be told apart."""
         return self.empty == "NULL"
 
+    @property
+    def must_not_be_negative(self) -> bool:
+        """Whether the column has a CHECK against negative numbers, which may not fail for a passing moment."""
+        return self.is_sum and self.resolved.field.get_internal_type().startswith("Positive")
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether the column is kept by adding signed deltas."""
+        return self.strategy is Strategy.DELTA and self.average_of is None
+
 
 def measure_rule(resolved: ResolvedRule) -> Measure:
     """Choose the strategy of one rule.
 
-    Raises RuleError where no strategy that exists yet keeps it exact.
+    Raises RuleError where none keeps it exact.
     """
     _require_supported_options(resolved)
+    require_deterministic(resolved)
+    require_fitting_field(resolved)
     aggregate, default = _unwrap(resolved.expression)
-    if aggregate is None or type(aggregate) not in (Count, Sum):
-        problem, hint = "only Count and Sum are supported yet", "Use one of them, or keep this value with .annotate()."
-        raise _error(resolved, "E007", problem, hint)
-    if aggregate.distinct:
-        raise _error(resolved, "E008", "distinct=True is not supported yet", "Keep this value with .annotate().")
-    argument, condition = _argument(resolved, aggregate), _condition(aggregate)
-    _require_source_condition(resolved, condition)
-    _require_stored(resolved, [argument, *nodes(condition)])
-    measure = Measure(
-        resolved=resolved,
-        aggregate=type(aggregate),
-        argument=None if type(aggregate) is Count and argument.target.primary_key else argument,
-        condition=condition,
-        empty=_empty_value(resolved, aggregate, default),
-        exact_type=_exact_type(aggregate, argument),
-        may_be_nan=type(aggregate) is Sum and isinstance(argument.target, DecimalField),
-    )
-    _require_fitting_field(resolved, measure, argument)
-    return measure
-
-
-def _error(resolved: ResolvedRule, number: str, problem: str, hint: str) -> RuleError:
-    return RuleError(f"trigger_kit.{number}", f"{resolved.uri} cannot be kept: {problem}.", hint)
+    chain = None if aggregate is None else _chain(resolved, aggregate, default)
+    if chain is not None:
+        return _chain_measure(resolved, chain)
+    strategy = Strategy.COPY if _is_copy(resolved) else Strategy.RECOMPUTE
+    return Measure(resolved, strategy, None, _constant_empty(resolved, aggregate, default))
 
 
 def _require_supported_options(resolved: ResolvedRule) -> None:
     """Refuse the timings and levels that do not exist yet."""
     rule = resolved.rule
-    if rule.timing is not Timing.IMMEDIATE:
-        raise _error(resolved, "E015", f"{rule.timing} is not supported yet", "Use Timing.IMMEDIATE, the default.")
-    if rule.level is not Level.STATEMENT:
-        raise _error(resolved, "E015", f"{rule.level} is not supported yet", "Use Level.STATEMENT, the default.")
-
-
-# The aggregate ------------------------------------------------------------------------------------------------------
+    for option, default in ((rule.timing, Timing.IMMEDIATE), (rule.level, Level.STATEMENT)):
+        if option is not default:
+            raise RuleError(
+                "trigger_kit.E015",
+                f"{resolved.uri} cannot be kept: {option} is not supported yet.",
+                f"Use {default}, the default.",
+            )
 
 
 def _unwrap(expression: Any) -> tuple[Any, Any]:
-    """Return the aggregate and its default (a Value), which Django resolves to Coalesce(aggregate, default)."""
+    """Return the aggregate and its default, which Django resolves to Coalesce(aggregate, default)."""
     if isinstance(expression, Aggregate):
         return expression, None
     if type(expression) is Coalesce:
         children = expression.get_source_expressions()
-        if len(children) == 2 and isinstance(children[0], Aggregate):
+        if len(children) == 2 and isinstance(children[0], Aggregate) and not _reads(children[1]):
             return children[0], children[1]
     return None, None
 
 
-def _condition(aggregate: Aggregate) -> Any:
-    """Return the resolved filter; Django 6.0 wraps it in an AggregateFilter."""
-    condition = aggregate.filter
-    return getattr(condition, "condition", condition)
+def _reads(node: Any) -> bool:
+    """Whether an expression reads a column or a subquery."""
+    return any(isinstance(item, (Col, Query)) for item in nodes(node))
 
 
-def _argument(resolved: ResolvedRule, aggregate: Aggregate) -> Col:
-    """Return the aggregated column."""
+def _is_copy(resolved: ResolvedRule) -> bool:
+    """Whether the value comes from the row itself and from the rows that it points at, one each."""
+    single = all(hop.far_is_unique for source in resolved.sources for hop in source.path)
+    plain = not any(isinstance(node, (Aggregate, Query)) for node in nodes(resolved.expression))
+    return single and plain and not resolved.is_recursive
+
+
+def _constant_empty(resolved: ResolvedRule, aggregate: Any, default: Any) -> str | None:
+    """Return the value over no rows of a single aggregate that reads related rows only, or None."""
+    if aggregate is None or any(isinstance(node, Query) for node in nodes(aggregate)):
+        return None
+    base = resolved.query.get_initial_alias()
+    columns = [node for node in nodes(aggregate) if isinstance(node, Col)]
+    if any(col.alias == base for col in columns) or not isinstance(aggregate, (*_NULL_WHEN_EMPTY, *_EMPTY)):
+        return None
+    return _empty(type(aggregate), default) if _skips_missing_rows(resolved, aggregate) else None
+
+
+def _skips_missing_rows(resolved: ResolvedRule, aggregate: Any) -> bool:
+    """Whether an argument is NULL in the row of NULLs that it is computed from where there are no rows."""
     argument = aggregate.get_source_expressions()[0]
-    if not isinstance(argument, Col):
-        problem = f"{type(aggregate).__name__} over an expression is not supported yet"
-        raise _error(resolved, "E010", problem, "Aggregate a plain column of the related model.")
-    return argument
+    return any(_is_null_without(argument, join.alias) for join in joins(resolved.query) if join.is_optional)
 
 
-def _empty_value(resolved: ResolvedRule, aggregate: Aggregate, default: Any) -> str:
-    """Return the SQL literal of the value over no rows, which must be 0 or NULL for a delta."""
-    if type(aggregate) is Count:
-        return "0"
+def _empty(aggregate: type[Any], default: Any) -> str | None:
+    """Return the SQL literal of an aggregate's value over no rows, or None for a default that is no simple constant."""
+    if aggregate in _EMPTY:
+        return _EMPTY[aggregate]
     if default is None or (isinstance(default, Value) and default.value is None):
         return "NULL"
-    if isinstance(default, Value) and not isinstance(default.value, str) and default.value == 0:
-        return "0"
-    problem = "Sum with a default other than 0 is not supported yet"
-    raise _error(resolved, "E011", problem, "Use default=0, or no default on a field with null=True.")
+    is_zero = isinstance(default, Value) and not isinstance(default.value, str) and default.value == 0
+    return "0" if is_zero and not isinstance(default.value, bool) else None  # type: ignore[union-attr]
 
 
-def _exact_type(aggregate: Aggregate, argument: Col) -> str:
-    """Return the type of exact sums of the argument."""
-    if type(aggregate) is Count:
+# Chains -------------------------------------------------------------------------------------------------------------
+
+
+def _chain(resolved: ResolvedRule, aggregate: Any, default: Any) -> Chain | None:
+    """Return an aggregate as a chain, or None where its rows do not lie on one path."""
+    kind = type(aggregate)
+    if kind not in {Avg, Count, Exists, First, Max, Min, Sum} or getattr(aggregate, "distinct", False):
+        return None
+    joined = joins(resolved.query)
+    if not _is_line(resolved, joined) or any(isinstance(node, Query) for node in nodes(aggregate)):
+        return None
+    chain = Chain(
+        aggregate=kind,
+        aliases=tuple(join.alias for join in joined),
+        path=tuple(join.hop for join in joined),
+        argument=_argument(aggregate, joined),
+        condition=getattr(aggregate.filter, "condition", aggregate.filter),
+        default=default,
+        order=aggregate.order if isinstance(aggregate, First) else (),
+        required=_required(aggregate, joined),
+    )
+    base = resolved.query.get_initial_alias()
+    parts = [chain.argument, chain.condition, *chain.order]
+    reads_target = any(isinstance(node, Col) and node.alias == base for node in nodes(parts))
+    return None if reads_target or not _leaves_out_missing_rows(chain, aggregate) else chain
+
+
+def _is_line(resolved: ResolvedRule, joined: list[Joined]) -> bool:
+    """Whether the joins lead away from the target one after the other, over different tables."""
+    if not joined or not joined[0].hop.near_is_unique:
+        return False
+    aliases = [resolved.query.get_initial_alias(), *(join.alias for join in joined)]
+    in_order = all(join.parent == parent for join, parent in zip(joined, aliases, strict=False))
+    tables = [join.hop.table for join in joined]
+    others = [*tables, resolved.column.table] if len(tables) > 1 else tables
+    return in_order and len(set(others)) == len(others)
+
+
+def _required(aggregate: Any, joined: list[Joined]) -> int:
+    """Return how many hops of a path a row must have; that of a First ends at the row whose key breaks ties."""
+    if not isinstance(aggregate, First):
+        return len(joined)
+    key: Any = aggregate.order[-1].expression
+    return 1 + [join.alias for join in joined].index(key.alias)
+
+
+def _argument(aggregate: Any, joined: list[Joined]) -> Any:
+    """Return what is aggregated, or None where a row is counted by its own primary key."""
+    argument = aggregate.get_source_expressions()[0]
+    if isinstance(argument, Star):
+        return None
+    is_key = isinstance(argument, Col) and argument.alias == joined[-1].alias and argument.target.primary_key
+    return None if is_key and isinstance(aggregate, (Count, Exists)) else argument
+
+
+def _leaves_out_missing_rows(chain: Chain, aggregate: Any) -> bool:
+    """Whether a row that ends before the last hop counts for nothing, so that arrivals there can only add.
+
+    A LEFT JOIN gives such a row NULLs. The argument or the filter must be NULL or false over them.
+    """
+    last = chain.aliases[-1]
+    argument = aggregate.get_source_expressions()[0]
+    if len(chain.aliases) == 1 and chain.argument is None:
+        return True
+    if chain.aggregate is First or _is_null_without(argument, last):
+        return True
+    return any(_is_null_without(lookup, last) for lookup in _conjuncts(chain.condition))
+
+
+def _is_null_without(node: Any, alias: str) -> bool:
+    """Whether an expression is NULL where the row of an alias is missing; in doubt it is not."""
+    if isinstance(node, Col):
+        return bool(node.alias == alias)
+    if isinstance(node, lookups.BuiltinLookup):
+        strict = not isinstance(node, lookups.IsNull) and type(node).__module__ != json.__name__
+        return strict and _is_null_without(node.lhs, alias)
+    if isinstance(node, (CombinedExpression, ExpressionWrapper)):
+        return any(_is_null_without(child, alias) for child in node.get_source_expressions())
+    return False
+
+
+def _conjuncts(condition: Any) -> list[Any]:
+    """Return the parts of a filter that all have to hold."""
+    if isinstance(condition, WhereNode):
+        if condition.negated or condition.connector != AND:
+            return []
+        return [part for child in condition.children for part in _conjuncts(child)]
+    return [] if condition is None else [condition]
+
+
+# Strategies ---------------------------------------------------------------------------------------------------------
+
+
+def _chain_measure(resolved: ResolvedRule, chain: Chain) -> Measure:
+    """Choose the strategy of one aggregate over one path."""
+    measure = Measure(resolved, Strategy.RECOMPUTE, chain, _empty(chain.aggregate, chain.default))
+    if resolved.is_recursive:
+        return measure
+    if chain.aggregate is Count or (chain.aggregate is Sum and _sums_exactly(resolved, chain, measure.empty)):
+        return replace(
+            measure,
+            strategy=Strategy.DELTA,
+            exact_type=_exact_type(chain),
+            may_be_nan=chain.aggregate is Sum and _may_be_nan(chain.argument),
+        )
+    if chain.aggregate in {Max, Min} and _compares_alike(resolved, chain):
+        return replace(measure, strategy=Strategy.EXTREMUM, exact_type=column_of(chain.argument.target).type)
+    return measure
+
+
+def _sums_exactly(resolved: ResolvedRule, chain: Chain, empty: str | None) -> bool:
+    """Whether signed deltas keep a sum exact: no digit is rounded away on the way into the column."""
+    scale = scale_of(chain.argument)
+    column = stored_field(resolved.field)
+    keeps = inf if isinstance(column, DecimalField) and column.decimal_places is None else scale_of(column)
+    return empty is not None and scale < inf and scale <= keeps
+
+
+def _exact_type(chain: Chain) -> str:
+    """Return the type of exact sums of a chain's argument."""
+    if chain.aggregate is Count:
         return "bigint"
-    return "bigint" if _has_at_most_4_bytes(_stored_field(argument)) else "numeric"
+    is_small = isinstance(chain.argument, Col) and has_at_most_4_bytes(stored_field(chain.argument.target))
+    return "bigint" if is_small else "numeric"
 
 
-def _stored_field(argument: Col) -> Any:
-    """Return the field that says how the argument is stored; a foreign key is stored as its target."""
-    field: Any = argument.target
-    return field.target_field if field.is_relation else field
+def _may_be_nan(argument: Any) -> bool:
+    """Whether a number can be NaN: only numeric columns hold it."""
+    columns = [node for node in nodes(argument) if isinstance(node, Col)]
+    return any(isinstance(stored_field(col.target), DecimalField) for col in columns)
 
 
-def _has_at_most_4_bytes(field: Field[Any, Any]) -> bool:
-    """Whether bigint sums of a column cannot overflow."""
-    return field.get_internal_type() in {
-        "AutoField",
-        "IntegerField",
-        "PositiveIntegerField",
-        "PositiveSmallIntegerField",
-        "SmallAutoField",
-        "SmallIntegerField",
-    }
+def _compares_alike(resolved: ResolvedRule, chain: Chain) -> bool:
+    """Whether the column orders values as the source does: the same type and the same collation, nothing rounded."""
+    if not isinstance(chain.argument, Col):
+        return False
+    source, column = stored_field(chain.argument.target), stored_field(resolved.field)
+    collations = {getattr(source, "db_collation", None), getattr(column, "db_collation", None)}
+    rounds = isinstance(column, DecimalField) and scale_of(source) > scale_of(column)
+    alike = _ordered_as(source) == _ordered_as(column) or (scale_of(source) <= scale_of(column) < inf)
+    return alike and not rounds and collations == {None} and chain.default is None
 
 
-def _require_fitting_field(resolved: ResolvedRule, measure: Measure, argument: Col) -> None:
-    """Refuse a field that cannot hold the value exactly, or not its NULL."""
-    source, field = _stored_field(argument), resolved.field
-    is_sum = measure.aggregate is Sum
-    if is_sum and not isinstance(source, (IntegerField, DecimalField)):
-        problem = f"Sum of a {type(source).__name__} is not supported yet"
-        raise _error(resolved, "E010", problem, "Sum an integer or decimal column.")
-    if not isinstance(field, (IntegerField, DecimalField)):
-        problem = f"a {type(field).__name__} does not hold a {measure.aggregate.__name__}"
-        raise _error(resolved, "E013", problem, "Use an integer field or a DecimalField.")
-    scale = _scale(source) if is_sum else 0
-    if scale > _scale(field):
-        raise _error(
-            resolved,
-            "E013",
-            f"the sum has {scale} decimal places, more than the field keeps, so that every change would be rounded",
-            f"Use a DecimalField with decimal_places={scale}."
-            if scale < inf
-            else "Use a DecimalField() without limits.",
-        )
-    if measure.null_when_empty and not field.null:
-        problem = "Sum without a default is NULL over no rows, and the field is NOT NULL"
-        raise _error(resolved, "E014", problem, "Write Sum(…, default=0), or set null=True on the field.")
+def _ordered_as(field: Any) -> str:
+    """Return the type whose order a column's values have."""
+    kind = column_of(field).type
+    return "text" if kind == "varchar" else kind
 
 
-def _scale(field: Any) -> float:
-    """Return the digits after the point that a column keeps; Django 6.1's unlimited DecimalField() keeps all."""
-    if not isinstance(field, DecimalField):
-        return 0
-    return inf if field.decimal_places is None else field.decimal_places
+def serve_averages(measures: Sequence[Measure]) -> list[Measure]:
+    """Let averages follow from a sum and a count over the same rows, where the model keeps both."""
+    return [_served(measure, measures) for measure in measures]
 
 
-# The filter ---------------------------------------------------------------------------------------------------------
+def _served(measure: Measure, measures: Sequence[Measure]) -> Measure:
+    chain = measure.chain
+    if chain is None or chain.aggregate is not Avg:
+        return measure
+    total = next((m for m in measures if _serves(m, chain, Sum)), None)
+    number = next((m for m in measures if _serves(m, chain, Count)), None)
+    if total is None or number is None or scale_of(chain.argument) == inf:
+        return measure
+    return replace(measure, strategy=Strategy.DELTA, average_of=(total.column, number.column))
 
 
-def _require_stored(resolved: ResolvedRule, nodes: list[Any]) -> None:
-    """Refuse virtual generated columns, which are NULL in triggers."""
-    for node in nodes:
-        field: Any = node.target if isinstance(node, Col) else None
-        if getattr(field, "generated", False) and not field.db_persist:
-            raise _error(
-                resolved,
-                "E023",
-                f"{field.model._meta.label}.{field.name} is a virtual generated column, which triggers see as NULL",
-                "Set db_persist=True on it.",
-            )
-
-
-def _declared_values(node: Any) -> Iterator[Any]:
-    """Yield the values in an expression as it is declared, before Django has prepared them."""
-    if isinstance(node, Q):
-        for child in node.children:
-            yield from _declared_values(child[1] if isinstance(child, tuple) else child)
-    elif hasattr(node, "_constructor_args"):
-        args, kwargs = node._constructor_args
-        for child in (*args, *kwargs.values()):
-            yield from _declared_values(child)
-    else:
-        yield node
-
-
-def _require_source_condition(resolved: ResolvedRule, condition: Any) -> None:
-    """Refuse a filter that is not a deterministic statement about the source row."""
-    if any(isinstance(value, (set, frozenset)) for value in _declared_values(resolved.rule.expression)):
-        problem = "its filter lists its values in a set, which has another order in every process"
-        raise _error(resolved, "E012", problem, "Use a list or a tuple.")
-    for node in nodes(condition):
-        if isinstance(node, (Now, Random)):
-            problem = f"its filter calls {type(node).__name__}(), whose value changes although no row does"
-            raise _error(resolved, "E020", problem, "Compare with a stored column or a constant.")
-        if isinstance(node, Col) and node.alias != resolved.source_alias:
-            problem = "its filter reads another row than the source's, which is not supported yet"
-            raise _error(resolved, "E012", problem, "Filter on columns of the related row only.")
-        found = _filter_problem(node)
-        if found is not None:
-            problem, hint = found
-            raise _error(resolved, "E012", f"its filter {problem}", hint)
-
-
-def _filter_problem(node: Any) -> tuple[str, str] | None:
-    """Say why a node's value may follow more than the source row, and what to write instead; or return None."""
-    if isinstance(node, Lookup):
-        return _lookup_problem(node)
-    if isinstance(node, datetime.datetime) and is_naive(node):
-        problem = "compares with a time without time zone, which every session reads in its own"
-        return problem, "Set USE_TZ = True, or write the time with its zone."
-    if isinstance(node, str) and "\x00" in node:
-        return "compares with a NUL character, which PostgreSQL text cannot hold", "Remove it."
-    is_node = hasattr(node, "as_sql") or hasattr(node, "resolve_expression")
-    if not is_node or isinstance(node, (WhereNode, NothingNode, Col, Value)):
-        return None
-    if isinstance(node, Transform) and type(node).__module__ in _LOOKUP_MODULES:
-        return _time_zone_problem(node)
-    return _unsupported(node)
-
-
-def _unsupported(node: Any) -> tuple[str, str]:
-    hint = "Use Django's field lookups on columns of the related row, compared with constants."
-    return f"uses {type(node).__name__}, which is not supported yet", hint
-
-
-def _lookup_problem(lookup: Lookup[Any]) -> tuple[str, str] | None:
-    """Refuse lookups of other packages, and those whose result follows a session's settings."""
-    if type(lookup).__module__ not in _LOOKUP_MODULES:
-        return _unsupported(lookup)
-    left: Any = getattr(lookup.lhs, "output_field", None)
-    if isinstance(lookup, _PATTERN_LOOKUPS) and not isinstance(
-        left, (*_STABLE_AS_TEXT, json.KeyTransform, json.JSONField)
-    ):
-        problem = (
-            f"searches the text of a {type(left).__name__}, which follows DateStyle and other settings of a session"
-        )
-        return problem, "Compare with constants, or store the text in a column."
-    right: Any = getattr(lookup.rhs, "output_field", None)
-    if isinstance(left, DateField) and isinstance(right, DateField) and type(left) is not type(right):
-        problem = "compares a date with a time, which every session does in its own time zone"
-        return problem, "Compare columns of one type."
-    return _time_zone_problem(lookup) if isinstance(lookup, lookups.YearLookup) else None
-
-
-def _time_zone_problem(node: Any) -> tuple[str, str] | None:
-    """Refuse parts of a time where Django leaves the time zone to the session."""
-    from django.conf import settings
-
-    field = getattr(node.lhs, "output_field", None)
-    if settings.USE_TZ or not isinstance(field, DateField) or field.get_internal_type() != "DateTimeField":
-        return None
-    problem = "takes a part of a time, which every session does in its own time zone while USE_TZ = False"
-    return problem, "Set USE_TZ = True, or compare with constants that have a time zone."
+def _serves(measure: Measure, average: Chain, aggregate: type[Aggregate]) -> bool:
+    """Whether a measure is the sum or the count that an average divides."""
+    chain = measure.chain
+    if chain is None or chain.aggregate is not aggregate or measure.strategy is not Strategy.DELTA:
+        return False
+    same_rows = chain.path == average.path and chain.condition == average.condition
+    if chain.argument is None:
+        argument = average.argument
+        counts_all = isinstance(argument, Col) and not argument.target.null and argument.alias == average.aliases[-1]
+        return same_rows and counts_all
+    return same_rows and chain.argument == average.argument

@@ -16,9 +16,11 @@ from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ModelState, ProjectState
 
-from trigger_kit.compiler import CompiledTrigger
-from trigger_kit.installation import backfill, change_triggers
+from trigger_kit.catalog import Placement
+from trigger_kit.compiler import CompiledTrigger, Sql
+from trigger_kit.installation import backfill, change_triggers, run_backfill
 from trigger_kit.planner import plan
+from trigger_kit.registry import complete
 from trigger_kit.rules import Denormalize
 
 __all__ = ["AddRule", "AlterRule", "BackfillRule", "RemoveRule", "rules_in", "triggers_in"]
@@ -183,16 +185,20 @@ class RemoveRule(RuleOperation):
 
 
 class BackfillRule(Operation):
-    """Fill columns with the values of their rules, for the rows that exist already."""
+    """Fill columns with the values of their rules, for the rows that exist already.
+
+    ``sql`` is the frozen text of the UPDATE; without it, it follows from the rules of the migration's state.
+    """
 
     category = OperationCategory.SQL
     reduces_to_sql = True
     reversible = True
     serialization_expand_args = ["fields"]
 
-    def __init__(self, model_name: str, fields: Sequence[str]) -> None:
+    def __init__(self, model_name: str, fields: Sequence[str], sql: Sql | None = None) -> None:
         self.model_name = model_name
         self.fields = list(fields)
+        self.sql = sql
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
         """Leave the state alone: only rows change."""
@@ -201,8 +207,13 @@ class BackfillRule(Operation):
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         """Write the full values in one statement, where they differ."""
-        if _is_allowed(self, app_label, schema_editor, to_state):
+        if not _is_allowed(self, app_label, schema_editor, to_state):
+            return
+        if self.sql is None:
             _fill(app_label, self.model_name, schema_editor, to_state, self.fields)
+            return
+        table = to_state.apps.get_model(app_label, self.model_name)._meta.db_table
+        run_backfill(str(self.sql), Placement(schema_editor.connection, table), _executor(schema_editor))
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
@@ -211,7 +222,8 @@ class BackfillRule(Operation):
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration writes."""
-        return type(self).__name__, [], {"model_name": self.model_name, "fields": self.fields}
+        kwargs = {"model_name": self.model_name, "fields": self.fields}
+        return type(self).__name__, [], kwargs if self.sql is None else {**kwargs, "sql": self.sql}
 
     def describe(self) -> str:
         """Say what happens, for ``migrate`` and ``makemigrations``."""
@@ -254,7 +266,7 @@ def _fill(
     fields: Sequence[str] | None = None,
 ) -> None:
     """Write the full values of a model's rules, or of some fields, as they stand in a migration's state."""
-    model = state.apps.get_model(app_label, model_name)
+    model = complete(state.apps).get_model(app_label, model_name)
     rules = rules_in(state.models[app_label, model_name.lower()])
     columns = None if fields is None else [model._meta.get_field(field).column for field in fields]  # type: ignore[union-attr]
     backfill(plan(model, rules), schema_editor.connection, columns, _executor(schema_editor))

@@ -1,36 +1,29 @@
 """PLAN: the measured rules of one target -> a Plan of edges and steps.
 
-The planner decides what reacts to what: which strategy keeps a rule exact, which rules share a trigger, and in
-which order triggers fire. It reads models and expressions only; the SQL is the compiler's.
+The planner decides what reacts to what: which rules share a trigger, and in which order triggers fire. It reads models
+and expressions only; the SQL is the compiler's.
 """
 
 from __future__ import annotations
 
 import enum
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
-from django.db.models import Model
+from django.db.models import Max, Min, Model
+from django.db.models.expressions import Col
 
 from trigger_kit.exceptions import RuleError
-from trigger_kit.measures import Measure, measure_rule
-from trigger_kit.relations import Column, Hop, ResolvedRule, resolve
+from trigger_kit.expressions import Exists, First
+from trigger_kit.measures import Chain, Measure, Strategy, measure_rule, serve_averages
+from trigger_kit.paths import Column, Path, Source, column_of
+from trigger_kit.relations import ResolvedRule, resolve
 from trigger_kit.rules import Denormalize
+from trigger_kit.sources import nodes
 
-__all__ = [
-    "Edge",
-    "Event",
-    "Feed",
-    "Plan",
-    "Step",
-    "Strategy",
-    "plan",
-    "plan_all",
-    "require_acyclic",
-]
+__all__ = ["Edge", "Event", "Feed", "Plan", "Step", "Strategy", "plan", "plan_all", "require_acyclic"]
 
 
 class Event(enum.Enum):
@@ -42,43 +35,84 @@ class Event(enum.Enum):
     TRUNCATE = "truncate"
 
 
-class Strategy(enum.Enum):
-    """How a step brings the target up to date."""
-
-    DELTA = "delta"
-
-
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """The measures that one relation feeds."""
+    """The measures that one table feeds over one path.
 
-    hop: Hop
-    source_alias: str
-    measures: tuple[Measure, ...]
+    ``columns`` are what is read of the table. ``whole`` is the path of the aggregate that is added to or compared
+    with, of which ``path`` is the beginning; it is None where a change only tells which targets to recompute. The
+    path of a feed from the target's own row is empty.
+    """
+
+    path: Path
+    whole: Path | None
+    measures: list[Measure] = field(default_factory=list)
+    columns: set[str] = field(default_factory=set)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the row that changes is the target itself."""
+        return not self.path
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether everything is added, from one row to the one target that it names."""
+        return (
+            self.whole is not None and len(self.whole) == 1 and all(m.strategy is Strategy.DELTA for m in self.measures)
+        )
+
+    @property
+    def identity(self) -> tuple[bool, str]:
+        """What feeds of one edge are sorted by."""
+        return self.whole is None, ", ".join(map(str, (*(self.whole or ()), *self.path)))
 
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """All feeds from one source table into one key of one target table: they share one function per event."""
+    """All feeds from one source table into one key of one target table: they share one function per event.
+
+    ``key`` are the target's columns that the first hop leaves from; they need not be unique. The rules of a recursive
+    edge read their own column in other rows: what it writes, it reads again, level by level.
+    """
 
     source: str
     target: str
-    key: Column
+    key: tuple[Column, ...]
     feeds: tuple[Feed, ...]
+    is_recursive: bool = False
+
+    @cached_property
+    def measures(self) -> tuple[Measure, ...]:
+        """The measures of all feeds, in one order, each once."""
+        return tuple(dict.fromkeys(measure for feed in self.feeds for measure in feed.measures))
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
-        """The measures of all feeds, in one order."""
-        return tuple(measure for feed in self.feeds for measure in feed.measures)
+    def events(self) -> tuple[Event, ...]:
+        """What the edge listens to: of the target's own rows, only UPDATE."""
+        return (Event.UPDATE,) if all(feed.is_own for feed in self.feeds) else tuple(Event)
+
+    def feeds_of(self, event: Event) -> tuple[Feed, ...]:
+        """Return the feeds that an event concerns."""
+        return tuple(feed for feed in self.feeds if event is Event.UPDATE or not feed.is_own)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One trigger: what it listens to, what it writes, by which strategy and under which locks."""
+    """One trigger: what it listens to, what it writes, by which strategies and under which locks."""
 
     edge: Edge
     event: Event
-    strategy: Strategy
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The measures that this event concerns."""
+        return tuple(dict.fromkeys(m for feed in self.edge.feeds_of(self.event) for m in feed.measures))
+
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The strategies of the measures, in the order of their definition."""
+        used = {measure.strategy for measure in self.measures}
+        return tuple(strategy for strategy in Strategy if strategy in used)
 
     @property
     def locks(self) -> str:
@@ -87,14 +121,30 @@ class Step:
             return f"{self.edge.target}: every row with a value, FOR NO KEY UPDATE, in key order"
         return f"{self.edge.target}: the touched rows, FOR NO KEY UPDATE, in key order"
 
-    @property
-    def cost(self) -> str:
-        """The cost of one changed source row."""
+    def cost(self, measure: Measure) -> str:
+        """Return the cost of one changed source row for one rule."""
         if self.event is Event.TRUNCATE:
             return "one UPDATE of the rows with a value"
-        if self.event is not Event.INSERT and any(measure.null_when_empty for measure in self.edge.measures):
+        if measure.strategy is Strategy.DELTA:
+            return self._delta_cost(measure)
+        if measure.strategy is Strategy.EXTREMUM:
+            return "O(1), and one index look-up when the extremum leaves"
+        if measure.strategy is Strategy.COPY:
+            return "O(targets that point at it)"
+        if measure.chain is not None and _is_looked_up(measure.chain):
+            return "one index look-up"
+        return "O(group): its rows are read again"
+
+    def _delta_cost(self, measure: Measure) -> str:
+        assert measure.chain is not None
+        last = self.edge.source == measure.chain.path[-1].table
+        if self.event is not Event.INSERT and measure.null_when_empty:
             return "O(1), and one index look-up when rows leave"
-        return "O(1)"
+        return "O(1)" if last else "O(its own rows further along the path)"
+
+
+# The value is that of one row, which an index finds; all other aggregates read the whole group.
+_LOOKED_UP = (Exists, First, Max, Min)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +153,7 @@ class Plan:
 
     model: type[Model]
     rank: int
+    measures: tuple[Measure, ...]
     edges: tuple[Edge, ...]
 
     @property
@@ -111,37 +162,95 @@ class Plan:
         return self.model._meta.db_table
 
     @property
-    def key_columns(self) -> tuple[str, ...]:
+    def key(self) -> tuple[Column, ...]:
         """The columns of the target's primary key."""
-        return tuple(str(field.column) for field in self.model._meta.pk_fields)
+        return tuple(column_of(field) for field in self.model._meta.pk_fields)
 
-    @cached_property
-    def measures(self) -> tuple[Measure, ...]:
-        """The measures of all edges."""
-        return tuple(measure for edge in self.edges for measure in edge.measures)
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The names of the columns of the target's primary key."""
+        return tuple(column.name for column in self.key)
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """One step per edge and event."""
-        return tuple(Step(edge, event, Strategy.DELTA) for edge in self.edges for event in Event)
+        return tuple(Step(edge, event) for edge in self.edges for event in edge.events)
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The sources of all rules."""
+        return tuple(source for measure in self.measures for source in measure.resolved.sources)
+
+    @cached_property
+    def tables(self) -> tuple[str, ...]:
+        """Every table that the rules read or write, in one order."""
+        return tuple(sorted({self.target, *(source.table for source in self.sources)}))
+
+    @cached_property
+    def interwoven(self) -> tuple[str, ...]:
+        """The tables whose changes are joined with each other: at one time, only one of them may change by deltas."""
+        wholes = [feed.whole for edge in self.edges for feed in edge.feeds if feed.whole is not None]
+        return tuple(sorted({hop.table for whole in wholes if len(whole) > 1 for hop in whole}))
 
     def describe(self) -> str:
         """Explain the plan in words, for ``trigger_kit plan``."""
         lines = [f"{self.model._meta.label} (table {self.target}, rank {self.rank})"]
-        lines += [f"  {measure.resolved.uri}: {measure.resolved.description}" for measure in self.measures]
+        for measure in self.measures:
+            lines.append(f"  {measure.resolved.uri}: {measure.resolved.description}")
+            lines.append(f"      strategy: {strategy_words(measure)}")
+            lines += [f"      wants an index on {index}" for index in wanted_indexes(measure)]
         for step in self.steps:
-            paths = ", ".join(str(feed.hop) for feed in step.edge.feeds)
+            paths = " and ".join(dict.fromkeys(_path_words(feed.path) for feed in step.edge.feeds_of(step.event)))
+            lines.append(f"  after {step.event.name} on {step.edge.source} ({paths}):")
             lines += [
-                f"  after {step.event.name} on {step.edge.source} ({paths}): {step.strategy.value}",
-                f"      cost of one changed row: {step.cost}",
-                f"      locks {step.locks}",
+                f"      {measure.column}: {measure.strategy.value}, {step.cost(measure)}" for measure in step.measures
             ]
+            lines.append(f"      locks {step.locks}")
         return "\n".join(lines)
+
+
+def strategy_words(measure: Measure) -> str:
+    """Say how a rule is kept."""
+    if measure.average_of is not None:
+        return f"delta, served from {' and '.join(measure.average_of)}"
+    return measure.strategy.value
+
+
+def wanted_indexes(measure: Measure) -> list[str]:
+    """Return the indexes without which the rule's look-ups read whole tables."""
+    wanted = {}
+    for source in measure.resolved.sources:
+        for hop in source.path:
+            if not hop.far_is_unique:
+                extra = _order_columns(measure) if measure.chain and hop == measure.chain.path[-1] else []
+                kind = [hop.content_type.column] if hop.content_type else []
+                wanted[hop] = f"{hop.table} ({', '.join([*kind, *(c.name for c in hop.far), *extra])})"
+    return list(wanted.values())
+
+
+def _order_columns(measure: Measure) -> list[str]:
+    """Return the columns that a look-up takes the first row by."""
+    assert measure.chain is not None
+    if not _is_looked_up(measure.chain):
+        return []
+    wanted = [getattr(item, "expression", item) for item in measure.chain.order or [measure.chain.argument]]
+    return list(dict.fromkeys(str(node.target.column) for node in wanted if isinstance(node, Col)))
+
+
+def _is_looked_up(chain: Chain) -> bool:
+    """Whether an index can find the one row that the value comes from."""
+    compared = [getattr(item, "expression", item) for item in chain.order or [chain.argument]]
+    return chain.aggregate in _LOOKED_UP and all(node is None or isinstance(node, Col) for node in compared)
+
+
+def _path_words(path: Path) -> str:
+    return " <- ".join(map(str, reversed(path))) or "the target's own columns"
 
 
 def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Plan:
     """Plan the rules of one model."""
-    return Plan(model=model, rank=rank, edges=_edges([measure_rule(resolve(rule, model)) for rule in rules]))
+    measures = serve_averages([measure_rule(resolve(rule, model)) for rule in rules])
+    return Plan(model=model, rank=rank, measures=tuple(measures), edges=_edges(measures))
 
 
 def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> list[Plan]:
@@ -156,7 +265,7 @@ def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> l
 def require_acyclic(resolved: Iterable[ResolvedRule]) -> None:
     """Raise RuleError where a column's value depends on itself, with the cycle in the message."""
     rules = {(rule.column.table, rule.column.name): rule for rule in resolved}
-    reads = {column: sorted(rules.keys() & rule.dependencies) for column, rule in rules.items()}
+    reads = {column: sorted(rules.keys() & rule.required) for column, rule in rules.items()}
     try:
         list(TopologicalSorter(reads).static_order())
     except CycleError as error:
@@ -169,28 +278,70 @@ def require_acyclic(resolved: Iterable[ResolvedRule]) -> None:
         ) from error
 
 
+# Edges --------------------------------------------------------------------------------------------------------------
+
+
 def _edges(measures: Sequence[Measure]) -> tuple[Edge, ...]:
-    """Fuse measures that share source table, target table and target key."""
-    groups: dict[tuple[str, Column], dict[Hop, list[Measure]]] = defaultdict(lambda: defaultdict(list))
+    """Fuse what shares source table, target table and target key."""
+    groups: dict[tuple[str, tuple[Column, ...], bool], dict[tuple[Path, Path | None], Feed]] = {}
     for measure in measures:
-        (hop,) = measure.resolved.path
-        groups[hop.source.table, hop.target][hop].append(measure)
+        for source, columns in _feeding(measure):
+            whole = measure.chain.path if measure.chain and _is_added(measure) else None
+            key = source.path[0].near if source.path else _own_key(measure)
+            feeds = groups.setdefault((source.table, key, measure.resolved.is_recursion(source)), {})
+            feed = feeds.setdefault((source.path, whole), Feed(source.path, whole))
+            feed.measures.append(measure)
+            feed.columns.update(columns)
     return tuple(
-        Edge(
-            source=source,
-            target=key.table,
-            key=key,
-            feeds=tuple(
-                Feed(hop, group[0].resolved.source_alias, tuple(group))
-                for hop, group in sorted(feeds.items(), key=_feed_order)
-            ),
-        )
-        for (source, key), feeds in sorted(groups.items())
+        Edge(source, key[0].table, key, tuple(sorted(feeds.values(), key=lambda feed: feed.identity)), recursive)
+        for (source, key, recursive), feeds in sorted(groups.items())
     )
 
 
-def _feed_order(item: tuple[Hop, list[Measure]]) -> str:
-    return item[0].source.name
+def _is_added(measure: Measure) -> bool:
+    """Whether a change is added to the value or compared with it, where it need not be recomputed."""
+    return measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
+
+
+def _own_key(measure: Measure) -> tuple[Column, ...]:
+    return tuple(column_of(field) for field in measure.resolved.model._meta.pk_fields)
+
+
+def _feeding(measure: Measure) -> list[tuple[Source, set[str]]]:
+    """Return the sources that a measure reacts to after a statement, with the columns that matter.
+
+    The guard sees changes of the target's own row: a changed key, and everything that a copy reads of it. What else
+    a value reads of its own row is left to a step.
+    """
+    fed = []
+    for source in measure.resolved.sources:
+        columns = set(_columns_along(measure, source) or source.columns)
+        if not source.path:
+            if measure.strategy is Strategy.COPY:
+                continue
+            hops = [other.path[0] for other in measure.resolved.sources if other.path]
+            columns -= {column.name for hop in hops if hop.near_is_unique for column in hop.near}
+            if not columns:
+                continue
+            columns |= {column.name for column in _own_key(measure)}
+        fed.append((source, columns))
+    return fed
+
+
+def _columns_along(measure: Measure, source: Source) -> set[str]:
+    """Return what an aggregate over one path reads of one of its rows; nothing where there is no such path."""
+    chain = measure.chain
+    if chain is None or not source.path:
+        return set()
+    level = len(source.path)
+    read = {
+        str(node.target.column)
+        for node in nodes([chain.argument, chain.condition, *chain.order])
+        if isinstance(node, Col) and node.alias == chain.aliases[level - 1]
+    }
+    hop = chain.path[level - 1]
+    read |= {column.name for column in hop.far} | ({hop.content_type.column} if hop.content_type else set())
+    return read | {column.name for onward in chain.path[level : level + 1] for column in onward.near}
 
 
 def _ranks(sources: dict[str, set[str]]) -> dict[str, int]:
@@ -201,7 +352,7 @@ def _ranks(sources: dict[str, set[str]]) -> dict[str, int]:
         if table not in sources or table in trail:
             return 0
         if table not in ranks:
-            ranks[table] = 1 + max(rank(source, (*trail, table)) for source in sources[table])
+            ranks[table] = 1 + max((rank(source, (*trail, table)) for source in sources[table]), default=0)
         return ranks[table]
 
     for table in sorted(sources):

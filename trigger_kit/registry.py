@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from django.apps import apps as live_apps
 from django.apps.registry import Apps
 from django.db.models import Model
 
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.rules import Denormalize
 
-__all__ = ["declared", "rules_of", "select"]
+__all__ = ["complete", "declared", "rules_of", "select"]
 
 
 def rules_of(model: type[Model]) -> list[Denormalize]:
@@ -28,6 +29,39 @@ def declared(apps: Apps) -> list[tuple[type[Model], list[Denormalize]]]:
     """Return every model that declares rules, with its rules, in order of its label."""
     models = sorted(apps.get_models(), key=lambda model: model._meta.label)
     return [(model, rules) for model in models if (rules := rules_of(model))]
+
+
+def complete(apps: Any) -> Any:
+    """Give historical models the generic relations of the live ones, which migrations do not hold; return the apps.
+
+    A generic relation has no column, so that it may change without a migration: today's is the only one there is.
+    """
+    for live in live_apps.get_models():
+        for field in live._meta.private_fields:
+            label = live._meta.label_lower
+            if not hasattr(field, "content_type_field_name") or label not in _labels(apps):
+                continue
+            model = apps.get_model(label)
+            remote = field.remote_field.model._meta.label
+            known = {item.name for item in model._meta.private_fields}
+            if field.name not in known and remote.lower() in _labels(apps):
+                _copy_relation(field, remote).contribute_to_class(model, field.name)
+    return apps
+
+
+def _labels(apps: Any) -> set[str]:
+    return {model._meta.label_lower for model in apps.get_models(include_auto_created=True)}
+
+
+def _copy_relation(field: Any, remote: str) -> Any:
+    """Return a new generic relation like another one, to a model named by its label."""
+    return type(field)(
+        remote,
+        object_id_field=field.object_id_field_name,
+        content_type_field=field.content_type_field_name,
+        for_concrete_model=field.for_concrete_model,
+        related_query_name=field.remote_field.related_query_name,
+    )
 
 
 def select(uris: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -1,62 +1,36 @@
 """RESOLVE: a rule and the models of a project state -> a ResolvedRule.
 
-Django's own resolver reads the expression; what it found out, the joins and columns, becomes a path of hops and a
-set of dependencies. The models may be live ones or those of a migration's state: nothing here asks the registry,
-and nothing opens a connection.
+Django's own resolver reads the expression; what it found out, the joins and columns, becomes the sources of the rule
+and the paths that lead to them. The models may be live ones or those of a migration's state: nothing here asks the
+registry, and nothing opens a connection.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, FieldError
-from django.db.backends.postgresql.base import DatabaseWrapper
-from django.db.models import Field, ForeignKey, Model
-from django.db.models.expressions import Col
-from django.db.models.fields.related import ForeignObjectRel, OneToOneRel
-from django.db.models.fields.reverse_related import ManyToOneRel
-from django.db.models.lookups import Lookup
+from django.db.models import Field, Model
 from django.db.models.sql import Query
-from django.db.models.sql.where import WhereNode
 from django.utils import timezone
 
 from trigger_kit.exceptions import RuleError
+from trigger_kit.paths import Column, Source, column_of
 from trigger_kit.rules import Denormalize, describe
+from trigger_kit.sources import UnlinkedTableError, UnreadableQueryError, read_sources
 
-__all__ = ["Column", "Hop", "ResolvedRule", "nodes", "offline_connection", "resolve", "rule_uri"]
-
-
-@dataclass(frozen=True, order=True)
-class Column:
-    """A column of a table; ``type`` is its PostgreSQL type without length or scale."""
-
-    table: str
-    name: str
-    type: str
-
-
-@dataclass(frozen=True)
-class Hop:
-    """One relation step, from a source's column to the key of the target that it points at."""
-
-    source: Column
-    target: Column
-
-    def __str__(self) -> str:
-        return f"{self.source.table}.{self.source.name} -> {self.target.table}.{self.target.name}"
+__all__ = ["ResolvedRule", "resolve", "rule_uri"]
 
 
 @dataclass(frozen=True, eq=False)
 class ResolvedRule:
     """A rule, its target column and all that its value depends on.
 
-    ``expression`` is resolved: its columns are ``Col`` nodes on the aliases of ``query``. ``path`` leads from the
-    target's model to the source's, one ``Hop`` per relation; ``source_alias`` is the source's alias in ``query``.
+    ``expression`` is resolved: its columns are ``Col`` nodes on the aliases of ``query``. ``sources`` are the rows that
+    it reads, the target's own first.
     """
 
     uri: str
@@ -66,23 +40,34 @@ class ResolvedRule:
     column: Column
     query: Query
     expression: Any
-    source_model: type[Model]
-    source_alias: str
-    path: tuple[Hop, ...]
-    dependencies: frozenset[tuple[str, str]]
+    sources: tuple[Source, ...]
 
     @property
     def description(self) -> str:
         """The rule as its author wrote it, on one line."""
         return f"{self.column.name} = {describe(self.rule.expression)}"
 
+    @property
+    def dependencies(self) -> frozenset[tuple[str, str]]:
+        """Every table and column that the value depends on."""
+        return frozenset((source.table, column) for source in self.sources for column in source.columns)
 
-@cache
-def offline_connection() -> DatabaseWrapper:
-    """Return a PostgreSQL backend that never connects: it quotes and compiles for the oldest supported server."""
-    connection = DatabaseWrapper({"NAME": "offline", "OPTIONS": {}, "TIME_ZONE": None}, alias="trigger_kit_offline")
-    connection.__dict__["pg_version"] = 150000
-    return connection
+    def is_recursion(self, source: Source) -> bool:
+        """Whether a source is the rule's own column, in the rows one hop away in the same table: a tree's rollup."""
+        return len(source.path) == 1 and source.table == self.column.table and self.column.name in source.columns
+
+    @property
+    def is_recursive(self) -> bool:
+        """Whether the value is computed from the same column of other rows, level by level."""
+        return any(map(self.is_recursion, self.sources))
+
+    @property
+    def required(self) -> frozenset[tuple[str, str]]:
+        """The columns that must be right before this one can be; a recursion over one hop may read its own."""
+        others = [source for source in self.sources if not self.is_recursion(source)]
+        own = {(self.column.table, self.column.name)}
+        read = {(source.table, column) for source in others for column in source.columns}
+        return frozenset(read | (self.dependencies - own))
 
 
 def rule_uri(model: type[Model], field: str) -> str:
@@ -97,27 +82,37 @@ def resolve(rule: Denormalize, model: type[Model]) -> ResolvedRule:
     """
     uri = rule_uri(model, rule.field)
     field = _target_field(rule, model, uri)
-    _require_plain_model(model, uri, "The model that declares the rule", "trigger_kit.E016")
+    _require_table(model, uri, "The model that declares the rule", "trigger_kit.E016")
     query, expression = _resolve_expression(rule, model, uri)
-    columns = [node for node in nodes(expression) if isinstance(node, Col)]
-    alias, hop, source_model = _single_hop(query, columns, model, uri)
-    _require_plain_model(source_model, uri, "The source", "trigger_kit.E017")
-    tables = {name: join.table_name for name, join in query.alias_map.items()}
-    dependencies = {(str(tables[col.alias]), str(col.target.column)) for col in columns}
-    dependencies.add((hop.source.table, hop.source.name))
-    return ResolvedRule(
-        uri=uri,
-        rule=rule,
-        model=model,
-        field=field,
-        column=_column(field),
-        query=query,
-        expression=expression,
-        source_model=source_model,
-        source_alias=alias,
-        path=(hop,),
-        dependencies=frozenset(dependencies),
-    )
+    sources = _sources(query, expression, uri)
+    for source in sources:
+        _require_table(source.model, uri, "The source", "trigger_kit.E017")
+    if not any(source.columns for source in sources):
+        raise RuleError(
+            "trigger_kit.E006",
+            f"{uri} reads no column: {describe(rule.expression)} has one value for ever.",
+            "Use db_default for a constant.",
+        )
+    return ResolvedRule(uri, rule, model, field, column_of(field), query, expression, sources)
+
+
+def _sources(query: Query, expression: Any, uri: str) -> tuple[Source, ...]:
+    """Return the sources of an expression; refuse what cannot be traced back to the target."""
+    try:
+        return read_sources(query, expression)
+    except UnlinkedTableError as error:
+        raise RuleError(
+            "trigger_kit.E024",
+            f"{uri} cannot be kept: a subquery reads {error.model._meta.label} without saying which of its rows belong "
+            "to which target, so every change there would concern all of them.",
+            "Correlate it by equality: filter(author=OuterRef('pk')).",
+        ) from error
+    except UnreadableQueryError as error:
+        raise RuleError(
+            "trigger_kit.E025",
+            f"{uri} cannot be kept: a subquery uses union(), extra() or distinct(fields), whose columns are not known.",
+            "Write it with filter(), annotate(), order_by() and values().",
+        ) from error
 
 
 def _target_field(rule: Denormalize, model: type[Model], uri: str) -> Field[Any, Any]:
@@ -144,8 +139,8 @@ def _target_field(rule: Denormalize, model: type[Model], uri: str) -> Field[Any,
 
 def _target_problem(field: Any, model: type[Model]) -> str | None:
     """Say why a field cannot be a target, or return None."""
-    if not isinstance(field, Field) or field.is_relation:
-        return "it is a relation"
+    if getattr(field, "many_to_many", False) or getattr(field, "auto_created", False) or not isinstance(field, Field):
+        return "it is no column of this model, but a relation of others to it"
     if field.primary_key:
         return "it is the primary key"
     if getattr(field, "generated", False):
@@ -159,7 +154,7 @@ def _target_problem(field: Any, model: type[Model]) -> str | None:
     return None
 
 
-def _require_plain_model(model: type[Model], uri: str, role: str, check_id: str) -> None:
+def _require_table(model: type[Model], uri: str, role: str, check_id: str) -> None:
     """Refuse models without a table of their own that migrations manage."""
     if model._meta.proxy:
         raise RuleError(
@@ -173,27 +168,23 @@ def _require_plain_model(model: type[Model], uri: str, role: str, check_id: str)
             f"{uri}: {role}, {model._meta.label}, is unmanaged: its table may not be able to carry triggers.",
             "Set managed = True, or keep the value with .annotate().",
         )
-    if model._meta.parents:
-        raise RuleError(
-            check_id,
-            f"{uri}: {role}, {model._meta.label}, uses multi-table inheritance, which is not supported yet.",
-            "Move the rule to a model with one table, or keep the value with .annotate().",
-        )
 
 
 def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tuple[Query, Any]:
     """Resolve the expression with Django's own resolver, as annotate() would."""
-    if not hasattr(rule.expression, "resolve_expression"):
+    expression = _build(rule, uri)
+    if not hasattr(expression, "resolve_expression"):
         raise RuleError(
             "trigger_kit.E019",
-            f"{uri}: an expression given as a callable is not supported yet.",
-            "Write the expression itself, for example Count('books').",
+            f"{uri}: {describe(rule.expression)} returns {expression!r}, which is no expression.",
+            "Return what .annotate() takes, for example Count('books').",
         )
     query = Query(model)
+    query.get_initial_alias()
     try:
         # Constants without a time zone are in the project's, not in that of the request which happens to run.
         with timezone.override(None):
-            query.add_annotation(rule.expression, "tk_value")
+            query.add_annotation(expression, "tk_value")
     except (FieldError, FieldDoesNotExist, TypeError, ValueError) as error:
         raise RuleError(
             "trigger_kit.E005",
@@ -201,6 +192,18 @@ def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tupl
             _path_hint(error),
         ) from error
     return query, query.annotations["tk_value"]
+
+
+def _build(rule: Denormalize, uri: str) -> Any:
+    """Return the rule's expression; a callable that fails is the rule's problem, not the command's."""
+    try:
+        return rule.build()
+    except Exception as error:
+        raise RuleError(
+            "trigger_kit.E019",
+            f"{uri}: {describe(rule.expression)}() raises {type(error).__name__}: {error}.",
+            "It is called without arguments once models are loaded, and returns what .annotate() takes.",
+        ) from error
 
 
 def _path_hint(error: Exception) -> str:
@@ -217,76 +220,3 @@ def _did_you_mean(name: str, choices: list[str]) -> str:
     if similar:
         return f"Did you mean {similar[0]!r}?"
     return f"Choose one of: {', '.join(sorted(choices))}."
-
-
-def nodes(node: Any) -> Iterator[Any]:
-    """Yield a resolved expression's nodes and constants, itself first."""
-    if isinstance(node, (list, tuple)):
-        for item in node:
-            yield from nodes(item)
-        return
-    if node is None:
-        return
-    yield node
-    if isinstance(node, WhereNode):
-        children = node.children
-    elif isinstance(node, Lookup):
-        children = [node.lhs, node.rhs]
-    elif hasattr(node, "get_source_expressions"):
-        children = node.get_source_expressions()
-    else:
-        return
-    for child in children:
-        yield from nodes(child)
-
-
-def _single_hop(query: Query, columns: list[Any], model: type[Model], uri: str) -> tuple[str, Hop, type[Model]]:
-    """Return the alias, the hop and the model of the one source that an expression reads."""
-    base = query.get_initial_alias()
-    aliases = {col.alias for col in columns}
-    if not aliases - {base}:
-        raise RuleError(
-            "trigger_kit.E006",
-            f"{uri} reads no related row: it depends on {model._meta.label} itself only.",
-            "Use a GeneratedField for a value made of the row's own columns.",
-        )
-    if len(aliases - {base}) > 1 or base in aliases:
-        raise _unsupported_path(uri, "it reads columns of more than one table")
-    (alias,) = aliases
-    join: Any = query.alias_map[alias]
-    relation = getattr(join, "join_field", None)
-    if not isinstance(relation, (ManyToOneRel, OneToOneRel)) or join.parent_alias != base:
-        raise _unsupported_path(uri, _path_problem(relation, from_target=join.parent_alias == base))
-    foreign_key = relation.field
-    if not isinstance(foreign_key, ForeignKey) or relation.parent_link or len(join.join_cols) != 1:
-        raise _unsupported_path(uri, "it follows a relation of several columns or a parent link")
-    if relation.related_model._meta.auto_created:
-        raise _unsupported_path(uri, _path_problem(None, from_target=True))
-    target = foreign_key.target_field
-    source_model = relation.related_model
-    return alias, Hop(source=_column(foreign_key), target=_column(target)), source_model
-
-
-def _path_problem(relation: Any, *, from_target: bool) -> str:
-    """Say what kind of relation a rule may not follow yet."""
-    if not from_target:
-        return "its path has more than one hop"
-    if isinstance(relation, ForeignObjectRel) or not isinstance(relation, ForeignKey):
-        return "its relation is many-to-many or generic"
-    return "it follows a foreign key forwards"
-
-
-def _unsupported_path(uri: str, problem: str) -> RuleError:
-    return RuleError(
-        "trigger_kit.E009",
-        f"{uri} cannot be kept yet: {problem}.",
-        "Supported now: one hop over a reverse foreign key or one-to-one relation. Keep this value with .annotate().",
-    )
-
-
-def _column(field: Any) -> Column:
-    """Return a field's column; the type is the one a foreign key to it would have, so serials become integers."""
-    connection = offline_connection()
-    declared = field.target_field.rel_db_type(connection) if field.is_relation else field.rel_db_type(connection)
-    kind = re.sub(r"\(.*?\)", "", declared or "").strip()
-    return Column(table=field.model._meta.db_table, name=field.column, type=kind)

@@ -10,8 +10,9 @@ import json
 import re
 from typing import Any
 
-from django.db.models import F, Q
+from django.db.models import F, Field, OrderBy, Q
 from django.db.models.constants import LOOKUP_SEP
+from django.db.models.expressions import CombinedExpression
 
 __all__ = ["Denormalize", "Guard", "Level", "Timing", "describe"]
 
@@ -56,6 +57,9 @@ class Denormalize:
 
         UPDATE library_author SET num_books = num_books + 1 WHERE id = …
 
+    Where an expression needs a queryset, which cannot be built while models are being loaded, it may be a function at
+    the top level of a module that returns the expression. Migrations name it by its import path.
+
     ``guard`` says what an UPDATE that sets the column by hand meets: ``Guard.KEEP`` (the stored value stays)
     or ``Guard.RAISE`` (an error that names the rule).
     """
@@ -89,6 +93,11 @@ class Denormalize:
         self.timing = timing
         self.guard = guard
         self.level = level
+
+    def build(self) -> Any:
+        """Return the expression; a callable is called, which models must be loaded for."""
+        is_callable = callable(self.expression) and not hasattr(self.expression, "resolve_expression")
+        return self.expression() if is_callable else self.expression
 
     def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         """Return the import path, the positional and the non-default keyword arguments."""
@@ -128,6 +137,14 @@ def describe(value: Any) -> str:
         return f"{type(value).__name__}({_literal(value.deconstruct()[1][0])})"
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, CombinedExpression):
+        return f"{describe(value.lhs)} {value.connector} {describe(value.rhs)}"
+    if isinstance(value, OrderBy):
+        return f"{describe(value.expression)}.{'desc' if value.descending else 'asc'}()"
+    if isinstance(value, Field):
+        return f"{type(value).__name__}()"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(describe, value))}]"
     arguments = getattr(value, "_constructor_args", None)
     if arguments is None:
         return _literal(value)

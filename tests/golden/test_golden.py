@@ -4,92 +4,112 @@ from __future__ import annotations
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
-from django.apps import apps
-from django.db.models import Model
+from django.contrib.postgres.aggregates import StringAgg
+from django.db.models import Avg, Count, F, Max, Min, Model, Q, Sum, Value
+from django.db.models.functions import Concat
 
+from tests.archive.models import Node, Publisher, Work
 from tests.library.models import Author, Port
+from trigger_kit import Denormalize, Exists, First
 from trigger_kit.compiler import CompiledTrigger, compile_plan
-from trigger_kit.planner import plan_all
-from trigger_kit.registry import declared
+from trigger_kit.planner import plan
+from trigger_kit.registry import rules_of
 
 FOLDER = Path(__file__).parent / "sql"
 REWRITE = os.environ.get("TRIGGER_KIT_REWRITE_GOLDEN") == "1"
-MODELS = (Author, Port)
-TITLES = {
-    "fresh": "before rows are inserted",
-    "first": "the first value of a new row",
-    "fill": "new rows that source rows were waiting for",
-    "guard": "somebody else's UPDATE",
-    "insert": "source rows arrive",
-    "update": "source rows change",
-    "delete": "source rows leave",
-    "truncate": "all source rows leave",
+CASES: dict[str, tuple[type[Model], list[Denormalize]]] = {
+    "author": (Author, rules_of(Author)),
+    "port": (Port, rules_of(Port)),
+    "average": (
+        Publisher,
+        [
+            Denormalize("kept_amount", Avg("works__pages")),
+            Denormalize("kept_number", Sum("works__pages")),
+            Denormalize("the_count", Count("works__pages")),
+        ],
+    ),
+    "copy": (Work, [Denormalize("the_label", Concat("title", Value(", "), "publisher__country__name"))]),
+    "extremum": (
+        Publisher,
+        [
+            Denormalize("kept_day", Max("works__day")),
+            Denormalize("kept_amount", Min("works__price", filter=Q(works__published=True))),
+        ],
+    ),
+    "generic": (Work, [Denormalize("the_total", Sum("notes__weight", default=0))]),
+    "many_to_many": (Work, [Denormalize("the_count", Count("tags", filter=Q(tags__active=True)))]),
+    "path": (Publisher, [Denormalize("the_total", Sum("works__reviews__stars", default=0))]),
+    "recompute": (
+        Publisher,
+        [
+            Denormalize("the_flag", Exists("works", filter=Q(works__published=True))),
+            Denormalize("kept_text", First("works__title", order_by="-works__day")),
+            Denormalize("the_label", StringAgg("works__title", ", ", order_by="works__title", default=Value(""))),
+        ],
+    ),
+    "recursion": (Node, [Denormalize("the_total", F("own") + Sum("children__the_total", default=0))]),
 }
 
 
-def compiled(model: type[Model]) -> dict[str, CompiledTrigger]:
-    """Return the triggers of a model by the word that ends their name."""
-    (plan,) = (plan for plan in plan_all(declared(apps)) if plan.model is model)
-    return {role_of(trigger): trigger for trigger in compile_plan(plan)}
+@cache
+def compiled(case: str) -> dict[str, CompiledTrigger]:
+    """Return the triggers of a case by file name: ``author_from_library_book_insert.sql``."""
+    model, rules = CASES[case]
+    return {file_name(case, trigger): trigger for trigger in compile_plan(plan(model, rules))}
 
 
-def role_of(trigger: CompiledTrigger) -> str:
-    """Return ``insert`` of ``tk_1_library_author_from_library_book_insert_4f1a2b``."""
-    match = re.search(r"_([a-z]+)_[0-9a-f]{6}$", str(trigger.name))
-    assert match is not None
-    return match[1]
+def file_name(case: str, trigger: CompiledTrigger) -> str:
+    """Return ``author_from_book_insert.sql`` of ``tk_01_library_author_from_library_book_insert_4f1a2b``."""
+    table = re.sub("[^a-z0-9]+", "_", trigger.owner.lower())
+    words = re.sub(f"^~?tk_(?:[0-9]+_)?{re.escape(table)}_|_[0-9a-f]{{6}}$", "", str(trigger.name))
+    return f"{case}_{words.replace('library_', '').replace('archive_', '')}.sql"
 
 
-def golden_path(model: type[Model], role: str) -> Path:
-    return FOLDER / f"{model._meta.model_name}_{role}.sql"
+def golden_text(case: str, trigger: CompiledTrigger) -> str:
+    return f"-- title: {case}: {trigger.text.partition('-- ')[2].partition(chr(10))[0]}\n\n{trigger.text}\n"
 
 
-def golden_text(model: type[Model], role: str, trigger: CompiledTrigger) -> str:
-    return f"-- title: {model._meta.label}: {TITLES[role]}\n\n{trigger.text}\n"
+EVERY = pytest.mark.parametrize(("case", "name"), [(case, name) for case in CASES for name in compiled(case)])
+EACH = pytest.mark.parametrize("case", CASES)
 
 
-@pytest.mark.parametrize("role", TITLES)
-@pytest.mark.parametrize("model", MODELS)
-def test_compiled_text_is_as_written(model: type[Model], role: str) -> None:
-    path, text = golden_path(model, role), golden_text(model, role, compiled(model)[role])
+@EVERY
+def test_compiled_text_is_as_written(case: str, name: str) -> None:
+    path, text = FOLDER / name, golden_text(case, compiled(case)[name])
     if REWRITE:
         path.write_text(text, encoding="utf-8", newline="\n")
     assert path.read_bytes().decode() == text
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_every_trigger_has_a_file(model: type[Model]) -> None:
-    assert set(compiled(model)) == set(TITLES)
-
-
 def test_every_file_has_a_trigger() -> None:
-    wanted = {golden_path(model, role).name for model in MODELS for role in compiled(model)}
-    assert {path.name for path in FOLDER.iterdir()} - wanted == set()
+    assert {path.name for path in FOLDER.iterdir()} == {name for case in CASES for name in compiled(case)}
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_no_name_is_used_twice(model: type[Model]) -> None:
-    names = [trigger.name for plan in plan_all(declared(apps)) for trigger in compile_plan(plan)]
-    assert len(names) == len(set(names))
+@EACH
+def test_compiling_twice_gives_the_same(case: str) -> None:
+    model, rules = CASES[case]
+    assert list(compile_plan(plan(model, rules))) == list(compiled(case).values())
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_compiling_twice_gives_the_same(model: type[Model]) -> None:
-    assert compiled(model) == compiled(model)
+def test_no_name_is_used_twice() -> None:
+    for case in CASES:
+        names = [trigger.name for trigger in compiled(case).values()]
+        assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_functions_are_pinned_and_documented(model: type[Model]) -> None:
-    for trigger in compiled(model).values():
-        assert "\nSECURITY DEFINER\nSET search_path = {:search_path}\nSET row_security = off\n" in trigger.text
-        assert "-- Written by trigger_kit." in trigger.text
+@EVERY
+def test_functions_are_pinned_and_documented(case: str, name: str) -> None:
+    text = compiled(case)[name].text
+    assert "\nSECURITY DEFINER\nSET search_path = {:search_path}\nSET row_security = off\n" in text
+    assert "-- Written by trigger_kit." in text
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_row_triggers_fire_last(model: type[Model]) -> None:
-    for trigger in compiled(model).values():
-        is_row_trigger = "\n    FOR EACH ROW\n" in trigger.text
-        assert str(trigger.name).startswith("~tk_" if is_row_trigger else "tk_")
+@EVERY
+def test_row_triggers_fire_last(case: str, name: str) -> None:
+    trigger = compiled(case)[name]
+    is_row_trigger = "\n    FOR EACH ROW\n" in trigger.text
+    assert str(trigger.name).startswith("~tk_" if is_row_trigger else "tk_")

@@ -68,7 +68,7 @@ def test_row_level_security_on_the_target_fails_loudly_instead_of_drifting(autho
     (function,) = next(
         iter(
             sql(
-                "SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE tgname LIKE 'tk_1_library_author_from_%insert%'"
+                "SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE tgname LIKE 'tk_01_library_author_from_%insert%'"
             )
         )
     )

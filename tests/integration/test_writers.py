@@ -219,7 +219,10 @@ def test_numeric_overflow_is_postgresqls_error_and_changes_nothing(author: Autho
     sql("SELECT set_config('trigger_kit.depth', '0', true)")
     sql("UPDATE library_author SET num_books = 2147483647")
     with (
-        pytest.raises(Exception, match=r"integer out of range(.|\n)*tk_1_library_author_from_library_book_insert"),
+        pytest.raises(
+            Exception,
+            match=r"integer out of range(.|\n)*library.Author:num_books(.|\n)*tk_01_library_author_from_library_book_insert",
+        ),
         transaction.atomic(),
     ):
         Book.objects.create(author=author)

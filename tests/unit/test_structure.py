@@ -20,15 +20,27 @@ ORDER = (
     "rules",
     "expressions",
     "registry",
+    "paths",
+    "sources",
     "relations",
+    "orders",
+    "determinism",
+    "fitting",
     "measures",
     "planner",
     "compiler.text",
     "compiler.template",
+    "compiler.dialect",
     "compiler.body",
+    "compiler.paths",
     "compiler.fragments",
+    "compiler.updates",
+    "compiler.changes",
+    "compiler.additions",
     "compiler.one_row",
-    "compiler.delta",
+    "compiler.recursion",
+    "compiler.steps",
+    "compiler.weave",
     "compiler.target",
     "compiler.values",
     "compiler",
@@ -181,7 +193,7 @@ def test_import_loads_the_declaration_only() -> None:
 import sys, trigger_kit
 print(*sorted(name for name in sys.modules if name.startswith("trigger_kit")))
 """
-    assert run(code) == "trigger_kit trigger_kit.rules"
+    assert run(code) == "trigger_kit trigger_kit.expressions trigger_kit.rules"
 
 
 def test_import_loads_no_driver_and_no_models() -> None:

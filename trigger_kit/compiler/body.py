@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trigger_kit.compiler.text import escape_braces, literal, quote, short_digest
+from trigger_kit.compiler.text import escape_braces, literal, short_digest, table_placeholder
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Plan
 
@@ -12,14 +12,18 @@ __all__ = [
     "DEPTH",
     "FILLED",
     "FRESH",
+    "STATEMENT",
+    "WOVEN",
     "header",
     "is_marked",
-    "is_not_empty",
     "is_set",
+    "mark_expression",
+    "mark_name",
     "restore_depth",
     "set_depth",
     "set_mark",
     "text_literal",
+    "update_head",
 ]
 
 # Names the client's statement, whatever its TimeZone and DateStyle.
@@ -30,6 +34,8 @@ STATEMENT = "extract(epoch FROM statement_timestamp())::text"
 # it came must not be taken off.
 FILLED = "filled"
 FRESH = "fresh"
+# WOVEN: a table along a path of several hops changes in this statement; its name follows.
+WOVEN = "woven"
 
 # Declares what set_depth() and restore_depth() use.
 DEPTH = """\
@@ -48,6 +54,12 @@ def header(plan: Plan, sentence: str, measures: Iterable[Measure]) -> str:
     )
 
 
+def update_head(table: str, measures: Iterable[Measure]) -> str:
+    """Return the first line of an UPDATE; its comment names the rules in the context of PostgreSQL's errors."""
+    uris = ", ".join(measure.resolved.uri for measure in measures)
+    return f"UPDATE {table_placeholder(table)} AS target -- {escape_braces(_on_one_line(uris))}"
+
+
 def _on_one_line(text: str) -> str:
     """Return text without line breaks, which would end a comment."""
     return " ".join(text.splitlines())
@@ -55,27 +67,27 @@ def _on_one_line(text: str) -> str:
 
 def is_marked(plan: Plan, mark: str) -> str:
     """Return the condition under which this client statement has set a mark of the target."""
-    return f"current_setting('{_mark(plan, mark)}', true) = {STATEMENT}"
+    return f"current_setting('{mark_name(plan, mark)}', true) = {STATEMENT}"
 
 
 def is_set(plan: Plan, mark: str) -> str:
     """Return the cheap condition under which the mark may be set at all."""
-    return f"current_setting('{_mark(plan, mark)}', true) <> ''"
+    return f"current_setting('{mark_name(plan, mark)}', true) <> ''"
 
 
 def set_mark(plan: Plan, mark: str) -> str:
     """Return the statement that sets a mark of the target, for the rest of this client statement."""
-    return f"PERFORM set_config('{_mark(plan, mark)}', {STATEMENT}, true);"
+    return f"PERFORM {mark_expression(plan, mark)};"
 
 
-def _mark(plan: Plan, mark: str) -> str:
+def mark_expression(plan: Plan, mark: str) -> str:
+    """Return the expression that sets a mark of the target where it is evaluated; its value is not empty."""
+    return f"set_config('{mark_name(plan, mark)}', {STATEMENT}, true)"
+
+
+def mark_name(plan: Plan, mark: str) -> str:
+    """Return the setting that holds a mark of the target."""
     return f"trigger_kit.{mark}_{short_digest(plan.target)}"
-
-
-def is_not_empty(row: str, measure: Measure) -> str:
-    """Return the condition under which a row's maintained column differs from its value over no rows."""
-    value = f"{row}.{quote(measure.column)}"
-    return f"{value} IS NOT NULL" if measure.null_when_empty else f"{value} IS DISTINCT FROM {measure.empty}"
 
 
 def set_depth() -> str:

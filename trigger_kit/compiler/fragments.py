@@ -1,57 +1,66 @@
-"""SQL fragments of measures: conditions, aggregates over rows, signed deltas over transition tables, full values."""
+"""COMPILE measures: what one source row counts for, aggregates over rows, and full values of a target's row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet, FullResultSet
-from django.db.models import Count
-from django.db.models.expressions import Col
-from django.utils import timezone
+from django.db.models import Avg, Count, Max, Min, Sum
+from django.db.models.sql.datastructures import Join
 
-from trigger_kit.compiler.text import block, escape_braces, literal, quote, table_placeholder
-from trigger_kit.measures import Measure
-from trigger_kit.planner import Edge, Feed
-from trigger_kit.relations import nodes, offline_connection
+from trigger_kit.compiler.dialect import compile_join, compile_node
+from trigger_kit.compiler.paths import far_rows, row_name
+from trigger_kit.compiler.text import block, quote
+from trigger_kit.expressions import Exists
+from trigger_kit.measures import Chain, Measure
+from trigger_kit.paths import Path, cast_type, column_of
+from trigger_kit.planner import Strategy
 
 __all__ = [
+    "Values",
+    "argument_sql",
     "condition_sql",
-    "differs",
-    "full_value",
-    "full_values",
-    "refill",
-    "source_columns",
-    "update_from",
-    "values_select",
+    "filter_clause",
+    "grouped_value",
+    "is_grouped",
+    "is_present",
+    "looked_up",
+    "named",
+    "values_of",
 ]
 
+_FUNCTIONS: dict[Any, str] = {Avg: "avg", Count: "count", Max: "max", Min: "min", Sum: "sum"}
 
-def condition_sql(measure: Measure, alias: str = "source") -> str | None:
-    """Return the rule's filter over an alias of the source, or None where every row passes."""
-    if measure.condition is None:
+
+# One source row -----------------------------------------------------------------------------------------------------
+
+
+def condition_sql(measure: Measure, names: Sequence[str] = ()) -> str | None:
+    """Return the rule's filter over the rows of its path, or None where every row passes."""
+    chain = _chain(measure)
+    if chain.condition is None:
         return None
     try:
-        return _compile(measure, measure.condition, alias)
+        return _compile(measure, chain.condition, names)
     except FullResultSet:
         return None
     except EmptyResultSet:
         return "false"
 
 
-def argument_sql(measure: Measure, alias: str = "source") -> str | None:
-    """Return the aggregated column over an alias of the source, or None where every row counts."""
-    return None if measure.argument is None else _compile(measure, measure.argument, alias)
+def argument_sql(measure: Measure, names: Sequence[str] = ()) -> str | None:
+    """Return the aggregated value over the rows of its path, or None where every row counts."""
+    chain = _chain(measure)
+    return None if chain.argument is None else _compile(measure, chain.argument, names)
 
 
-def _compile(measure: Measure, node: Any, alias: str) -> str:
-    """Compile a resolved node with Django's compiler, its parameters written into the text."""
-    connection = offline_connection()
-    relabeled = node.relabeled_clone({measure.resolved.source_alias: alias})
-    # Parts of times are in the project's time zone, whatever zone the current request has activated.
-    with timezone.override(None):
-        text, parameters = measure.resolved.query.get_compiler(connection=connection).compile(relabeled)
-    return escape_braces(str(text) % tuple(literal(parameter) for parameter in parameters))
+def is_present(measure: Measure, names: Sequence[str] = ()) -> str | None:
+    """Return the condition under which a row's argument counts, or None where it always does."""
+    argument = argument_sql(measure, names)
+    return None if argument is None else f"{argument} IS NOT NULL"
 
 
 def filter_clause(*conditions: str | None) -> str:
@@ -60,72 +69,135 @@ def filter_clause(*conditions: str | None) -> str:
     return f" FILTER (WHERE {' AND '.join(given)})" if given else ""
 
 
-def is_present(measure: Measure, alias: str = "source") -> str | None:
-    """Return the condition under which a row's argument counts, or None where it always does."""
-    argument = argument_sql(measure, alias)
-    return None if argument is None else f"{argument} IS NOT NULL"
+def _chain(measure: Measure) -> Chain:
+    assert measure.chain is not None, "only an aggregate over one path has an argument and a filter"
+    return measure.chain
 
 
-def full_value(measure: Measure) -> str:
-    """Return the rule's aggregate over source rows: its value, as annotate() computes it."""
-    argument = argument_sql(measure)
-    where = filter_clause(condition_sql(measure))
-    if measure.aggregate is Count:
-        return f"count({argument or '*'}){where}"
-    total = f"sum({argument}){where}"
-    return total if measure.null_when_empty else f"coalesce({total}, 0)"
+def _compile(measure: Measure, node: Any, names: Sequence[str] = ()) -> str:
+    """Compile a part of a chain; ``names`` are those of its rows, by default the names along its path."""
+    chain = _chain(measure)
+    rows = names or [row_name(chain.path, level) for level in range(1, len(chain.path) + 1)]
+    return compile_node(measure.resolved.query, node, dict(zip(chain.aliases, rows, strict=True)))
 
 
-def full_values(measures: Iterable[Measure]) -> str:
-    """Return the aggregates of several measures, one to a line, each named as its column."""
-    return ",\n".join(f"{full_value(measure)} AS {quote(measure.column)}" for measure in measures)
+# Aggregates over rows -----------------------------------------------------------------------------------------------
 
 
-def values_select(edge: Edge, feed: Feed, key: str) -> str:
-    """Return the SELECT of a feed's values for one key, given as an SQL expression."""
-    return (
-        f"SELECT\n{block(full_values(feed.measures))}\n"
-        f"FROM {table_placeholder(edge.source)} AS source\n"
-        f"WHERE source.{quote(feed.hop.source.name)} = {key}"
-    )
+def is_grouped(measure: Measure) -> bool:
+    """Whether a value is an aggregate that others over the same path can share a pass with."""
+    return measure.chain is not None and measure.chain.aggregate in _FUNCTIONS
 
 
-def source_columns(feed: Feed) -> list[str]:
-    """Return the columns of the source that a feed reads, its foreign key first."""
-    parts = [part for measure in feed.measures for part in (measure.argument, measure.condition)]
-    names = {str(node.target.column) for part in parts for node in nodes(part) if isinstance(node, Col)}
-    return [feed.hop.source.name, *sorted(names - {feed.hop.source.name})]
+def grouped_value(measure: Measure) -> str:
+    """Return the rule's aggregate over the rows of its path, as annotate() computes it."""
+    aggregate = _chain(measure).aggregate
+    value = f"{_FUNCTIONS[aggregate]}({argument_sql(measure) or '*'}){filter_clause(condition_sql(measure))}"
+    return _with_default(measure, value)
 
 
-def differs(left: str, measures: Iterable[Measure], right: str) -> str:
-    """Return the condition under which one of the maintained columns differs between two row names."""
-    return "\nOR ".join(
-        f"{left}.{quote(measure.column)} IS DISTINCT FROM {right}.{quote(measure.column)}" for measure in measures
-    )
+def _with_default(measure: Measure, value: str) -> str:
+    default = _chain(measure).default
+    return value if default is None else f"coalesce({value}, {compile_node(measure.resolved.query, default)})"
 
 
-def refill(target: str, feeds: Iterable[tuple[Edge, Feed]], rows: str, key: str, match: str) -> str:
-    """Return the UPDATE that writes the full values of some target rows where they differ.
+def looked_up(measure: Measure, row: str) -> str:
+    """Return the scalar expression that looks up one row: an extremum, the first in an order, or whether one exists."""
+    chain = _chain(measure)
+    rows, tie = far_rows(chain.path, row, chain.required)
+    if chain.aggregate is Exists:
+        return f"EXISTS (\n{block(_select('', rows, [tie, is_present(measure), condition_sql(measure)]))}\n)"
+    if chain.aggregate in {Max, Min}:
+        value = f"{_FUNCTIONS[chain.aggregate]}({argument_sql(measure)})"
+        select = _select(value, rows, [tie, condition_sql(measure)])
+    else:
+        order = ", ".join(_compile(measure, item) for item in chain.order)
+        select = _select(argument_sql(measure) or "", rows, [tie, condition_sql(measure)])
+        select += f"\nORDER BY {order}\nLIMIT 1"
+    return _with_default(measure, f"(\n{block(select)}\n)")
 
-    ``rows`` is the FROM item that names them; ``key`` makes the expression of an edge's key out of its column's name,
-    and ``match`` joins the rows to the alias ``target``.
+
+def _select(value: str, rows: str, conditions: Iterable[str | None]) -> str:
+    where = "\n  AND ".join(condition for condition in conditions if condition)
+    return f"SELECT {value}".rstrip() + f"\nFROM {rows}\nWHERE {where}"
+
+
+# Full values --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Values:
+    """A SELECT of the full values of some columns for one row of the target; their names are the columns'.
+
+    ``tk_found`` is in it where the SELECT may give no row, because a row that the target points at is missing.
     """
-    joins, settings, differences = [], [], []
-    for number, (edge, feed) in enumerate(feeds, 1):
-        select = values_select(edge, feed, key.format(quote(edge.key.name)))
-        joins.append(f"CROSS JOIN LATERAL (\n{block(select)}\n) AS value_{number}")
-        settings += [f"{quote(measure.column)} = value_{number}.{quote(measure.column)}" for measure in feed.measures]
-        differences.append(differs("target", feed.measures, f"value_{number}"))
-    return update_from(target, settings, "\n".join([rows, *joins]), match, "\nOR ".join(differences))
+
+    select: str
+    measures: tuple[Measure, ...]
+    may_be_missing: bool = False
 
 
-def update_from(target: str, settings: Iterable[str], source: str, match: str, differences: str) -> str:
-    """Return an UPDATE of the target from joined rows, restricted to rows that differ."""
-    assignments = ",\n    ".join(settings)
-    return (
-        f"UPDATE {table_placeholder(target)} AS target\n"
-        f"SET {assignments}\n"
-        f"FROM {source}\n"
-        f"WHERE {match}\n"
-        f"AND (\n{block(differences)}\n);"
-    )
+def values_of(measures: Iterable[Measure], row: str) -> list[Values]:
+    """Return the full values of measures for one row of the target, named as SQL; those over one path share a pass."""
+    passes: dict[Path, list[Measure]] = {}
+    single, general = [], []
+    for measure in measures:
+        if is_grouped(measure) and measure.strategy is not Strategy.EXTREMUM and not _is_extremum(measure):
+            passes.setdefault(_chain(measure).path, []).append(measure)
+        elif measure.chain is not None:
+            single.append(measure)
+        else:
+            general.append(measure)
+    values = [_pass(path, row, group) for path, group in passes.items()]
+    if single:
+        selected = ",\n".join(named(measure, looked_up(measure, row)) for measure in single)
+        values.append(Values(f"SELECT\n{block(selected)}", tuple(single)))
+    return values + [_general(measure, row) for measure in general]
+
+
+def named(measure: Measure, value: str) -> str:
+    """Return a full value under its column's name, cast as an assignment would where that can change it.
+
+    So a stored value compares equal to the one that it was rounded from. Texts are not cut off: too long is an error.
+    """
+    if measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM} and measure.average_of is None:
+        return f"{value} AS {quote(measure.column)}"
+    field = measure.resolved.field
+    kind = "text" if column_of(field).type == "varchar" else cast_type(field)
+    simple = re.fullmatch(r"\(.*\)|[\w\".]+", value, re.DOTALL)
+    return f"{value if simple else f'({value})'}::{kind} AS {quote(measure.column)}"
+
+
+def _is_extremum(measure: Measure) -> bool:
+    return _chain(measure).aggregate in {Max, Min}
+
+
+def _pass(path: Path, row: str, measures: list[Measure]) -> Values:
+    rows, tie = far_rows(path, row)
+    selected = ",\n".join(named(measure, grouped_value(measure)) for measure in measures)
+    return Values(f"SELECT\n{block(selected)}\nFROM {rows}\nWHERE {tie}", tuple(measures))
+
+
+def _general(measure: Measure, row: str) -> Values:
+    """Return any expression as Django compiles it, with the target's row in place of its table."""
+    query, expression = measure.resolved.query, measure.resolved.expression
+    base = query.get_initial_alias()
+    joined = [
+        alias for alias, table in query.alias_map.items() if isinstance(table, Join) and query.alias_refcount[alias]
+    ]
+    may_be_missing = any(query.alias_map[alias].join_type == "INNER JOIN" for alias in joined)
+    selected = [named(measure, compile_node(query, expression))]
+    selected += ["true AS tk_found"] if may_be_missing else []
+    lines = [f"SELECT\n{block((',' + chr(10)).join(selected))}", f"FROM (SELECT {row}.*) AS {quote(base)}"]
+    lines += [compile_join(query, alias) for alias in joined]
+    if expression.contains_aggregate:
+        lines.append(f"GROUP BY {', '.join(_group_by(measure, base))}")
+    return Values("\n".join(lines), (measure,), may_be_missing)
+
+
+def _group_by(measure: Measure, base: str) -> list[str]:
+    """Return what an aggregate is grouped by: the target's key, and every column outside the aggregates."""
+    resolved = measure.resolved
+    keys = [f"{quote(base)}.{quote(str(field.column))}" for field in resolved.model._meta.pk_fields]
+    others = [compile_node(resolved.query, node) for node in resolved.expression.get_group_by_cols()]
+    return list(dict.fromkeys([*keys, *others]))

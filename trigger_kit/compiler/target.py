@@ -1,20 +1,20 @@
 """COMPILE the target's own triggers: its guard, its first value, and the fill from rows that were there first.
 
 Writers of the target do not know about maintenance: a stale ``save()`` writes every column back, psql names none of
-them. Four triggers keep the column right all the same:
+them. These triggers keep the columns right all the same:
 
 * ``tk_…_fresh``, before an INSERT statement: a mark, because rows of this statement may have left before the row came;
-* ``~tk_…_first``, before INSERT: whatever the writer sent or left out becomes the value over no rows;
+* ``~tk_…_first``, before INSERT: whatever the writer sent or left out becomes the value over no rows, or the copy;
 * ``tk_…_fill``, after INSERT: where source rows were there first, the value becomes the one over these;
 * ``~tk_…_guard``, before UPDATE: the stored value stays (or the write is refused), unless maintenance writes it; a
-  changed key starts from the rows under the new key.
+  changed key starts from the rows under the new key, a changed foreign key brings the copies of its row.
 
 The names of the row triggers start with ``~``, so that they fire after everybody else's.
 """
 
 from __future__ import annotations
 
-from itertools import groupby
+from collections.abc import Iterable
 
 import pgtrigger
 
@@ -23,17 +23,20 @@ from trigger_kit.compiler.body import (
     FILLED,
     FRESH,
     header,
-    is_not_empty,
     restore_depth,
     set_depth,
     set_mark,
     text_literal,
 )
-from trigger_kit.compiler.fragments import refill, values_select
+from trigger_kit.compiler.dialect import hop_condition
+from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
+from trigger_kit.compiler.updates import refill
+from trigger_kit.fitting import zero_of
 from trigger_kit.measures import Measure
-from trigger_kit.planner import Edge, Feed, Plan
+from trigger_kit.paths import Hop
+from trigger_kit.planner import Plan, Strategy
 from trigger_kit.rules import Guard
 
 __all__ = ["compile_target"]
@@ -41,107 +44,26 @@ __all__ = ["compile_target"]
 
 def compile_target(plan: Plan) -> list[CompiledTrigger]:
     """Compile the triggers that a target carries itself."""
-    return [_fresh(plan), _first(plan), _fill(plan), _guard(plan)]
+    triggers = [_first(plan), _guard(plan)]
+    if any(_is_added(measure) for measure in plan.measures):
+        triggers.insert(0, _fresh(plan))
+    if _waited_for(plan.measures):
+        triggers.append(_fill(plan))
+    return triggers
+
+
+def _is_added(measure: Measure) -> bool:
+    return measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
+
+
+def _waited_for(measures: Iterable[Measure]) -> list[Hop]:
+    """Return the hops to rows that may be there before their target."""
+    hops = [source.path[0] for m in measures for source in m.resolved.sources if source.path]
+    return [hop for hop in dict.fromkeys(hops) if hop.near_is_unique]
 
 
 def _name(plan: Plan, prefix: str, role: str) -> str:
     return object_name(prefix, (plan.target, role), (plan.target, role))
-
-
-def _fresh(plan: Plan) -> CompiledTrigger:
-    sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
-    body = "\n".join(
-        [
-            header(plan, sentence, plan.measures),
-            "BEGIN",
-            block(_mark_fresh(plan)),
-            block("RETURN NULL;"),
-            "END;",
-        ]
-    )
-    return render(
-        name=_name(plan, f"tk_{plan.rank}_", "fresh"),
-        on=plan.target,
-        owner=plan.target,
-        body=body,
-        when=pgtrigger.Before,
-        operation=pgtrigger.Insert,
-        clauses=[f"FOR EACH {pgtrigger.Statement}"],
-    )
-
-
-def _first(plan: Plan) -> CompiledTrigger:
-    conditions = "\n        OR ".join(is_not_empty("NEW", m) for m in plan.measures)
-    settings = "\n".join(f"NEW.{quote(m.column)} := {m.empty};" for m in plan.measures)
-    sentence = f"Before INSERT on {plan.target}: start from the value over no rows, whatever the writer sent."
-    body = "\n".join(
-        [header(plan, sentence, plan.measures), "BEGIN", block(settings), block("RETURN NEW;"), "END;"],
-    )
-    return render(
-        name=_name(plan, "~tk_", "first"),
-        on=plan.target,
-        owner=plan.target,
-        body=body,
-        when=pgtrigger.Before,
-        operation=pgtrigger.Insert,
-        clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN (\n        {conditions}\n    )"],
-    )
-
-
-def _fill(plan: Plan) -> CompiledTrigger:
-    """Compile the fill: foreign keys are deferrable, and fixtures load in any order, so children may come first."""
-    feeds = [(edge, feed) for edge in plan.edges for feed in edge.feeds]
-    probes = "\nOR ".join(f"({_probe(edge, feed, 'inserted')})" for edge, feed in feeds)
-    update = refill(
-        plan.target,
-        feeds,
-        rows="new_rows AS inserted",
-        key="inserted.{}",
-        match="\nAND ".join(f"target.{quote(name)} = inserted.{quote(name)}" for name in plan.key_columns),
-    )
-    sentence = f"After INSERT on {plan.target}: count the source rows that were there first."
-    body = "\n".join(
-        [
-            header(plan, sentence, plan.measures),
-            "DECLARE",
-            block(DEPTH),
-            "BEGIN",
-            "    IF NOT EXISTS (",
-            "        SELECT",
-            "        FROM new_rows AS inserted",
-            f"        WHERE {probes}".replace("\nOR", "\n        OR"),
-            "    ) THEN",
-            "        RETURN NULL;",
-            "    END IF;",
-            "",
-            block(_mark_filled(plan)),
-            block(set_depth()),
-            block(update),
-            block(restore_depth()),
-            block("RETURN NULL;"),
-            "END;",
-        ]
-    )
-    return render(
-        name=_name(plan, f"tk_{plan.rank}_", "fill"),
-        on=plan.target,
-        owner=plan.target,
-        body=body,
-        when=pgtrigger.After,
-        operation=pgtrigger.Insert,
-        clauses=["REFERENCING NEW TABLE AS new_rows", f"FOR EACH {pgtrigger.Statement}"],
-    )
-
-
-def _probe(edge: Edge, feed: Feed, row: str) -> str:
-    """Return a scalar subquery that is true where a source row exists.
-
-    A scalar subquery, because PostgreSQL may turn EXISTS into a join whose cached plan reads the whole source.
-    """
-    return (
-        f"SELECT true FROM {table_placeholder(edge.source)} AS source "
-        f"WHERE source.{quote(feed.hop.source.name)} = {row}.{quote(edge.key.name)} LIMIT 1"
-    )
 
 
 def _mark_filled(plan: Plan) -> str:
@@ -158,6 +80,137 @@ def _mark_fresh(plan: Plan) -> str:
     )
 
 
+# INSERT -------------------------------------------------------------------------------------------------------------
+
+
+def _fresh(plan: Plan) -> CompiledTrigger:
+    sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
+    lines = [header(plan, sentence, plan.measures), "BEGIN", block(_mark_fresh(plan)), block("RETURN NULL;"), "END;"]
+    return render(
+        name=_name(plan, f"tk_{plan.rank:02}_", "fresh"),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(lines),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        clauses=[f"FOR EACH {pgtrigger.Statement}"],
+    )
+
+
+def _first(plan: Plan) -> CompiledTrigger:
+    computed = [m for m in _in_order(plan.measures) if m.strategy is Strategy.COPY or m.empty is None]
+    constant = [m for m in plan.measures if m not in computed]
+    lines = [f"NEW.{quote(m.column)} := {m.empty};" for m in constant]
+    lines += [_assign(item, _fallback) for m in computed for item in values_of([m], "NEW")]
+    sentence = f"Before INSERT on {plan.target}: start from the value over no rows, whatever the writer sent."
+    parts = [header(plan, sentence, plan.measures), "BEGIN", block("\n".join(lines)), block("RETURN NEW;"), "END;"]
+    conditions = "\n        OR ".join(f"NEW.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in constant)
+    return render(
+        name=_name(plan, "~tk_", "first"),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(parts),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        clauses=[f"FOR EACH {pgtrigger.Row}", *([] if computed else [f"WHEN (\n        {conditions}\n    )"])],
+    )
+
+
+def _in_order(measures: Iterable[Measure]) -> list[Measure]:
+    """Return measures so that one which reads another's column of the same row comes after it."""
+    left = list(measures)
+    ordered: list[Measure] = []
+    while left:
+        names = {measure.column for measure in left}
+        free = [m for m in left if not names & (_own_columns(m) - {m.column})]
+        ordered += free or left
+        left = [m for m in left if m not in ordered]
+    return ordered
+
+
+def _own_columns(measure: Measure) -> set[str]:
+    """Return what a measure reads of the target's own row."""
+    return {column for source in measure.resolved.sources if not source.path for column in source.columns}
+
+
+def _assign(values: Values, fallback: object) -> str:
+    """Return the statement that gives a new row its full values; a row that points at a missing one falls back."""
+    columns = [quote(measure.column) for measure in values.measures]
+    variables = ", ".join(f"NEW.{column}" for column in columns)
+    if not values.may_be_missing:
+        selected = ", ".join(f"value.{column}" for column in columns)
+        return f"SELECT {selected}\nINTO {variables}\nFROM (\n{block(values.select)}\n) AS value;"
+    selected = ", ".join(
+        f"CASE WHEN value.tk_found THEN value.{quote(m.column)} ELSE {fallback(m)} END"  # type: ignore[operator]
+        for m in values.measures
+    )
+    return (
+        f"SELECT {selected}\nINTO {variables}\nFROM (SELECT) AS row_itself\n"
+        f"LEFT JOIN LATERAL (\n{block(values.select)}\n) AS value ON true;"
+    )
+
+
+def _fallback(measure: Measure) -> str:
+    """Return what a copy holds whose row is not there yet: what the writer sent, or the field's empty value."""
+    column, zero = f"NEW.{quote(measure.column)}", zero_of(measure.resolved.field)
+    return column if zero is None else f"coalesce({column}, {zero})"
+
+
+def _kept(measure: Measure) -> str:
+    return f"NEW.{quote(measure.column)}"
+
+
+def _fill(plan: Plan) -> CompiledTrigger:
+    """Compile the fill: foreign keys are deferrable, and fixtures load in any order, so children may come first."""
+    measures = [m for m in plan.measures if _waited_for([m])]
+    probes = "\nOR ".join(f"({_probe(hop, 'inserted')})" for hop in _waited_for(measures))
+    keys = " AND ".join(f"inserted.{quote(name)} = this.{quote(name)}" for name in plan.key_columns)
+    update = refill(plan, measures, "", rows=f"JOIN new_rows AS inserted ON {keys}")
+    sentence = f"After INSERT on {plan.target}: count the source rows that were there first."
+    lines = [
+        header(plan, sentence, measures),
+        "DECLARE",
+        block(DEPTH),
+        "BEGIN",
+        "    IF NOT EXISTS (",
+        "        SELECT",
+        "        FROM new_rows AS inserted",
+        f"        WHERE {probes}".replace("\nOR", "\n        OR"),
+        "    ) THEN",
+        "        RETURN NULL;",
+        "    END IF;",
+        "",
+        *([block(_mark_filled(plan))] if any(map(_is_added, measures)) else []),
+        block(set_depth()),
+        block(update),
+        block(restore_depth()),
+        block("RETURN NULL;"),
+        "END;",
+    ]
+    return render(
+        name=_name(plan, f"tk_{plan.rank:02}_", "fill"),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(lines),
+        when=pgtrigger.After,
+        operation=pgtrigger.Insert,
+        clauses=["REFERENCING NEW TABLE AS new_rows", f"FOR EACH {pgtrigger.Statement}"],
+    )
+
+
+def _probe(hop: Hop, row: str) -> str:
+    """Return a scalar subquery that is true where a source row exists.
+
+    A scalar subquery, because PostgreSQL may turn EXISTS into a join whose cached plan reads the whole source.
+    """
+    return (
+        f"SELECT true FROM {table_placeholder(hop.table)} AS source WHERE {hop_condition(hop, row, 'source')} LIMIT 1"
+    )
+
+
+# UPDATE -------------------------------------------------------------------------------------------------------------
+
+
 def _guard(plan: Plan) -> CompiledTrigger:
     sentence = f"Before UPDATE on {plan.target}: only maintenance writes the maintained columns."
     parts = [
@@ -165,10 +218,8 @@ def _guard(plan: Plan) -> CompiledTrigger:
         "BEGIN",
         block("-- Maintenance says at which trigger depth it writes; everybody else meets the guard."),
         block(_guard_test(plan)),
-        *(
-            block(_changed_key(plan, key, list(edges)))
-            for key, edges in groupby(plan.edges, lambda edge: edge.key.name)
-        ),
+        *(block(_changed_key(plan, columns, group)) for columns, group in _by_key(plan).items()),
+        *(block(_changed_copy(m)) for m in _in_order(plan.measures) if m.strategy is Strategy.COPY),
         block("RETURN NEW;"),
         "END;",
     ]
@@ -184,7 +235,7 @@ def _guard(plan: Plan) -> CompiledTrigger:
 
 
 def _guard_test(plan: Plan) -> str:
-    changed = "\nOR ".join(_changed(m) for m in plan.measures)
+    changed = "\nOR ".join(_changed(m.column) for m in plan.measures)
     actions = [_refusal(m) for m in plan.measures if m.resolved.rule.guard is Guard.RAISE]
     actions += [
         f"NEW.{quote(m.column)} := OLD.{quote(m.column)};" for m in plan.measures if m.resolved.rule.guard is Guard.KEEP
@@ -200,15 +251,15 @@ def _guard_test(plan: Plan) -> str:
     )
 
 
-def _changed(measure: Measure) -> str:
-    return f"NEW.{quote(measure.column)} IS DISTINCT FROM OLD.{quote(measure.column)}"
+def _changed(column: str) -> str:
+    return f"NEW.{quote(column)} IS DISTINCT FROM OLD.{quote(column)}"
 
 
 def _refusal(measure: Measure) -> str:
     message = f"The column of {measure.resolved.uri} is kept by trigger_kit and cannot be written."
     return "\n".join(
         [
-            f"IF {_changed(measure)} THEN",
+            f"IF {_changed(measure.column)} THEN",
             f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
             "              ERRCODE = 'integrity_constraint_violation',",
             "              HINT = 'Leave the column out of the UPDATE: its value follows from other rows.',",
@@ -220,26 +271,29 @@ def _refusal(measure: Measure) -> str:
     )
 
 
-def _changed_key(plan: Plan, key: str, edges: list[Edge]) -> str:
+def _by_key(plan: Plan) -> dict[tuple[str, ...], list[Measure]]:
+    """Return the measures by the columns of the target that other rows point at."""
+    groups: dict[tuple[str, ...], list[Measure]] = {}
+    for measure in plan.measures:
+        columns = tuple(sorted({column.name for hop in _waited_for([measure]) for column in hop.near}))
+        if columns:
+            groups.setdefault(columns, []).append(measure)
+    return groups
+
+
+def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) -> str:
     """Return the part of the guard that gives a row under a new key the value over the rows that point at it."""
-    column = quote(key)
-    selects, probes = [], []
-    for edge in edges:
-        for feed in edge.feeds:
-            variables = ", ".join(f"NEW.{quote(m.column)}" for m in feed.measures)
-            select = values_select(edge, feed, f"NEW.{column}")
-            head, tail = select.rsplit("\nFROM ", 1)
-            selects.append(f"{head}\nINTO {variables}\nFROM {tail};")
-            probes.append(f"EXISTS ({_probe(edge, feed, 'NEW')})")
-    return "\n".join(
-        [
-            "",
-            f"IF NEW.{column} IS DISTINCT FROM OLD.{column} THEN",
-            block(_mark_fresh(plan)),
-            block("\n".join(selects)),
-            f"    IF {' OR '.join(probes)} THEN",
-            block(_mark_filled(plan), 2),
-            "    END IF;",
-            "END IF;",
-        ]
-    )
+    probes = " OR ".join(f"EXISTS ({_probe(hop, 'NEW')})" for hop in _waited_for(measures))
+    lines = ["", f"IF {' OR '.join(map(_changed, columns))} THEN"]
+    lines += [block(_assign(item, _kept)) for item in values_of(measures, "NEW")]
+    if any(map(_is_added, measures)):
+        lines[2:2] = [block(_mark_fresh(plan))]
+        lines += [f"    IF {probes} THEN", block(_mark_filled(plan), 2), "    END IF;"]
+    return "\n".join([*lines, "END IF;"])
+
+
+def _changed_copy(measure: Measure) -> str:
+    """Return the part of the guard that copies anew where what the copy depends on in its own row has changed."""
+    condition = " OR ".join(_changed(column) for column in sorted(_own_columns(measure)))
+    assignments = "\n".join(_assign(item, _kept) for item in values_of([measure], "NEW"))
+    return f"\nIF {condition} THEN\n{block(assignments)}\nEND IF;"

@@ -1,13 +1,17 @@
-"""Full values for many targets at once: the first fill of a column, and the repair of touched keys."""
+"""COMPILE full values for many targets at once: the first fill of a column, and the repair of touched keys."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trigger_kit.compiler.fragments import differs, full_values, refill, update_from
-from trigger_kit.compiler.text import block, escape_braces, literal, quote, table_placeholder
+from trigger_kit.compiler.body import text_literal, update_head
+from trigger_kit.compiler.fragments import grouped_value, is_grouped, named, values_of
+from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, walk
+from trigger_kit.compiler.text import block, quote, table_placeholder
+from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
 from trigger_kit.measures import Measure
-from trigger_kit.planner import Edge, Feed, Plan
+from trigger_kit.paths import Path
+from trigger_kit.planner import Edge, Plan
 
 __all__ = ["backfill_sql", "repair_sql"]
 
@@ -15,59 +19,80 @@ __all__ = ["backfill_sql", "repair_sql"]
 def backfill_sql(plan: Plan, columns: Iterable[str] | None = None) -> str:
     """Return one UPDATE that writes the full values of a target's rules (all, or some columns) where they differ."""
     wanted = None if columns is None else set(columns)
-    joins, settings, values, differences = [], [], [], []
-    number = 0
-    for edge in plan.edges:
-        for feed in edge.feeds:
-            measures = [m for m in feed.measures if wanted is None or m.column in wanted]
-            if not measures:
-                continue
-            number += 1
-            joins.append(_grouped_join(edge, feed, measures, f"fed_{number}"))
-            for measure in measures:
-                column = quote(measure.column)
-                value = f"fed_{number}.{column}"
-                values.append(f"{value if measure.null_when_empty else f'coalesce({value}, 0)'} AS {column}")
-                settings.append(f"{column} = value.{column}")
-            differences.append(differs("target", measures, "value"))
-    keys = [quote(name) for name in plan.key_columns]
-    selected = [*(f"row.{key} AS tk_key_{n}" for n, key in enumerate(keys)), *values]
-    inner = "\n".join(
-        [f"SELECT\n{block((',' + chr(10)).join(selected))}", f"FROM {table_placeholder(plan.target)} AS row", *joins]
-    )
-    match = " AND ".join(f"target.{key} = value.tk_key_{n}" for n, key in enumerate(keys))
-    return update_from(plan.target, settings, f"(\n{block(inner)}\n) AS value", match, "\nOR ".join(differences))
-
-
-def _grouped_join(edge: Edge, feed: Feed, measures: list[Measure], name: str) -> str:
-    """Return the join of one feed's values, computed for all keys in one pass over the source."""
-    foreign_key = f"source.{quote(feed.hop.source.name)}"
-    selected = f"{foreign_key} AS tk_key,\n{full_values(measures)}"
-    return (
-        f"LEFT JOIN (\n    SELECT\n{block(selected, 2)}\n    FROM {table_placeholder(edge.source)} AS source\n"
-        f"    GROUP BY {foreign_key}\n) AS {name} ON {name}.tk_key = row.{quote(edge.key.name)}"
+    measures = [m for m in plan.measures if wanted is None or m.column in wanted]
+    grouped = [m for m in measures if is_grouped(m)]
+    values = values_of([m for m in measures if not is_grouped(m)], "this")
+    joins, settings, differences = join_values(values), [], []
+    for number, item in enumerate(values, 1):
+        settings += written(item, f"value_{number}")
+        differences.append(differs(item, f"value_{number}"))
+    for number, (path, group) in enumerate(_by_path(grouped).items(), 1):
+        joins.append(_grouped_join(path, group, f"fed_{number}"))
+        for measure in group:
+            column = quote(measure.column)
+            value = _or_empty(measure, f"fed_{number}.{column}", f"fed_{number}.tk_found")
+            settings.append(f"{column} = {value}")
+            differences.append(f"target.{column} IS DISTINCT FROM {value}")
+    source = "\n".join([f"{table_placeholder(plan.target)} AS this", *joins])
+    return update_from(
+        update_head(plan.target, measures), settings, source, same_row(plan, "this"), "\nOR ".join(differences)
     )
 
 
-def repair_sql(edge: Edge) -> str:
+def _by_path(measures: Iterable[Measure]) -> dict[Path, list[Measure]]:
+    groups: dict[Path, list[Measure]] = {}
+    for measure in measures:
+        assert measure.chain is not None
+        groups.setdefault(measure.chain.path, []).append(measure)
+    return groups
+
+
+def _or_empty(measure: Measure, value: str, found: str) -> str:
+    """Return a grouped value, or the one over no rows for targets that no row points at."""
+    if measure.null_when_empty:
+        return value
+    if measure.empty is not None:
+        return f"coalesce({value}, {measure.empty})"
+    (empty,) = values_of([measure], "this")
+    return f"CASE WHEN {found} THEN {value} ELSE (\n{block(empty.select)}\n) END"
+
+
+def _grouped_join(path: Path, measures: list[Measure], name: str) -> str:
+    """Return the join of the values along one path, computed for all keys in one pass over its rows."""
+    key = Key(path[0].near)
+    values = key_columns(path)
+    selected = ",\n".join(
+        [
+            numbered(key.names, values),
+            "true AS tk_found",
+            *(named(measure, grouped_value(measure)) for measure in measures),
+        ]
+    )
+    rows = walk(path, 1, table_placeholder(path[0].table))
+    conditions = first_hop_conditions(path)
+    where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
+    select = f"SELECT\n{block(selected)}\nFROM {rows}{where}\nGROUP BY {', '.join(values)}"
+    return f"LEFT JOIN (\n{block(select)}\n) AS {name} ON {key.matches('this', name)}"
+
+
+def repair_sql(plan: Plan, edge: Edge) -> str:
     """Return the statements that recompute the keys of an edge noted in tk_touched, and forget them.
 
     The targets are locked in key order first; a statement of its own then reads what is committed by then.
     """
-    target, key = table_placeholder(edge.target), quote(edge.key.name)
-    noted = f"target = {escape_braces(literal(edge.target))} AND key_column = {escape_braces(literal(edge.key.name))}"
-    touched = f'SELECT DISTINCT key::{edge.key.type} AS tk_key FROM {{:schema}}."tk_touched" WHERE {noted}'
-    update = refill(
-        edge.target,
-        [(edge, feed) for feed in edge.feeds],
-        rows=f"({touched}) AS touched",
-        key="touched.tk_key",
-        match=f"target.{key} = touched.tk_key",
-    )
+    key = Key(edge.key)
+    keys = ",".join(column.name for column in edge.key)
+    noted = f"target = {text_literal(edge.target)} AND key_column = {text_literal(keys)}"
+    parts = [f"key::{edge.key[0].type}"]
+    if len(edge.key) > 1:
+        parts = [f"(key::jsonb ->> {number})::{column.type}" for number, column in enumerate(edge.key)]
+    touched = f'SELECT {", ".join(parts)} FROM {{:schema}}."tk_touched" WHERE {noted}'
+    order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
+    update = refill(plan, edge.measures, f"({', '.join(key.of('this'))}) IN ({touched})")
     return (
-        f"SELECT FROM {target} AS target\n"
-        f"WHERE target.{key} IN ({touched})\n"
-        f"ORDER BY target.{key} FOR NO KEY UPDATE;\n\n"
+        f"SELECT FROM {table_placeholder(edge.target)} AS target\n"
+        f"WHERE ({', '.join(key.of('target'))}) IN ({touched})\n"
+        f"ORDER BY {order} FOR NO KEY UPDATE;\n\n"
         f"{update}\n\n"
         f'DELETE FROM {{:schema}}."tk_touched" WHERE {noted};'
     )

@@ -1,6 +1,6 @@
--- title: library.Author: new rows that source rows were waiting for
+-- title: author: After INSERT on library_author: count the source rows that were there first.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_1_library_author_fill_6959a7"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_fill_6959a7"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -29,12 +29,14 @@ BEGIN
     -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
     PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {library_author} AS target
-    SET "num_books" = value_1."num_books",
+    UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+    SET
+        "num_books" = value_1."num_books",
         "num_published" = value_1."num_published",
         "pages_total" = value_1."pages_total",
         "revenue" = value_1."revenue"
-    FROM new_rows AS inserted
+    FROM {library_author} AS this
+    JOIN new_rows AS inserted ON inserted."id" = this."id"
     CROSS JOIN LATERAL (
         SELECT
             count(*) AS "num_books",
@@ -42,9 +44,9 @@ BEGIN
             coalesce(sum("source"."pages"), 0) AS "pages_total",
             sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
         FROM {library_book} AS source
-        WHERE source."author_id" = inserted."id"
+        WHERE source."author_id" = this."id"
     ) AS value_1
-    WHERE target."id" = inserted."id"
+    WHERE target."id" = this."id"
     AND (
         target."num_books" IS DISTINCT FROM value_1."num_books"
         OR target."num_published" IS DISTINCT FROM value_1."num_published"
@@ -56,8 +58,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_1_library_author_fill_6959a7"
+CREATE OR REPLACE TRIGGER "tk_01_library_author_fill_6959a7"
     AFTER INSERT ON {library_author}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_1_library_author_fill_6959a7"();
+    EXECUTE FUNCTION {:schema}."tk_01_library_author_fill_6959a7"();

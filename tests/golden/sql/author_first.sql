@@ -1,4 +1,4 @@
--- title: library.Author: the first value of a new row
+-- title: author: Before INSERT on library_author: start from the value over no rows, whatever the writer sent.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_library_author_first_bca6fd"()
 RETURNS trigger
@@ -30,6 +30,6 @@ CREATE OR REPLACE TRIGGER "~tk_library_author_first_bca6fd"
         NEW."num_books" IS DISTINCT FROM 0
         OR NEW."num_published" IS DISTINCT FROM 0
         OR NEW."pages_total" IS DISTINCT FROM 0
-        OR NEW."revenue" IS NOT NULL
+        OR NEW."revenue" IS DISTINCT FROM NULL
     )
     EXECUTE FUNCTION {:schema}."~tk_library_author_first_bca6fd"();

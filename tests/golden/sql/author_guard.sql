@@ -1,4 +1,4 @@
--- title: library.Author: somebody else's UPDATE
+-- title: author: Before UPDATE on library_author: only maintenance writes the maintained columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_library_author_guard_93c3d1"()
 RETURNS trigger
@@ -31,14 +31,17 @@ BEGIN
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
         -- Steps of this statement would take off rows that the new value never held: they recompute.
         PERFORM set_config('trigger_kit.fresh_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
-        SELECT
-            count(*) AS "num_books",
-            count(*) FILTER (WHERE "source"."published") AS "num_published",
-            coalesce(sum("source"."pages"), 0) AS "pages_total",
-            sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
+        SELECT value."num_books", value."num_published", value."pages_total", value."revenue"
         INTO NEW."num_books", NEW."num_published", NEW."pages_total", NEW."revenue"
-        FROM {library_book} AS source
-        WHERE source."author_id" = NEW."id";
+        FROM (
+            SELECT
+                count(*) AS "num_books",
+                count(*) FILTER (WHERE "source"."published") AS "num_published",
+                coalesce(sum("source"."pages"), 0) AS "pages_total",
+                sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
+            FROM {library_book} AS source
+            WHERE source."author_id" = NEW."id"
+        ) AS value;
         IF EXISTS (SELECT true FROM {library_book} AS source WHERE source."author_id" = NEW."id" LIMIT 1) THEN
             -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
             PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);

@@ -1,0 +1,44 @@
+"""Install made-up rules inside a test's transaction, and check the contract for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from django.db import connection
+from django.db.models import Model
+
+from trigger_kit import Denormalize
+from trigger_kit.compiler import compile_plan
+from trigger_kit.installation import backfill, change_triggers
+from trigger_kit.maintenance import find_drift
+from trigger_kit.planner import Plan, plan_all
+from trigger_kit.relations import rule_uri
+
+Rules = list[tuple[type[Model], list[Denormalize]]]
+
+
+def keep(rules: Rules) -> list[Plan]:
+    """Install the triggers of rules and fill their columns; a test's rollback takes all of it away."""
+    plans = plan_all(rules)
+    install(plans)
+    return plans
+
+
+def install(plans: Iterable[Plan]) -> None:
+    """Install the triggers of plans and fill their columns, dependents first."""
+    ordered = list(plans)
+    for plan in ordered:
+        change_triggers(connection, (), compile_plan(plan))
+    for plan in reversed(ordered):
+        backfill(plan, connection)
+
+
+def assert_rules_hold(rules: Rules) -> None:
+    """Compare every stored value with Django's own annotate()."""
+    drifts = [
+        f"{drift.uri} of {drift.key!r}: stored {drift.stored!r}, true {drift.true!r}   {rule!r}"
+        for model, declared in rules
+        for rule in declared
+        for drift in find_drift(connection, rule_uri(model, rule.field), model, rule)
+    ]
+    assert not drifts, "\n".join(drifts)

@@ -1,0 +1,204 @@
+-- title: author: After INSERT on library_book: add the difference to library_author (by id).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_from_library_book_insert_c8a7a8"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on library_book: add the difference to library_author (by id).
+-- Rules of library.Author:
+--   num_books = Count("books")
+--   num_published = Count("books", filter=Q(books__published=True))
+--   pages_total = Sum("books__pages", default=0)
+--   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+    tk_seen bigint;
+    tk_moved boolean;
+    tk_key bigint;
+    "num_books" bigint;
+    "num_published" bigint;
+    "pages_total" bigint;
+    "revenue" numeric;
+    tk_rows_4 bigint;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'library_author', 'id', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."author_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_4aaeb2', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_4aaeb2', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    -- Most statements change one row: nothing to sum, one UPDATE.
+    IF NOT tk_recompute THEN
+        SELECT
+            (SELECT count(*) FROM (SELECT FROM new_rows LIMIT 2) AS two),
+            false,
+            source."author_id",
+            1,
+            CASE WHEN "source"."published" THEN 1 ELSE 0 END,
+            coalesce("source"."pages", 0)::bigint,
+            CASE WHEN ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL)) THEN coalesce("source"."price", 0) ELSE 0 END,
+            CASE WHEN "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL)) THEN 1 ELSE 0 END
+        INTO tk_seen, tk_moved, tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
+        FROM new_rows AS source
+        LIMIT 1;
+        IF tk_seen IS NULL THEN
+            RETURN NULL;
+        END IF;
+        IF tk_seen = 1 AND NOT tk_moved THEN
+            IF tk_key IS NULL OR (
+                delta."num_books" = 0
+                AND delta."num_published" = 0
+                AND delta."pages_total" = 0
+                AND delta."revenue" = 0
+                AND delta.tk_rows_4 = 0
+            ) THEN
+                RETURN NULL;
+            END IF;
+            IF delta."revenue" <> 'NaN' THEN
+                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+                SET
+                    "num_books" = target."num_books" + delta."num_books",
+                    "num_published" = target."num_published" + delta."num_published",
+                    "pages_total" = target."pages_total" + delta."pages_total",
+                    "revenue" = CASE
+                        WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
+                        ELSE target."revenue" + delta."revenue"
+                    END
+                WHERE target."id" = tk_key;
+                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                RETURN NULL;
+            END IF;
+        END IF;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        "num_books" bigint[];
+        "num_published" bigint[];
+        "pages_total" bigint[];
+        "revenue" numeric[];
+        tk_rows_4 bigint[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."author_id" AS tk_key
+                FROM new_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."num_books"),
+                array_agg(change."num_published"),
+                array_agg(change."pages_total"),
+                array_agg(change."revenue"),
+                array_agg(change.tk_rows_4)
+            INTO tk_keys, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
+            FROM (
+                SELECT
+                    source."author_id" AS tk_key,
+                    count(*) AS "num_books",
+                    count(*) FILTER (WHERE "source"."published") AS "num_published",
+                    coalesce(sum("source"."pages"), 0) AS "pages_total",
+                    coalesce(sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS "revenue",
+                    count("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS tk_rows_4
+                FROM new_rows AS source
+                WHERE source."author_id" IS NOT NULL
+                GROUP BY source."author_id"
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."num_books" <> 0
+               OR change."num_published" <> 0
+               OR change."pages_total" <> 0
+               OR change."revenue" <> 0
+               OR change.tk_rows_4 <> 0;
+            -- NaN does not cancel out: no delta takes it away again.
+            tk_recompute := coalesce('NaN' = ANY (deltas."revenue"), false);
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {library_author} AS target
+        WHERE target."id" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF tk_recompute THEN
+            PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
+            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+            SET
+                "num_books" = value_1."num_books",
+                "num_published" = value_1."num_published",
+                "pages_total" = value_1."pages_total",
+                "revenue" = value_1."revenue"
+            FROM {library_author} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    count(*) AS "num_books",
+                    count(*) FILTER (WHERE "source"."published") AS "num_published",
+                    coalesce(sum("source"."pages"), 0) AS "pages_total",
+                    sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
+                FROM {library_book} AS source
+                WHERE source."author_id" = this."id"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."id" = ANY (tk_keys)
+            AND (
+                target."num_books" IS DISTINCT FROM value_1."num_books"
+                OR target."num_published" IS DISTINCT FROM value_1."num_published"
+                OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
+                OR target."revenue" IS DISTINCT FROM value_1."revenue"
+            );
+        ELSE
+            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+            SET
+                "num_books" = target."num_books" + change."num_books",
+                "num_published" = target."num_published" + change."num_published",
+                "pages_total" = target."pages_total" + change."pages_total",
+                "revenue" = CASE
+                    WHEN change.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + change."revenue"
+                    ELSE target."revenue" + change."revenue"
+                END
+            FROM unnest(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4)
+                AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
+            WHERE target."id" = change.tk_key;
+        END IF;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_library_author_from_library_book_insert_c8a7a8"
+    AFTER INSERT ON {library_book}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_library_author_from_library_book_insert_c8a7a8"();

@@ -1,0 +1,203 @@
+-- title: average: After UPDATE on archive_work: add the difference to archive_publisher (by number).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_0324af"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After UPDATE on archive_work: add the difference to archive_publisher (by number).
+-- Rules of archive.Publisher:
+--   kept_amount = Avg("works__pages")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works__pages")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+    tk_seen bigint;
+    tk_moved boolean;
+    tk_key integer;
+    "kept_number" bigint;
+    tk_rows_2 bigint;
+    "the_count" bigint;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_publisher', 'number', touched.tk_key::text
+        FROM (
+            SELECT source."publisher_id" AS tk_key
+            FROM old_rows AS source
+            UNION
+            SELECT source."publisher_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+    -- A target that this very statement has created never held the rows that leave it.
+    IF current_setting('trigger_kit.fresh_f5afcb', true) <> '' THEN
+        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    -- Most statements change one row: nothing to sum, one UPDATE.
+    IF NOT tk_recompute THEN
+        SELECT
+            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
+            before."publisher_id" IS DISTINCT FROM after."publisher_id",
+            before."publisher_id",
+            coalesce("after"."pages", 0)::bigint
+                - coalesce("before"."pages", 0)::bigint,
+            CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
+                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END,
+            CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
+                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END
+        INTO tk_seen, tk_moved, tk_key, "kept_number", tk_rows_2, "the_count"
+        FROM old_rows AS before CROSS JOIN new_rows AS after
+        LIMIT 1;
+        IF tk_seen IS NULL THEN
+            RETURN NULL;
+        END IF;
+        IF tk_seen = 1 AND NOT tk_moved THEN
+            IF tk_key IS NULL OR (
+                delta."kept_number" = 0
+                AND delta.tk_rows_2 = 0
+                AND delta."the_count" = 0
+            ) THEN
+                RETURN NULL;
+            END IF;
+            IF delta.tk_rows_2 >= 0 THEN
+                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+                SET
+                    "kept_amount" = (coalesce(target."kept_number", 0) + delta."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + delta."the_count", 0),
+                    "kept_number" = CASE
+                        WHEN delta.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + delta."kept_number"
+                        ELSE target."kept_number" + delta."kept_number"
+                    END,
+                    "the_count" = target."the_count" + delta."the_count"
+                WHERE target."number" = tk_key;
+                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                RETURN NULL;
+            END IF;
+        END IF;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys integer[];
+        "kept_number" bigint[];
+        tk_rows_2 bigint[];
+        "the_count" bigint[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."publisher_id" AS tk_key
+                FROM old_rows AS source
+                UNION
+                SELECT source."publisher_id" AS tk_key
+                FROM new_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."kept_number"),
+                array_agg(change.tk_rows_2),
+                array_agg(change."the_count")
+            INTO tk_keys, "kept_number", tk_rows_2, "the_count"
+            FROM (
+                SELECT
+                    source."publisher_id" AS tk_key,
+                    coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "kept_number",
+                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS tk_rows_2,
+                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS "the_count"
+                FROM (
+                    SELECT -1 AS tk_sign, old_rows."publisher_id", old_rows."pages" FROM old_rows
+                    UNION ALL
+                    SELECT 1 AS tk_sign, new_rows."publisher_id", new_rows."pages" FROM new_rows
+                ) AS source
+                WHERE source."publisher_id" IS NOT NULL
+                GROUP BY source."publisher_id"
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."kept_number" <> 0
+               OR change.tk_rows_2 <> 0
+               OR change."the_count" <> 0;
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_publisher} AS target
+        WHERE target."number" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF tk_recompute THEN
+            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+            SET
+                "kept_amount" = value_1."kept_amount",
+                "kept_number" = value_1."kept_number",
+                "the_count" = value_1."the_count"
+            FROM {archive_publisher} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
+                    sum("source"."pages") AS "kept_number",
+                    count("source"."pages") AS "the_count"
+                FROM {archive_work} AS source
+                WHERE source."publisher_id" = this."number"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."number" = ANY (tk_keys)
+            AND (
+                target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+                OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+                OR target."the_count" IS DISTINCT FROM value_1."the_count"
+            );
+        ELSE
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+            SET
+                "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
+                "kept_number" = CASE
+                    WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                    WHEN change.tk_rows_2 = 0 OR EXISTS (
+                        SELECT FROM {archive_work} AS source
+                        WHERE source."publisher_id" = target."number"
+                          AND "source"."pages" IS NOT NULL
+                    ) THEN target."kept_number" + change."kept_number"
+                END,
+                "the_count" = target."the_count" + change."the_count"
+            FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count")
+                AS change (tk_key, "kept_number", tk_rows_2, "the_count")
+            WHERE target."number" = change.tk_key;
+        END IF;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_update_0324af"
+    AFTER UPDATE ON {archive_work}
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_0324af"();

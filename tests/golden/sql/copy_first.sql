@@ -1,0 +1,31 @@
+-- title: copy: Before INSERT on archive_work: start from the value over no rows, whatever the writer sent.
+
+CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_work_first_68585b"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on archive_work: start from the value over no rows, whatever the writer sent.
+-- Rules of archive.Work:
+--   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    SELECT value."the_label"
+    INTO NEW."the_label"
+    FROM (
+        SELECT
+            (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+        FROM (SELECT NEW.*) AS "archive_work"
+        LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+        LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+    ) AS value;
+    RETURN NEW;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "~tk_archive_work_first_68585b"
+    BEFORE INSERT ON {archive_work}
+    FOR EACH ROW
+    EXECUTE FUNCTION {:schema}."~tk_archive_work_first_68585b"();

@@ -1,0 +1,91 @@
+-- title: copy: After INSERT on archive_publisher: bring up to date archive_work (by publisher_id).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_insert_cf8597"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_publisher: bring up to date archive_work (by publisher_id).
+-- Rules of archive.Work:
+--   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'publisher_id', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."number" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys integer[];
+        tk_touched boolean[];
+    BEGIN
+        -- One change per target, in key order; targets that do not change are left out.
+        SELECT
+            array_agg(change.tk_key),
+            array_agg(change.tk_touched)
+        INTO tk_keys, tk_touched
+        FROM (
+            SELECT
+                source."number" AS tk_key,
+                true AS tk_touched
+            FROM new_rows AS source
+            WHERE source."number" IS NOT NULL
+            GROUP BY source."number"
+            ORDER BY tk_key
+        ) AS change
+        WHERE change.tk_touched;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_work} AS target
+        WHERE target."publisher_id" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_work} AS target -- archive.Work:the_label
+        SET
+            "the_label" = value_1."the_label"
+        FROM {archive_work} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+            FROM (SELECT this.*) AS "archive_work"
+            LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+            LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."publisher_id" = ANY (tk_keys)
+        AND (
+            target."the_label" IS DISTINCT FROM value_1."the_label"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_publisher_insert_cf8597"
+    AFTER INSERT ON {archive_publisher}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_insert_cf8597"();

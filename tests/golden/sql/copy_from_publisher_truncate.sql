@@ -1,0 +1,43 @@
+-- title: copy: After TRUNCATE of archive_publisher: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_truncate_bca9ea"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of archive_publisher: its rows count for nothing any more.
+-- Rules of archive.Work:
+--   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_work} AS target -- archive.Work:the_label
+    SET
+        "the_label" = value_1."the_label"
+    FROM {archive_work} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+        FROM (SELECT this.*) AS "archive_work"
+        LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+        LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND (
+        target."the_label" IS DISTINCT FROM value_1."the_label"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_publisher_truncate_bca9ea"
+    AFTER TRUNCATE ON {archive_publisher}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_truncate_bca9ea"();

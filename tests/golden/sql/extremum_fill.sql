@@ -1,0 +1,64 @@
+-- title: extremum: After INSERT on archive_publisher: count the source rows that were there first.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_fill_816489"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_publisher: count the source rows that were there first.
+-- Rules of archive.Publisher:
+--   kept_day = Max("works__day")
+--   kept_amount = Min("works__price", filter=Q(works__published=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    IF NOT EXISTS (
+        SELECT
+        FROM new_rows AS inserted
+        WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
+    ) THEN
+        RETURN NULL;
+    END IF;
+
+    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+    PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+    SET
+        "kept_day" = value_1."kept_day",
+        "kept_amount" = value_1."kept_amount"
+    FROM {archive_publisher} AS this
+    JOIN new_rows AS inserted ON inserted."id" = this."id"
+    CROSS JOIN LATERAL (
+        SELECT
+            (
+                SELECT max("source"."day")
+                FROM {archive_work} AS source
+                WHERE source."publisher_id" = this."number"
+            ) AS "kept_day",
+            (
+                SELECT min("source"."price")
+                FROM {archive_work} AS source
+                WHERE source."publisher_id" = this."number"
+                  AND "source"."published"
+            ) AS "kept_amount"
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND (
+        target."kept_day" IS DISTINCT FROM value_1."kept_day"
+        OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_fill_816489"
+    AFTER INSERT ON {archive_publisher}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_fill_816489"();

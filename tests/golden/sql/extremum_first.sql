@@ -1,0 +1,29 @@
+-- title: extremum: Before INSERT on archive_publisher: start from the value over no rows, whatever the writer sent.
+
+CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_first_571d03"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on archive_publisher: start from the value over no rows, whatever the writer sent.
+-- Rules of archive.Publisher:
+--   kept_day = Max("works__day")
+--   kept_amount = Min("works__price", filter=Q(works__published=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    NEW."kept_day" := NULL;
+    NEW."kept_amount" := NULL;
+    RETURN NEW;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "~tk_archive_publisher_first_571d03"
+    BEFORE INSERT ON {archive_publisher}
+    FOR EACH ROW
+    WHEN (
+        NEW."kept_day" IS DISTINCT FROM NULL
+        OR NEW."kept_amount" IS DISTINCT FROM NULL
+    )
+    EXECUTE FUNCTION {:schema}."~tk_archive_publisher_first_571d03"();

@@ -1,0 +1,41 @@
+-- title: extremum: After TRUNCATE of archive_work: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_46d08c"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of archive_work: its rows count for nothing any more.
+-- Rules of archive.Publisher:
+--   kept_day = Max("works__day")
+--   kept_amount = Min("works__price", filter=Q(works__published=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM
+    FROM {archive_publisher} AS target
+    WHERE target."kept_day" IS DISTINCT FROM NULL
+       OR target."kept_amount" IS DISTINCT FROM NULL
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+    SET "kept_day" = NULL,
+        "kept_amount" = NULL
+    WHERE target."kept_day" IS DISTINCT FROM NULL
+       OR target."kept_amount" IS DISTINCT FROM NULL;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_truncate_46d08c"
+    AFTER TRUNCATE ON {archive_work}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_46d08c"();

@@ -1,0 +1,190 @@
+-- title: extremum: After UPDATE on archive_work: bring up to date archive_publisher (by number).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_0324af"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After UPDATE on archive_work: bring up to date archive_publisher (by number).
+-- Rules of archive.Publisher:
+--   kept_day = Max("works__day")
+--   kept_amount = Min("works__price", filter=Q(works__published=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_publisher', 'number', touched.tk_key::text
+        FROM (
+            SELECT source."publisher_id" AS tk_key
+            FROM old_rows AS source
+            UNION
+            SELECT source."publisher_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+    -- A target that this very statement has created never held the rows that leave it.
+    IF current_setting('trigger_kit.fresh_f5afcb', true) <> '' THEN
+        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys integer[];
+        tk_in_1 date[];
+        tk_out_1 date[];
+        tk_in_2 numeric[];
+        tk_out_2 numeric[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."publisher_id" AS tk_key
+                FROM old_rows AS source
+                UNION
+                SELECT source."publisher_id" AS tk_key
+                FROM new_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change.tk_in_1),
+                array_agg(change.tk_out_1),
+                array_agg(change.tk_in_2),
+                array_agg(change.tk_out_2)
+            INTO tk_keys, tk_in_1, tk_out_1, tk_in_2, tk_out_2
+            FROM (
+                SELECT
+                    source."publisher_id" AS tk_key,
+                    max("source"."day") FILTER (WHERE source.tk_sign = 1) AS tk_in_1,
+                    max("source"."day") FILTER (WHERE source.tk_sign = -1) AS tk_out_1,
+                    min("source"."price") FILTER (WHERE source.tk_sign = 1 AND "source"."published") AS tk_in_2,
+                    min("source"."price") FILTER (WHERE source.tk_sign = -1 AND "source"."published") AS tk_out_2
+                FROM (
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."publisher_id", old_rows."day", old_rows."price", old_rows."published" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."publisher_id", new_rows."day", new_rows."price", new_rows."published" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."publisher_id", new_rows."day", new_rows."price", new_rows."published" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."publisher_id", old_rows."day", old_rows."price", old_rows."published" FROM old_rows
+                    ) AS changed
+                ) AS source
+                WHERE source."publisher_id" IS NOT NULL
+                GROUP BY source."publisher_id"
+                ORDER BY tk_key
+            ) AS change
+            WHERE change.tk_in_1 IS NOT NULL
+               OR change.tk_out_1 IS NOT NULL
+               OR change.tk_in_2 IS NOT NULL
+               OR change.tk_out_2 IS NOT NULL;
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_publisher} AS target
+        WHERE target."number" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF tk_recompute THEN
+            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+            SET
+                "kept_day" = value_1."kept_day",
+                "kept_amount" = value_1."kept_amount"
+            FROM {archive_publisher} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    (
+                        SELECT max("source"."day")
+                        FROM {archive_work} AS source
+                        WHERE source."publisher_id" = this."number"
+                    ) AS "kept_day",
+                    (
+                        SELECT min("source"."price")
+                        FROM {archive_work} AS source
+                        WHERE source."publisher_id" = this."number"
+                          AND "source"."published"
+                    ) AS "kept_amount"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."number" = ANY (tk_keys)
+            AND (
+                target."kept_day" IS DISTINCT FROM value_1."kept_day"
+                OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            );
+        ELSE
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+            SET
+                "kept_day" = value_1."kept_day",
+                "kept_amount" = value_1."kept_amount"
+            FROM unnest(tk_keys, deltas.tk_in_1, deltas.tk_out_1, deltas.tk_in_2, deltas.tk_out_2)
+                AS change (tk_key, tk_in_1, tk_out_1, tk_in_2, tk_out_2)
+            JOIN {archive_publisher} AS this ON this."number" = change.tk_key
+            CROSS JOIN LATERAL (
+                SELECT
+                    CASE
+                        WHEN change.tk_out_1 IS NULL OR NOT change.tk_out_1 >= this."kept_day" THEN greatest(this."kept_day", change.tk_in_1)
+                        WHEN change.tk_in_1 >= change.tk_out_1 AND change.tk_in_1 >= this."kept_day" THEN change.tk_in_1
+                        WHEN set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true) <> '' THEN (
+                            SELECT max("source"."day")
+                            FROM {archive_work} AS source
+                            WHERE source."publisher_id" = this."number"
+                        )
+                    END AS "kept_day",
+                    CASE
+                        WHEN change.tk_out_2 IS NULL OR NOT change.tk_out_2 <= this."kept_amount" THEN least(this."kept_amount", change.tk_in_2)
+                        WHEN change.tk_in_2 <= change.tk_out_2 AND change.tk_in_2 <= this."kept_amount" THEN change.tk_in_2
+                        WHEN set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true) <> '' THEN (
+                            SELECT min("source"."price")
+                            FROM {archive_work} AS source
+                            WHERE source."publisher_id" = this."number"
+                              AND "source"."published"
+                        )
+                    END AS "kept_amount"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND (
+                target."kept_day" IS DISTINCT FROM value_1."kept_day"
+                OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            );
+        END IF;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_update_0324af"
+    AFTER UPDATE ON {archive_work}
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_0324af"();

@@ -1,0 +1,53 @@
+-- title: generic: After INSERT on archive_work: count the source rows that were there first.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_fill_c939f1"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_work: count the source rows that were there first.
+-- Rules of archive.Work:
+--   the_total = Sum("notes__weight", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    IF NOT EXISTS (
+        SELECT
+        FROM new_rows AS inserted
+        WHERE (SELECT true FROM {archive_note} AS source WHERE source."object_id" = inserted."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') LIMIT 1)
+    ) THEN
+        RETURN NULL;
+    END IF;
+
+    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+    PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_work} AS target -- archive.Work:the_total
+    SET
+        "the_total" = value_1."the_total"
+    FROM {archive_work} AS this
+    JOIN new_rows AS inserted ON inserted."id" = this."id"
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(sum("source"."weight"), 0) AS "the_total"
+        FROM {archive_note} AS source
+        WHERE source."object_id" = this."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND (
+        target."the_total" IS DISTINCT FROM value_1."the_total"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_fill_c939f1"
+    AFTER INSERT ON {archive_work}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_fill_c939f1"();

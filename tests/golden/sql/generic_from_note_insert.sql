@@ -1,0 +1,117 @@
+-- title: generic: After INSERT on archive_note: add the difference to archive_work (by id).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_insert_a35f13"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_note: add the difference to archive_work (by id).
+-- Rules of archive.Work:
+--   the_total = Sum("notes__weight", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'id', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END AS tk_key
+            FROM new_rows AS source
+            WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_8545a5', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        "the_total" bigint[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END AS tk_key
+                FROM new_rows AS source
+                WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."the_total")
+            INTO tk_keys, "the_total"
+            FROM (
+                SELECT
+                    CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END AS tk_key,
+                    coalesce(sum("source"."weight"), 0) AS "the_total"
+                FROM new_rows AS source
+                WHERE CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END IS NOT NULL AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+                GROUP BY CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."the_total" <> 0;
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_work} AS target
+        WHERE target."id" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF tk_recompute THEN
+            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+            UPDATE {archive_work} AS target -- archive.Work:the_total
+            SET
+                "the_total" = value_1."the_total"
+            FROM {archive_work} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    coalesce(sum("source"."weight"), 0) AS "the_total"
+                FROM {archive_note} AS source
+                WHERE source."object_id" = this."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."id" = ANY (tk_keys)
+            AND (
+                target."the_total" IS DISTINCT FROM value_1."the_total"
+            );
+        ELSE
+            UPDATE {archive_work} AS target -- archive.Work:the_total
+            SET
+                "the_total" = target."the_total" + change."the_total"
+            FROM unnest(tk_keys, deltas."the_total")
+                AS change (tk_key, "the_total")
+            WHERE target."id" = change.tk_key;
+        END IF;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_note_insert_a35f13"
+    AFTER INSERT ON {archive_note}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_insert_a35f13"();

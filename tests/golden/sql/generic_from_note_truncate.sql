@@ -1,0 +1,37 @@
+-- title: generic: After TRUNCATE of archive_note: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_truncate_5e6622"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of archive_note: its rows count for nothing any more.
+-- Rules of archive.Work:
+--   the_total = Sum("notes__weight", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM
+    FROM {archive_work} AS target
+    WHERE target."the_total" IS DISTINCT FROM 0
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_work} AS target -- archive.Work:the_total
+    SET "the_total" = 0
+    WHERE target."the_total" IS DISTINCT FROM 0;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_note_truncate_5e6622"
+    AFTER TRUNCATE ON {archive_note}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_truncate_5e6622"();

@@ -1,0 +1,119 @@
+-- title: many_to_many: After INSERT on archive_work_tags: add the difference to archive_work (by id).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_insert_125e02"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_work_tags: add the difference to archive_work (by id).
+-- Rules of archive.Work:
+--   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'id', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."work_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_8545a5', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        "the_count" bigint[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."work_id" AS tk_key
+                FROM new_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."the_count")
+            INTO tk_keys, "the_count"
+            FROM (
+                SELECT
+                    hop_1."work_id" AS tk_key,
+                    count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
+                FROM new_rows AS hop_1
+                JOIN {archive_tag} AS hop_2
+                    ON hop_2."id" = hop_1."tag_id"
+                WHERE hop_1."work_id" IS NOT NULL
+                GROUP BY hop_1."work_id"
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."the_count" <> 0;
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_work} AS target
+        WHERE target."id" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF tk_recompute THEN
+            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+            UPDATE {archive_work} AS target -- archive.Work:the_count
+            SET
+                "the_count" = value_1."the_count"
+            FROM {archive_work} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
+                FROM {archive_work_tags} AS hop_1
+                JOIN {archive_tag} AS hop_2
+                    ON hop_2."id" = hop_1."tag_id"
+                WHERE hop_1."work_id" = this."id"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."id" = ANY (tk_keys)
+            AND (
+                target."the_count" IS DISTINCT FROM value_1."the_count"
+            );
+        ELSE
+            UPDATE {archive_work} AS target -- archive.Work:the_count
+            SET
+                "the_count" = target."the_count" + change."the_count"
+            FROM unnest(tk_keys, deltas."the_count")
+                AS change (tk_key, "the_count")
+            WHERE target."id" = change.tk_key;
+        END IF;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_tags_insert_125e02"
+    AFTER INSERT ON {archive_work_tags}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_insert_125e02"();

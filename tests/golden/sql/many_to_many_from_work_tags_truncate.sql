@@ -1,0 +1,37 @@
+-- title: many_to_many: After TRUNCATE of archive_work_tags: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_truncate_28df32"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of archive_work_tags: its rows count for nothing any more.
+-- Rules of archive.Work:
+--   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM
+    FROM {archive_work} AS target
+    WHERE target."the_count" IS DISTINCT FROM 0
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_work} AS target -- archive.Work:the_count
+    SET "the_count" = 0
+    WHERE target."the_count" IS DISTINCT FROM 0;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_tags_truncate_28df32"
+    AFTER TRUNCATE ON {archive_work_tags}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_truncate_28df32"();

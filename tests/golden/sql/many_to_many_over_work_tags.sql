@@ -1,0 +1,30 @@
+-- title: many_to_many: Before a change of archive_work_tags: note it, for changes of other tables along the same path.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_over_archive_work_tags_631881"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before a change of archive_work_tags: note it, for changes of other tables along the same path.
+-- Rules of archive.Work:
+--   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_noted text := current_setting('trigger_kit.woven_8545a5', true);
+    tk_statement text := extract(epoch FROM statement_timestamp())::text;
+BEGIN
+    IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' 7dced8' THEN
+        -- This statement changes two tables of a path: no delta knows the other's rows as they were.
+        PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+    END IF;
+    PERFORM set_config('trigger_kit.woven_8545a5', tk_statement || ' 7dced8', true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_over_archive_work_tags_631881"
+    BEFORE INSERT OR UPDATE OR DELETE ON {archive_work_tags}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_over_archive_work_tags_631881"();

@@ -1,0 +1,55 @@
+-- title: path: After INSERT on archive_publisher: count the source rows that were there first.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_fill_816489"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_publisher: count the source rows that were there first.
+-- Rules of archive.Publisher:
+--   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    IF NOT EXISTS (
+        SELECT
+        FROM new_rows AS inserted
+        WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
+    ) THEN
+        RETURN NULL;
+    END IF;
+
+    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+    PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
+    SET
+        "the_total" = value_1."the_total"
+    FROM {archive_publisher} AS this
+    JOIN new_rows AS inserted ON inserted."id" = this."id"
+    CROSS JOIN LATERAL (
+        SELECT
+            coalesce(sum("hop_2"."stars"), 0) AS "the_total"
+        FROM {archive_work} AS hop_1
+        JOIN {archive_review} AS hop_2
+            ON hop_2."work_id" = hop_1."id"
+        WHERE hop_1."publisher_id" = this."number"
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND (
+        target."the_total" IS DISTINCT FROM value_1."the_total"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_fill_816489"
+    AFTER INSERT ON {archive_publisher}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_fill_816489"();

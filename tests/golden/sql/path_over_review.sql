@@ -1,0 +1,30 @@
+-- title: path: Before a change of archive_review: note it, for changes of other tables along the same path.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_over_archive_review_cc9f08"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before a change of archive_review: note it, for changes of other tables along the same path.
+-- Rules of archive.Publisher:
+--   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_noted text := current_setting('trigger_kit.woven_f5afcb', true);
+    tk_statement text := extract(epoch FROM statement_timestamp())::text;
+BEGIN
+    IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' 345d42' THEN
+        -- This statement changes two tables of a path: no delta knows the other's rows as they were.
+        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+    END IF;
+    PERFORM set_config('trigger_kit.woven_f5afcb', tk_statement || ' 345d42', true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_over_archive_review_cc9f08"
+    BEFORE INSERT OR UPDATE OR DELETE ON {archive_review}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_over_archive_review_cc9f08"();

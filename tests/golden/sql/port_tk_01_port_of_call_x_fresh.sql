@@ -1,0 +1,26 @@
+-- title: port: Before INSERT on Port of call {{x}}: tell the other triggers that this statement makes new rows.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_fresh_84d503"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on Port of call {{x}}: tell the other triggers that this statement makes new rows.
+-- Rules of library.Port:
+--   order = Count("leaving")
+--   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   miles_in = Sum("coming__miles", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    -- Steps of this statement would take off rows that the new value never held: they recompute.
+    PERFORM set_config('trigger_kit.fresh_fa056e', extract(epoch FROM statement_timestamp())::text, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_fresh_84d503"
+    BEFORE INSERT ON {Port of call %7Bx%7D}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_fresh_84d503"();

@@ -1,0 +1,161 @@
+-- title: port: After INSERT on select: add the difference to Port of call {{x}} (by PortCode).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_insert_9f1a36"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on select: add the difference to Port of call {{x}} (by PortCode).
+-- Rules of library.Port:
+--   order = Count("leaving")
+--   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   miles_in = Sum("coming__miles", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
+        FROM (
+            SELECT source."From" AS tk_key
+            FROM new_rows AS source
+            UNION
+            SELECT source."destination_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_fa056e', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys varchar[];
+        "order" bigint[];
+        "arrivals" bigint[];
+        "miles_in" numeric[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."From" AS tk_key
+                FROM new_rows AS source
+                UNION
+                SELECT source."destination_id" AS tk_key
+                FROM new_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."order"),
+                array_agg(change."arrivals"),
+                array_agg(change."miles_in")
+            INTO tk_keys, "order", "arrivals", "miles_in"
+            FROM (
+                SELECT
+                    fed.tk_key,
+                    sum(fed."order")::bigint AS "order",
+                    sum(fed."arrivals")::bigint AS "arrivals",
+                    sum(fed."miles_in")::numeric AS "miles_in"
+                FROM (
+                    SELECT
+                        source."From" AS tk_key,
+                        count(*) AS "order",
+                        0 AS "arrivals",
+                        0 AS "miles_in"
+                    FROM new_rows AS source
+                    WHERE source."From" IS NOT NULL
+                    GROUP BY source."From"
+                    UNION ALL
+                    SELECT
+                        source."destination_id" AS tk_key,
+                        0 AS "order",
+                        count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+                        coalesce(sum("source"."group"), 0) AS "miles_in"
+                    FROM new_rows AS source
+                    WHERE source."destination_id" IS NOT NULL
+                    GROUP BY source."destination_id"
+                ) AS fed
+                GROUP BY fed.tk_key
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."order" <> 0
+               OR change."arrivals" <> 0
+               OR change."miles_in" <> 0;
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {Port of call %7Bx%7D} AS target
+        WHERE target."PortCode" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF tk_recompute THEN
+            PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
+            UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+            SET
+                "order" = value_1."order",
+                "arrivals" = value_2."arrivals",
+                "miles_in" = value_2."miles_in"
+            FROM {Port of call %7Bx%7D} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    count(*) AS "order"
+                FROM {select} AS source
+                WHERE source."From" = this."PortCode"
+            ) AS value_1
+            CROSS JOIN LATERAL (
+                SELECT
+                    count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+                    coalesce(sum("source"."group"), 0) AS "miles_in"
+                FROM {select} AS source
+                WHERE source."destination_id" = this."PortCode"
+            ) AS value_2
+            WHERE target."id" = this."id"
+            AND this."PortCode" = ANY (tk_keys)
+            AND (
+                target."order" IS DISTINCT FROM value_1."order"
+                OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
+                OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
+            );
+        ELSE
+            UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+            SET
+                "order" = target."order" + change."order",
+                "arrivals" = target."arrivals" + change."arrivals",
+                "miles_in" = target."miles_in" + change."miles_in"
+            FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in")
+                AS change (tk_key, "order", "arrivals", "miles_in")
+            WHERE target."PortCode" = change.tk_key;
+        END IF;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_from_select_insert_9f1a36"
+    AFTER INSERT ON {select}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_insert_9f1a36"();

@@ -1,0 +1,45 @@
+-- title: port: After TRUNCATE of select: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_truncate_ef2322"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of select: its rows count for nothing any more.
+-- Rules of library.Port:
+--   order = Count("leaving")
+--   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   miles_in = Sum("coming__miles", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM
+    FROM {Port of call %7Bx%7D} AS target
+    WHERE target."order" IS DISTINCT FROM 0
+       OR target."arrivals" IS DISTINCT FROM 0
+       OR target."miles_in" IS DISTINCT FROM 0
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+    SET "order" = 0,
+        "arrivals" = 0,
+        "miles_in" = 0
+    WHERE target."order" IS DISTINCT FROM 0
+       OR target."arrivals" IS DISTINCT FROM 0
+       OR target."miles_in" IS DISTINCT FROM 0;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_from_select_truncate_ef2322"
+    AFTER TRUNCATE ON {select}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_truncate_ef2322"();

@@ -1,0 +1,35 @@
+-- title: recompute: Before INSERT on archive_publisher: start from the value over no rows, whatever the writer sent.
+
+CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_first_571d03"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on archive_publisher: start from the value over no rows, whatever the writer sent.
+-- Rules of archive.Publisher:
+--   the_flag = Exists("works", filter=Q(works__published=True))
+--   kept_text = First("works__title", order_by="-works__day")
+--   the_label = StringAgg("works__title", ", ", order_by="works__title", default=Value(""))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    NEW."the_flag" := false;
+    NEW."kept_text" := NULL;
+    SELECT value."the_label"
+    INTO NEW."the_label"
+    FROM (
+        SELECT
+            (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+        FROM (SELECT NEW.*) AS "archive_publisher"
+        LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
+        GROUP BY "archive_publisher"."id"
+    ) AS value;
+    RETURN NEW;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "~tk_archive_publisher_first_571d03"
+    BEFORE INSERT ON {archive_publisher}
+    FOR EACH ROW
+    EXECUTE FUNCTION {:schema}."~tk_archive_publisher_first_571d03"();

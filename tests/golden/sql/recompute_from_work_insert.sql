@@ -1,0 +1,113 @@
+-- title: recompute: After INSERT on archive_work: bring up to date archive_publisher (by number).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_ca0ba1"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_work: bring up to date archive_publisher (by number).
+-- Rules of archive.Publisher:
+--   the_flag = Exists("works", filter=Q(works__published=True))
+--   kept_text = First("works__title", order_by="-works__day")
+--   the_label = StringAgg("works__title", ", ", order_by="works__title", default=Value(""))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_publisher', 'number', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."publisher_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys integer[];
+        tk_touched boolean[];
+    BEGIN
+        -- One change per target, in key order; targets that do not change are left out.
+        SELECT
+            array_agg(change.tk_key),
+            array_agg(change.tk_touched)
+        INTO tk_keys, tk_touched
+        FROM (
+            SELECT
+                source."publisher_id" AS tk_key,
+                true AS tk_touched
+            FROM new_rows AS source
+            WHERE source."publisher_id" IS NOT NULL
+            GROUP BY source."publisher_id"
+            ORDER BY tk_key
+        ) AS change
+        WHERE change.tk_touched;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_publisher} AS target
+        WHERE target."number" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:the_label
+        SET
+            "the_flag" = value_1."the_flag",
+            "kept_text" = value_1."kept_text",
+            "the_label" = value_2."the_label"
+        FROM {archive_publisher} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                (EXISTS (
+                    SELECT
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                      AND "source"."published"
+                ))::boolean AS "the_flag",
+                (
+                    SELECT "source"."title"
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                    ORDER BY "source"."day" DESC, "source"."id" ASC
+                    LIMIT 1
+                )::text AS "kept_text"
+        ) AS value_1
+        CROSS JOIN LATERAL (
+            SELECT
+                (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+            FROM (SELECT this.*) AS "archive_publisher"
+            LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
+            GROUP BY "archive_publisher"."id"
+        ) AS value_2
+        WHERE target."id" = this."id"
+        AND this."number" = ANY (tk_keys)
+        AND (
+            target."the_flag" IS DISTINCT FROM value_1."the_flag"
+            OR target."kept_text" IS DISTINCT FROM value_1."kept_text"
+            OR target."the_label" IS DISTINCT FROM value_2."the_label"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_insert_ca0ba1"
+    AFTER INSERT ON {archive_work}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_ca0ba1"();

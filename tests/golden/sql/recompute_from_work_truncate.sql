@@ -1,0 +1,60 @@
+-- title: recompute: After TRUNCATE of archive_work: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_46d08c"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of archive_work: its rows count for nothing any more.
+-- Rules of archive.Publisher:
+--   the_flag = Exists("works", filter=Q(works__published=True))
+--   kept_text = First("works__title", order_by="-works__day")
+--   the_label = StringAgg("works__title", ", ", order_by="works__title", default=Value(""))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM
+    FROM {archive_publisher} AS target
+    WHERE target."the_flag" IS DISTINCT FROM false
+       OR target."kept_text" IS DISTINCT FROM NULL
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text
+    SET "the_flag" = false,
+        "kept_text" = NULL
+    WHERE target."the_flag" IS DISTINCT FROM false
+       OR target."kept_text" IS DISTINCT FROM NULL;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_publisher} AS target -- archive.Publisher:the_label
+    SET
+        "the_label" = value_1."the_label"
+    FROM {archive_publisher} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+        FROM (SELECT this.*) AS "archive_publisher"
+        LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
+        GROUP BY "archive_publisher"."id"
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND (
+        target."the_label" IS DISTINCT FROM value_1."the_label"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_truncate_46d08c"
+    AFTER TRUNCATE ON {archive_work}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_46d08c"();

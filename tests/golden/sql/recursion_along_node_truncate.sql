@@ -1,0 +1,43 @@
+-- title: recursion: After TRUNCATE of archive_node: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_truncate_78baf5"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of archive_node: its rows count for nothing any more.
+-- Rules of archive.Node:
+--   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_node} AS target -- archive.Node:the_total
+    SET
+        "the_total" = value_1."the_total"
+    FROM {archive_node} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
+        FROM (SELECT this.*) AS "archive_node"
+        LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
+        GROUP BY "archive_node"."id", "archive_node"."own"
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND (
+        target."the_total" IS DISTINCT FROM value_1."the_total"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_node_along_archive_node_truncate_78baf5"
+    AFTER TRUNCATE ON {archive_node}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_truncate_78baf5"();

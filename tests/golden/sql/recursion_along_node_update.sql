@@ -1,0 +1,151 @@
+-- title: recursion: After UPDATE on archive_node: compute all rows that this reaches, level by level.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_update_3c078f"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After UPDATE on archive_node: compute all rows that this reaches, level by level.
+-- Rules of archive.Node:
+--   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<deltas>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_outer_loop text := coalesce(current_setting('trigger_kit.along_beba31', true), '');
+    tk_level integer;
+    tk_rows bigint[];
+    tk_keys bigint[];
+    tk_touched boolean[];
+BEGIN
+    -- What the loop below writes fires this trigger again; the loop goes on by itself.
+    IF tk_outer_loop = (pg_trigger_depth() - 1)::text THEN
+        RETURN NULL;
+    END IF;
+
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_node', 'id', touched.tk_key::text
+        FROM (
+            SELECT source."parent_id" AS tk_key
+            FROM old_rows AS source
+            UNION
+            SELECT source."parent_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- One change per target, in key order; targets that do not change are left out.
+    SELECT
+        array_agg(change.tk_key),
+        array_agg(change.tk_touched)
+    INTO tk_keys, tk_touched
+    FROM (
+        SELECT
+            source."parent_id" AS tk_key,
+            true AS tk_touched
+        FROM (
+            SELECT -1 AS tk_sign, changed.*
+            FROM (
+                SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
+            ) AS changed
+            UNION ALL
+            SELECT 1 AS tk_sign, changed.*
+            FROM (
+                SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
+            ) AS changed
+        ) AS source
+        WHERE source."parent_id" IS NOT NULL
+        GROUP BY source."parent_id"
+        ORDER BY tk_key
+    ) AS change
+    WHERE change.tk_touched;
+    IF tk_keys IS NULL THEN
+        RETURN NULL;
+    END IF;
+
+    -- Lock in key order, so that two bulk statements cannot deadlock.
+    PERFORM
+    FROM {archive_node} AS target
+    WHERE (target."id") IN (
+        WITH RECURSIVE reached (tk_row, tk_up_1, tk_own_1) AS (
+            SELECT this."id", this."parent_id", this."id"
+            FROM {archive_node} AS this
+            WHERE this."id" = ANY (tk_keys)
+            UNION
+            SELECT this."id", this."parent_id", this."id"
+            FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+        )
+        SELECT tk_row FROM reached
+    )
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    PERFORM set_config('trigger_kit.along_beba31', pg_trigger_depth()::text, true);
+    FOR tk_level, tk_rows IN
+        WITH RECURSIVE reached (tk_row, tk_up_1, tk_own_1) AS (
+            SELECT this."id", this."parent_id", this."id"
+            FROM {archive_node} AS this
+            WHERE this."id" = ANY (tk_keys)
+            UNION
+            SELECT this."id", this."parent_id", this."id"
+            FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+        ),
+        levels (tk_row, tk_own_1, tk_level) AS (
+            SELECT reached.tk_row, reached.tk_own_1, 0
+            FROM reached
+            WHERE NOT EXISTS (SELECT FROM reached AS parent WHERE parent.tk_own_1 = reached.tk_up_1)
+            UNION ALL
+            SELECT reached.tk_row, reached.tk_own_1, levels.tk_level + 1
+            FROM levels JOIN reached ON reached.tk_up_1 = levels.tk_own_1
+        )
+        SELECT levels.tk_level, array_agg(reached.tk_row)
+        FROM reached LEFT JOIN levels ON levels.tk_row = reached.tk_row
+        GROUP BY levels.tk_level ORDER BY levels.tk_level DESC NULLS FIRST
+    LOOP
+        IF tk_level IS NULL THEN
+            RAISE EXCEPTION USING MESSAGE = 'A row of archive_node would be its own ancestor, so that archive.Node:the_total would have no value.',
+                      ERRCODE = 'integrity_constraint_violation',
+                      HINT = 'Do not move a row under one of its own descendants.',
+                      SCHEMA = TG_TABLE_SCHEMA,
+                      TABLE = TG_TABLE_NAME;
+        END IF;
+        UPDATE {archive_node} AS target -- archive.Node:the_total
+        SET
+            "the_total" = value_1."the_total"
+        FROM {archive_node} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
+            FROM (SELECT this.*) AS "archive_node"
+            LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
+            GROUP BY "archive_node"."id", "archive_node"."own"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = ANY (tk_rows)
+        AND (
+            target."the_total" IS DISTINCT FROM value_1."the_total"
+        );
+    END LOOP;
+    PERFORM set_config('trigger_kit.along_beba31', tk_outer_loop, true);
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_node_along_archive_node_update_3c078f"
+    AFTER UPDATE ON {archive_node}
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_update_3c078f"();

@@ -1,0 +1,31 @@
+-- title: recursion: Before INSERT on archive_node: start from the value over no rows, whatever the writer sent.
+
+CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_node_first_5fcfa2"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on archive_node: start from the value over no rows, whatever the writer sent.
+-- Rules of archive.Node:
+--   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    SELECT value."the_total"
+    INTO NEW."the_total"
+    FROM (
+        SELECT
+            ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
+        FROM (SELECT NEW.*) AS "archive_node"
+        LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
+        GROUP BY "archive_node"."id", "archive_node"."own"
+    ) AS value;
+    RETURN NEW;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "~tk_archive_node_first_5fcfa2"
+    BEFORE INSERT ON {archive_node}
+    FOR EACH ROW
+    EXECUTE FUNCTION {:schema}."~tk_archive_node_first_5fcfa2"();

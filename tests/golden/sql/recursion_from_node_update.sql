@@ -1,0 +1,95 @@
+-- title: recursion: After UPDATE on archive_node: bring up to date archive_node (by id).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_from_archive_node_update_3c078f"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After UPDATE on archive_node: bring up to date archive_node (by id).
+-- Rules of archive.Node:
+--   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_node', 'id', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        tk_touched boolean[];
+    BEGIN
+        -- One change per target, in key order; targets that do not change are left out.
+        SELECT
+            array_agg(change.tk_key),
+            array_agg(change.tk_touched)
+        INTO tk_keys, tk_touched
+        FROM (
+            SELECT
+                source."id" AS tk_key,
+                true AS tk_touched
+            FROM (
+                SELECT new_rows."id", new_rows."own" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."id", old_rows."own" FROM old_rows
+            ) AS source
+            WHERE source."id" IS NOT NULL
+            GROUP BY source."id"
+            ORDER BY tk_key
+        ) AS change
+        WHERE change.tk_touched;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_node} AS target
+        WHERE target."id" = ANY (tk_keys)
+        ORDER BY target."id"
+        FOR NO KEY UPDATE;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_node} AS target -- archive.Node:the_total
+        SET
+            "the_total" = value_1."the_total"
+        FROM {archive_node} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
+            FROM (SELECT this.*) AS "archive_node"
+            LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
+            GROUP BY "archive_node"."id", "archive_node"."own"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = ANY (tk_keys)
+        AND (
+            target."the_total" IS DISTINCT FROM value_1."the_total"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_node_from_archive_node_update_3c078f"
+    AFTER UPDATE ON {archive_node}
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_node_from_archive_node_update_3c078f"();

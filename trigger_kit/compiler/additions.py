@@ -1,0 +1,92 @@
+"""COMPILE the SET list of a step: what is added, compared, divided or computed afresh."""
+
+from __future__ import annotations
+
+from django.db.models import Max
+
+from trigger_kit.compiler.body import FILLED, mark_expression
+from trigger_kit.compiler.dialect import compile_node
+from trigger_kit.compiler.fragments import condition_sql, is_present, looked_up
+from trigger_kit.compiler.paths import far_rows
+from trigger_kit.compiler.text import block, quote
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Event, Plan, Step
+
+__all__ = ["additions", "extremum", "negative"]
+
+
+def additions(step: Step, template: str) -> list[str]:
+    """Return the SET list of the sums and averages of a step; ``template`` makes a delta's expression of its name."""
+    settings = []
+    for number, measure in enumerate(step.measures, 1):
+        if measure.is_sum:
+            settings.append(f"{quote(measure.column)} = {_sum(step, measure, number, template)}")
+        elif measure.average_of is not None:
+            settings.append(f"{quote(measure.column)} = {_average(step, measure, template)}")
+    return settings
+
+
+def _sum(step: Step, measure: Measure, number: int, template: str) -> str:
+    """Return a sum with its delta; a sum that is NULL over no rows asks whether any are left."""
+    column = quote(measure.column)
+    delta = template.format(column)
+    if not measure.null_when_empty:
+        return f"target.{column} + {delta}"
+    rows = template.format(f"tk_rows_{number}")
+    cases = [f"WHEN {rows} > 0 THEN coalesce(target.{column}, 0) + {delta}"]
+    if step.event is Event.INSERT:
+        cases.append(f"ELSE target.{column} + {delta}")
+    else:
+        cases.append(f"WHEN {rows} = 0 OR EXISTS (\n{block(_left_rows(measure))}\n) THEN target.{column} + {delta}")
+    return f"CASE\n{block(chr(10).join(cases))}\nEND"
+
+
+def negative(measure: Measure, template: str) -> str:
+    """Return the condition under which a delta would take a sum below zero."""
+    column = quote(measure.column)
+    return f"coalesce(target.{column}, 0) + {template.format(column)} < 0"
+
+
+def _left_rows(measure: Measure) -> str:
+    """Return the SELECT that finds a row that still counts for a target."""
+    assert measure.chain is not None
+    rows, tie = far_rows(measure.chain.path, "target")
+    conditions = [tie, *(text for text in (is_present(measure), condition_sql(measure)) if text)]
+    return f"SELECT FROM {rows}\nWHERE " + "\n  AND ".join(conditions)
+
+
+def _average(step: Step, measure: Measure, template: str) -> str:
+    """Return the quotient of a sum and a count that the same UPDATE writes."""
+    assert measure.average_of is not None
+    assert measure.chain is not None
+    total, number = map(quote, measure.average_of)
+    added = {quote(item.column) for item in step.measures if item.is_sum}
+    sums = [
+        f"coalesce(target.{name}, 0){f' + {template.format(name)}' if name in added else ''}"
+        for name in (total, number)
+    ]
+    quotient = f"({sums[0]})::numeric / nullif({sums[1]}, 0)"
+    default = measure.chain.default
+    return quotient if default is None else f"coalesce({quotient}, {compile_node(measure.resolved.query, default)})"
+
+
+def extremum(plan: Plan, step: Step, measure: Measure, number: int) -> str:
+    """Return the value of an extremum after a change: compared with what arrives, looked up when it may have left.
+
+    A look-up is a full value: it marks the target, so that steps of this statement that fire later, whose rows may have
+    changed again since, look up as well.
+    """
+    assert measure.chain is not None
+    is_max = measure.chain.aggregate is Max
+    best, beats = ("greatest", ">=") if is_max else ("least", "<=")
+    column = f"this.{quote(measure.column)}"
+    arrived, left = f"change.tk_in_{number}", f"change.tk_out_{number}"
+    if step.event is Event.INSERT:
+        return f"{best}({column}, {arrived})"
+    lookup = looked_up(measure, "this")
+    kept = column if step.event is Event.DELETE else f"{best}({column}, {arrived})"
+    cases = [f"WHEN {left} IS NULL OR NOT {left} {beats} {column} THEN {kept}"]
+    if step.event is Event.UPDATE:
+        cases.append(f"WHEN {arrived} {beats} {left} AND {arrived} {beats} {column} THEN {arrived}")
+    cases.append(f"WHEN {mark_expression(plan, FILLED)} <> '' THEN {lookup}")
+    return f"CASE\n{block(chr(10).join(cases))}\nEND"

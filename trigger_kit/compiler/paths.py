@@ -1,0 +1,110 @@
+"""COMPILE paths and keys: from a changed row back to its targets, and arrays of target keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from trigger_kit.compiler.dialect import content_type_sql, far_sql, hop_condition
+from trigger_kit.compiler.text import quote, table_placeholder
+from trigger_kit.paths import Column, Path
+
+__all__ = ["Key", "far_rows", "first_hop_conditions", "key_columns", "numbered", "row_name", "walk"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """The columns of a target that an edge finds it by, and the names of their values in a function.
+
+    A key of one column is ``tk_key`` and its array ``tk_keys``; those of several are numbered. ``name`` is the first
+    part of these names.
+    """
+
+    columns: tuple[Column, ...]
+    name: str = "tk_key"
+
+    @property
+    def names(self) -> list[str]:
+        """The names of a key's values."""
+        return self._numbered(self.name)
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the arrays of many keys."""
+        return self._numbered(f"{self.name}s")
+
+    def _numbered(self, name: str) -> list[str]:
+        if len(self.columns) == 1:
+            return [name]
+        return [f"{name}_{number}" for number in range(1, len(self.columns) + 1)]
+
+    def declarations(self) -> list[str]:
+        """Return the declarations of the arrays."""
+        return [f"{name} {column.type}[];" for name, column in zip(self.arrays, self.columns, strict=True)]
+
+    def of(self, row: str) -> list[str]:
+        """Return the key's columns of a row."""
+        return [f"{row}.{quote(column.name)}" for column in self.columns]
+
+    def matches(self, row: str, other: str) -> str:
+        """Return the condition under which a target row has the key that another row names."""
+        pairs = zip(self.of(row), self.names, strict=True)
+        return " AND ".join(f"{column} = {other}.{name}" for column, name in pairs)
+
+    def is_among(self, row: str) -> str:
+        """Return the condition under which a target row's key is in the arrays."""
+        if len(self.columns) == 1:
+            return f"{self.of(row)[0]} = ANY ({self.arrays[0]})"
+        return f"({', '.join(self.of(row))}) IN (SELECT * FROM unnest({', '.join(self.arrays)}))"
+
+    def present(self, row: str) -> str:
+        """Return the condition under which all values of a key are there."""
+        return " AND ".join(f"{row}.{name} IS NOT NULL" for name in self.names)
+
+
+def row_name(path: Path, level: int) -> str:
+    """Return the name of the row that a hop of a path leads to; levels count from 1."""
+    return "source" if len(path) == 1 else f"hop_{level}"
+
+
+def key_columns(path: Path) -> list[str]:
+    """Return the values of the target's key, read from the row of the first hop."""
+    return far_sql(path[0], row_name(path, 1))
+
+
+def walk(path: Path, level: int, rows: str, required: int | None = None) -> str:
+    """Return the FROM item that joins changed rows of one level to the rows of all others as they are now.
+
+    Rows behind the first ``required`` hops may be missing.
+
+    ``rows`` is the FROM item of the changed rows, without its alias. Where the first hop is a generic relation, only
+    rows of its content type are meant: see ``first_hop_conditions``.
+    """
+    items = [f"{rows} AS {row_name(path, level)}"]
+    items += [_join(path, nearer, hop=nearer + 1) for nearer in range(level - 1, 0, -1)]
+    for farther in range(level + 1, len(path) + 1):
+        optional = required is not None and farther > required
+        items.append(f"{'LEFT ' if optional else ''}{_join(path, farther, hop=farther)}")
+    return "\n".join(items)
+
+
+def _join(path: Path, level: int, *, hop: int) -> str:
+    """Return the JOIN of a level's table by the hop of a number, which leads to it or on from it."""
+    condition = hop_condition(path[hop - 1], row_name(path, hop - 1), row_name(path, hop))
+    return f"JOIN {table_placeholder(path[level - 1].table)} AS {row_name(path, level)}\n    ON {condition}"
+
+
+def first_hop_conditions(path: Path) -> list[str]:
+    """Return what the rows of the first hop must fulfil to have a target at all."""
+    condition = content_type_sql(path[0], row_name(path, 1))
+    return [condition] if condition else []
+
+
+def far_rows(path: Path, row: str, required: int | None = None) -> tuple[str, str]:
+    """Return the FROM item of all rows along a path, and the condition that ties them to a target's row."""
+    return walk(path, 1, table_placeholder(path[0].table), required), hop_condition(path[0], row, row_name(path, 1))
+
+
+def numbered(names: Iterable[str], values: Iterable[str]) -> str:
+    """Return a select list that gives values their names."""
+    return ",\n".join(f"{value} AS {name}" for name, value in zip(names, values, strict=True))

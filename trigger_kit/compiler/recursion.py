@@ -1,0 +1,163 @@
+"""COMPILE a recursive edge: a column that is computed from the same column of other rows, such as a tree's rollup.
+
+What a step writes, the next level reads. The function finds all rows that a change can reach, sorts them into levels
+and computes level after level, each row once: nested triggers would do the same, but a deep tree would exceed
+PostgreSQL's stack, and a bulk load would compute its upper rows over and over. A row that is its own ancestor is on
+no level; it has no such value, and is refused.
+"""
+
+from __future__ import annotations
+
+from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, text_literal
+from trigger_kit.compiler.changes import collect_changes, parts, pause_test
+from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.text import block, quote, short_digest, table_placeholder
+from trigger_kit.compiler.updates import refill
+from trigger_kit.planner import Plan, Step
+
+__all__ = ["recursive_body"]
+
+
+def recursive_body(plan: Plan, step: Step) -> str:
+    """Return the function's body for an event of a recursive edge."""
+    key, rows = Key(step.edge.key), Key(plan.key, "tk_row")
+    flag = f"trigger_kit.along_{short_digest(step.edge.target, *(column.name for column in step.edge.key))}"
+    declarations = [
+        DEPTH,
+        f"tk_outer_loop text := coalesce(current_setting('{flag}', true), '');",
+        "tk_level integer;",
+        *rows.declarations(),
+        *key.declarations(),
+        *(f"{part.name} {part.type}[];" for part in parts(step)),
+    ]
+    sentence = f"After {step.event.name} on {step.edge.source}: compute all rows that this reaches, level by level."
+    lines = [
+        header(plan, sentence, step.measures),
+        "<<deltas>>",
+        "DECLARE",
+        block("\n".join(declarations)),
+        "BEGIN",
+        "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
+        "    IF tk_outer_loop = (pg_trigger_depth() - 1)::text THEN",
+        "        RETURN NULL;",
+        "    END IF;",
+        "",
+        block(pause_test(step)),
+        "",
+        block(collect_changes(step)),
+        f"    IF {key.arrays[0]} IS NULL THEN",
+        "        RETURN NULL;",
+        "    END IF;",
+        "",
+        block(_lock(plan, step)),
+        "",
+        block(set_depth()),
+        f"    PERFORM set_config('{flag}', pg_trigger_depth()::text, true);",
+        block(_loop(plan, step)),
+        f"    PERFORM set_config('{flag}', tk_outer_loop, true);",
+        block(restore_depth()),
+        "    RETURN NULL;",
+        "END;",
+    ]
+    return "\n".join(lines)
+
+
+def _lock(plan: Plan, step: Step) -> str:
+    """Return the statement that locks every row that the loop may write, in key order."""
+    key = ", ".join(Key(plan.key).of("target"))
+    reached = ", ".join(Key(plan.key, "tk_row").names)
+    inner = f"{_reached(plan, step)}\nSELECT {reached} FROM reached"
+    return (
+        "-- Lock in key order, so that two bulk statements cannot deadlock.\n"
+        f"PERFORM\nFROM {table_placeholder(plan.target)} AS target\n"
+        f"WHERE ({key}) IN (\n{block(inner)}\n)\n"
+        f"ORDER BY {key}\nFOR NO KEY UPDATE;"
+    )
+
+
+def _loop(plan: Plan, step: Step) -> str:
+    """Return the loop over the levels: leaves first where a row reads its children, else roots first."""
+    rows = Key(plan.key, "tk_row")
+    arrays = ", ".join(f"array_agg(reached.{name})" for name in rows.names)
+    order = "DESC NULLS FIRST" if _reads_children(step) else "ASC NULLS FIRST"
+    same = " AND ".join(f"levels.{name} = reached.{name}" for name in rows.names)
+    return "\n".join(
+        [
+            f"FOR tk_level, {', '.join(rows.arrays)} IN",
+            block(_reached(plan, step) + ",\n" + _levels(plan, step)),
+            f"    SELECT levels.tk_level, {arrays}",
+            f"    FROM reached LEFT JOIN levels ON {same}",
+            f"    GROUP BY levels.tk_level ORDER BY levels.tk_level {order}",
+            "LOOP",
+            "    IF tk_level IS NULL THEN",
+            block(_refusal(step), 2),
+            "    END IF;",
+            block(refill(plan, step.measures, rows.is_among("this"))),
+            "END LOOP;",
+        ]
+    )
+
+
+def _reads_children(step: Step) -> bool:
+    return step.edge.feeds[0].path[0].near_is_unique
+
+
+def _pointer(step: Step) -> tuple[list[str], list[str]]:
+    """Return the columns by which a row points at its parent, and those of the parent that they point at."""
+    hop = step.edge.feeds[0].path[0]
+    near, far = ([quote(column.name) for column in side] for side in (hop.near, hop.far))
+    return (far, near) if _reads_children(step) else (near, far)
+
+
+def _reached(plan: Plan, step: Step) -> str:
+    """Return the CTE of the touched rows and all that read them, directly or not."""
+    pointer, parent = _pointer(step)
+    table = table_placeholder(plan.target)
+    rows = Key(plan.key, "tk_row")
+    up = _names("tk_up", pointer)
+    own = _names("tk_own", parent)
+    columns = ", ".join([*rows.of("this"), *(f"this.{name}" for name in (*pointer, *parent))])
+    here, there = (parent, up) if _reads_children(step) else (pointer, own)
+    tie = " AND ".join(f"this.{column} = reached.{name}" for column, name in zip(here, there, strict=True))
+    return (
+        f"WITH RECURSIVE reached ({', '.join([*rows.names, *up, *own])}) AS (\n"
+        f"    SELECT {columns}\n    FROM {table} AS this\n    WHERE {Key(step.edge.key).is_among('this')}\n"
+        "    UNION\n"
+        f"    SELECT {columns}\n    FROM reached JOIN {table} AS this ON {tie}\n)"
+    )
+
+
+def _levels(plan: Plan, step: Step) -> str:
+    """Return the CTE of the reached rows' levels, counted from those whose parent is not reached."""
+    pointer, parent = _pointer(step)
+    rows = Key(plan.key, "tk_row")
+    up, own = _names("tk_up", pointer), _names("tk_own", parent)
+    parents = " AND ".join(f"parent.{there} = reached.{here}" for here, there in zip(up, own, strict=True))
+    tie = " AND ".join(f"reached.{here} = levels.{there}" for here, there in zip(up, own, strict=True))
+    columns = ", ".join(f"reached.{name}" for name in (*rows.names, *own))
+    return (
+        f"levels ({', '.join([*rows.names, *own, 'tk_level'])}) AS (\n"
+        f"    SELECT {columns}, 0\n    FROM reached\n"
+        f"    WHERE NOT EXISTS (SELECT FROM reached AS parent WHERE {parents})\n"
+        "    UNION ALL\n"
+        f"    SELECT {columns}, levels.tk_level + 1\n    FROM levels JOIN reached ON {tie}\n)"
+    )
+
+
+def _names(name: str, columns: list[str]) -> list[str]:
+    return [f"{name}_{number}" for number in range(1, len(columns) + 1)]
+
+
+def _refusal(step: Step) -> str:
+    """Return the statement that raises for rows on no level: they lie in a circle, or above one."""
+    uris = ", ".join(measure.resolved.uri for measure in step.measures)
+    message = f"A row of {step.edge.target} would be its own ancestor, so that {uris} would have no value."
+    return "\n".join(
+        [
+            f"RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
+            "          ERRCODE = 'integrity_constraint_violation',",
+            "          HINT = 'Do not move a row under one of its own descendants.',",
+            "          SCHEMA = TG_TABLE_SCHEMA,",
+            "          TABLE = TG_TABLE_NAME;",
+        ]
+    )

@@ -1,0 +1,292 @@
+"""COMPILE the steps of an edge: statement-level functions that bring the touched targets up to date.
+
+One function per event. It makes one change per target out of what the statement changed, leaves out targets that do
+not change, and updates the rest: a single one directly, several after locking them in key order. It recomputes
+instead of adding where a delta cannot be trusted (see ``tk_recompute`` below).
+"""
+
+from __future__ import annotations
+
+import pgtrigger
+
+from trigger_kit.compiler.additions import additions, extremum, negative
+from trigger_kit.compiler.body import (
+    DEPTH,
+    FILLED,
+    FRESH,
+    header,
+    is_marked,
+    is_set,
+    restore_depth,
+    set_depth,
+    set_mark,
+    update_head,
+)
+from trigger_kit.compiler.changes import changed_names, collect_changes, lock_targets, parts, pause_test, touched
+from trigger_kit.compiler.fragments import Values, values_of
+from trigger_kit.compiler.one_row import has_one_row_path, one_row, one_row_declarations
+from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.recursion import recursive_body
+from trigger_kit.compiler.template import CompiledTrigger, render
+from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
+from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Event, Plan, Step, Strategy
+
+__all__ = ["compile_step"]
+
+_REFERENCING = {
+    Event.INSERT: "REFERENCING NEW TABLE AS new_rows",
+    Event.UPDATE: "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
+    Event.DELETE: "REFERENCING OLD TABLE AS old_rows",
+}
+_OPERATION = {
+    Event.INSERT: pgtrigger.Insert,
+    Event.UPDATE: pgtrigger.Update,
+    Event.DELETE: pgtrigger.Delete,
+    Event.TRUNCATE: pgtrigger.Truncate,
+}
+
+
+def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
+    """Compile one step into its trigger."""
+    edge, event = step.edge, step.event
+    body = _compile_body(plan, step)
+    clauses = [f"FOR EACH {pgtrigger.Statement}"]
+    if event in _REFERENCING:
+        clauses.insert(0, _REFERENCING[event])
+    keys = [column.name for column in edge.key]
+    kind = "along" if edge.is_recursive else "from"
+    return render(
+        name=object_name(
+            f"tk_{plan.rank:02}_",
+            (edge.target, kind, edge.source, event.value),
+            (edge.source, edge.target, *keys, event.value),
+        ),
+        on=edge.source,
+        owner=edge.target,
+        body=body,
+        when=pgtrigger.After,
+        operation=_OPERATION[event],
+        clauses=clauses,
+    )
+
+
+def _compile_body(plan: Plan, step: Step) -> str:
+    if step.event is Event.TRUNCATE:
+        return _truncate_body(plan, step)
+    return recursive_body(plan, step) if step.edge.is_recursive else _body(plan, step)
+
+
+def _body(plan: Plan, step: Step) -> str:
+    one = has_one_row_path(step)
+    declarations = [DEPTH, "tk_recompute boolean := false;", *(one_row_declarations(step) if one else [])]
+    lines = [
+        header(plan, _sentence(step), step.measures),
+        "<<delta>>",
+        "DECLARE",
+        block("\n".join(declarations)),
+        "BEGIN",
+        block(pause_test(step)),
+        "",
+    ]
+    if any(_is_added(measure) for measure in step.measures):
+        lines += [block(_mark_test(plan, step.event)), ""]
+    if one:
+        lines += [block(one_row(step)), ""]
+    return "\n".join([*lines, block(_many_rows(plan, step)), "END;"])
+
+
+def _sentence(step: Step) -> str:
+    edge = step.edge
+    keys = ", ".join(column.name for column in edge.key)
+    verbs = "add the difference to" if step.strategies == (Strategy.DELTA,) else "bring up to date"
+    return f"After {step.event.name} on {edge.source}: {verbs} {edge.target} (by {keys})."
+
+
+def _is_added(measure: Measure) -> bool:
+    return measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
+
+
+def _mark_test(plan: Plan, event: Event) -> str:
+    """Return the test whether deltas still hold; the marks are set rarely, and cost one look each."""
+    lines = [
+        "-- A full value that this very statement has written may hold these rows already.",
+        f"IF {is_set(plan, FILLED)} THEN",
+        f"    tk_recompute := {is_marked(plan, FILLED)};",
+        "END IF;",
+    ]
+    if event is not Event.INSERT:
+        lines += [
+            "-- A target that this very statement has created never held the rows that leave it.",
+            f"IF {is_set(plan, FRESH)} THEN",
+            f"    tk_recompute := tk_recompute OR {is_marked(plan, FRESH)};",
+            "END IF;",
+        ]
+    return "\n".join(lines)
+
+
+# Many rows ----------------------------------------------------------------------------------------------------------
+
+
+def _many_rows(plan: Plan, step: Step) -> str:
+    """Return the block that makes one change per target and writes the targets in key order."""
+    key = Key(step.edge.key)
+    declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
+    return "\n".join(
+        [
+            "<<deltas>>",
+            "DECLARE",
+            block("\n".join(declarations)),
+            "BEGIN",
+            block(_collect(step)),
+            "",
+            block(f"IF {key.arrays[0]} IS NULL THEN\n    RETURN NULL;\nEND IF;"),
+            "",
+            block(_apply(plan, step)),
+            block("RETURN NULL;"),
+            "END;",
+        ]
+    )
+
+
+def _collect(step: Step) -> str:
+    """Return the statements that fill the arrays: keys and parts, or keys alone where all is recomputed."""
+    if not any(_is_added(measure) for measure in step.measures):
+        return collect_changes(step)
+    lines = ["IF tk_recompute THEN", block(_collect_keys(step)), "ELSE", block(collect_changes(step))]
+    nan = [f"'NaN' = ANY (deltas.{quote(m.column)})" for m in step.measures if m.is_sum and m.may_be_nan]
+    if nan:
+        lines += [
+            "    -- NaN does not cancel out: no delta takes it away again.",
+            f"    tk_recompute := coalesce({' OR '.join(nan)}, false);",
+        ]
+    return "\n".join([*lines, "END IF;"])
+
+
+def _collect_keys(step: Step) -> str:
+    key = Key(step.edge.key)
+    order = ", ".join(f"touched.{name}" for name in key.names)
+    selected = ", ".join(f"array_agg(touched.{name} ORDER BY {order})" for name in key.names)
+    return (
+        f"SELECT {selected}\n"
+        f"INTO {', '.join(key.arrays)}\n"
+        f"FROM (\n{block(touched(step))}\n) AS touched\n"
+        f"WHERE {key.present('touched')};"
+    )
+
+
+def _apply(plan: Plan, step: Step) -> str:
+    """Return the statements that lock the targets, all in one order, and write them."""
+    lines = [lock_targets(plan, step), ""]
+    floors = [negative(m, "change.{}") for m in step.measures if m.must_not_be_negative]
+    if floors and step.event is not Event.INSERT:
+        lines += [_floor_test(step, floors), ""]
+    lines += [set_depth()]
+    if not any(_is_added(measure) for measure in step.measures):
+        lines.append(_recompute(plan, step))
+    else:
+        lines += [
+            "IF tk_recompute THEN",
+            f"    {set_mark(plan, FILLED)}",
+            block(_recompute(plan, step)),
+            "ELSE",
+            block(_add(plan, step)),
+            "END IF;",
+        ]
+    return "\n".join([*lines, restore_depth()])
+
+
+def _floor_test(step: Step, floors: list[str]) -> str:
+    """Return the test whether a count would be negative for a moment, which its CHECK would refuse.
+
+    Rows leave before they have come where a trigger of the user's changes them again: inner statements report first.
+    """
+    key = Key(step.edge.key)
+    names, arrays = [*key.names, *changed_names(step)], [*key.arrays, *(f"deltas.{n}" for n in changed_names(step))]
+    return "\n".join(
+        [
+            "-- Rows that leave before their arrival is counted: no count is negative, not even for a moment.",
+            "IF NOT tk_recompute THEN",
+            "    tk_recompute := EXISTS (",
+            "        SELECT",
+            f"        FROM unnest({', '.join(arrays)}) AS change ({', '.join(names)})",
+            f"        JOIN {table_placeholder(step.edge.target)} AS target ON {key.matches('target', 'change')}",
+            f"        WHERE {' OR '.join(floors)}",
+            "    );",
+            "END IF;",
+        ]
+    )
+
+
+def _recompute(plan: Plan, step: Step) -> str:
+    """Return the UPDATE that writes the full values of the locked targets."""
+    return refill(plan, step.measures, Key(step.edge.key).is_among("this"))
+
+
+def _add(plan: Plan, step: Step) -> str:
+    """Return the UPDATE that adds the changes; where other strategies take part, it writes what differs only."""
+    names = [*Key(step.edge.key).names, *changed_names(step)]
+    arrays = [*Key(step.edge.key).arrays, *(f"deltas.{name}" for name in changed_names(step))]
+    change = f"unnest({', '.join(arrays)})\n    AS change ({', '.join(names)})"
+    match = Key(step.edge.key).matches("target", "change")
+    added = additions(step, "change.{}")
+    if step.strategies == (Strategy.DELTA,):
+        assignments = ",\n".join(added)
+        return f"{update_head(plan.target, step.measures)}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {match};"
+    values = _other_values(plan, step)
+    tied = Key(step.edge.key).matches("this", "change")
+    source = [f"{change}\nJOIN {table_placeholder(plan.target)} AS this ON {tied}", *join_values(values)]
+    settings = [*added, *(text for number, item in enumerate(values, 1) for text in written(item, f"value_{number}"))]
+    differences = [
+        part.changed.format(f"change.{part.name}") for part in parts(step) if part.measure and part.measure.is_sum
+    ]
+    differences += [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
+    head = update_head(plan.target, step.measures)
+    return update_from(head, settings, "\n".join(source), same_row(plan, "this"), "\nOR ".join(differences))
+
+
+def _other_values(plan: Plan, step: Step) -> list[Values]:
+    """Return the values that are not sums: extrema, and what is computed afresh."""
+    extrema = [(n, m) for n, m in enumerate(step.measures, 1) if m.strategy is Strategy.EXTREMUM]
+    values = []
+    if extrema:
+        selected = ",\n".join(f"{extremum(plan, step, m, n)} AS {quote(m.column)}" for n, m in extrema)
+        values.append(Values(f"SELECT\n{block(selected)}", tuple(measure for _, measure in extrema)))
+    return values + values_of([measure for measure in step.measures if not _is_added(measure)], "this")
+
+
+# TRUNCATE -----------------------------------------------------------------------------------------------------------
+
+
+def _truncate_body(plan: Plan, step: Step) -> str:
+    emptied = [m for m in step.measures if m.chain is not None and m.empty is not None]
+    others = [m for m in step.measures if m not in emptied]
+    lines = [
+        header(plan, f"After TRUNCATE of {step.edge.source}: its rows count for nothing any more.", step.measures),
+        "DECLARE",
+        block(DEPTH),
+        "BEGIN",
+    ]
+    if emptied:
+        lines += [block(_empty(plan, emptied)), ""]
+    if others:
+        lines += [block("\n".join([set_depth(), refill(plan, others, ""), restore_depth()])), ""]
+    return "\n".join([*lines, "    RETURN NULL;", "END;"])
+
+
+def _empty(plan: Plan, measures: list[Measure]) -> str:
+    """Return the statements that put all targets back to their value over no rows."""
+    target = table_placeholder(plan.target)
+    stale = "\n   OR ".join(f"target.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in measures)
+    settings = ",\n    ".join(f"{quote(m.column)} = {m.empty}" for m in measures)
+    order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
+    return "\n".join(
+        [
+            f"PERFORM\nFROM {target} AS target\nWHERE {stale}\nORDER BY {order}\nFOR NO KEY UPDATE;",
+            "",
+            set_depth(),
+            f"{update_head(plan.target, measures)}\nSET {settings}\nWHERE {stale};",
+            restore_depth(),
+        ]
+    )
