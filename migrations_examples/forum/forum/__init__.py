@@ -1,0 +1,1 @@
+"""A forum whose counters and last posts are rules."""
