@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 KEEP ?=
 
-.PHONY: help demo psql test test-long lint format types build bench clean
+.PHONY: help demo psql test test-long lint format types build bench bench-growth clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ build: $(BIN)/.ready ## Build the wheel and import it in an empty environment.
 
 bench: $(BIN)/.ready ## Ratios against no trigger and a hand-written row trigger.
 	@$(BIN)/python -m benchmarks
+
+bench-growth: $(BIN)/.ready ## One change while its group grows from 100 to 1,000,000 rows.
+	@$(BIN)/python -m benchmarks.growth
 
 clean: ## Remove what the other commands have made.
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
