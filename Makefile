@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 KEEP ?=
+TESTS ?= tests
 
 .PHONY: help demo psql test test-long lint format types build bench bench-growth clean
 
@@ -26,7 +27,7 @@ psql: $(BIN)/.ready ## Open psql on the database that `make demo KEEP=1` has kep
 	@$(BIN)/python migrations_examples/flights/demo.py --psql
 
 test: $(BIN)/.ready ## The test suite, on a real PostgreSQL (embedded unless TRIGGER_KIT_DATABASE_URL names one).
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(TESTS)
 
 test-long: $(BIN)/.ready ## The same with 2,000 examples per property.
 	@TRIGGER_KIT_EXAMPLES=2000 $(BIN)/python -m pytest tests/property

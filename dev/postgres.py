@@ -1,6 +1,7 @@
 """A PostgreSQL server to work on: the one that TRIGGER_KIT_DATABASE_URL names, a container, or an embedded one.
 
 ``TRIGGER_KIT_DATABASE_URL=postgresql://user:password@host:port/name`` points at any server.
+``TRIGGER_KIT_DATABASE_URL=/usr/lib/postgresql/15/bin`` starts a server of its own from the programs in this folder.
 ``TRIGGER_KIT_DATABASE_URL=testcontainers`` (or ``testcontainers:16``) starts a container where Docker answers.
 Without it, the embedded PostgreSQL 18 is started in a folder of its own and stopped at the end.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -30,11 +32,12 @@ class NoServerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its URL, where it came from, and the psql that belongs to it."""
+    """A running server: its URL, where it came from, the psql that belongs to it, and whether it goes with its user."""
 
     url: str
     origin: str
     psql: str
+    is_throw_away: bool = False
 
     @property
     def django_settings(self) -> dict[str, Any]:
@@ -76,6 +79,9 @@ def running_server(data: Path | None = None) -> Iterator[Server]:
     if url.startswith("testcontainers"):
         with _container(url.partition(":")[2] or "18") as server:
             yield server
+    elif url.startswith("/"):
+        with _installed(Path(url)) as server:
+            yield server
     elif url:
         yield Server(url, f"{URL_VARIABLE}", _psql_on_path())
     else:
@@ -95,13 +101,44 @@ def _embedded(data: Path | None) -> Iterator[Server]:
     folder = data or Path(tempfile.mkdtemp(prefix="trigger_kit-"))
     server = get_server(folder, cleanup_mode="stop")
     try:
-        yield Server(server.get_uri(), "embedded PostgreSQL", str(POSTGRES_BIN_PATH / "psql"))
+        psql = str(POSTGRES_BIN_PATH / "psql")
+        yield Server(server.get_uri(), "embedded PostgreSQL", psql, is_throw_away=data is None)
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             server.cleanup()
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _installed(programs: Path) -> Iterator[Server]:
+    """Start a server in a folder of its own; as root, as the user that the installation has made for it."""
+    if not (programs / "initdb").exists():
+        raise NoServerError(f"{URL_VARIABLE} names a folder, but there is no initdb in {programs}.")
+    folder = Path(tempfile.mkdtemp(prefix="trigger_kit-"))
+    user = "postgres" if os.geteuid() == 0 else None
+    if user:
+        shutil.chown(folder, user)
+    data, log = str(folder / "data"), str(folder / "log")
+
+    def run(program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [str(programs / program), "-D", data, *arguments], cwd=folder, user=user, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise NoServerError(f"{program} in {programs} has failed: {done.stderr.strip() or done.stdout.strip()}")
+
+    try:
+        run("initdb", "-U", "postgres", "--auth=trust", "--encoding=utf8")
+        run("pg_ctl", "start", "-w", "-l", log, "-o", f"-k {folder} -c listen_addresses=''")
+        try:
+            url = f"postgresql://postgres@/postgres?host={folder}"
+            yield Server(url, f"programs in {programs}", str(programs / "psql"), is_throw_away=True)
+        finally:
+            run("pg_ctl", "stop", "-w", "-m", "fast")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

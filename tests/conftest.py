@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import connection
 
@@ -17,9 +18,19 @@ def server() -> Iterator[Server]:
     """The server that the suite runs on."""
     try:
         with running_server() as running:
+            if running.is_throw_away:
+                wait_for_no_disk(running)
             yield running
     except NoServerError as error:
         pytest.exit(str(error), returncode=2)
+
+
+def wait_for_no_disk(server: Server) -> None:
+    """Let a server that goes with the tests leave its files to the operating system."""
+    with psycopg.connect(server.url, autocommit=True) as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(f"ALTER SYSTEM SET {setting} = off".encode())
+        connection.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture(scope="session")

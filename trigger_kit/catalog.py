@@ -60,7 +60,9 @@ class Placement:
 
     def _locate(self, table: str) -> tuple[str, str]:
         if table not in self._tables:
-            row = _row(self.connection, _LOCATION, [self.connection.ops.quote_name(table)])
+            # Django's way to name a schema, db_table = 'schema"."table', is quoted as Django quotes it.
+            quoted = self.connection.ops.quote_name(table) if '"."' in table else identifier(table)
+            row = _row(self.connection, _LOCATION, [quoted])
             self._tables[table] = row or (_row(self.connection, "SELECT current_schema()")[0], table)
         return self._tables[table]
 

@@ -30,10 +30,6 @@ class Workshop:
         self.built: dict[object, Project] = {}
         self.worker = Worker(folder)
         self.admin = psycopg.connect(server.url, autocommit=True)
-        if server.origin.startswith("embedded"):
-            # The server goes with the tests, and waits for no disk: making and dropping databases is most of its work.
-            self.admin.execute("ALTER SYSTEM SET fsync = off")
-            self.admin.execute("SELECT pg_reload_conf()")
         self.cleaner = ThreadPoolExecutor(max_workers=1)
 
     def new_database(self, template: str = "template0") -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models import Model
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -66,6 +66,10 @@ def run(rules: Rules, steps: list[Step | list[Step]], seed: bool) -> None:
             raise RollBack
     except RollBack:
         pass
+    finally:
+        # A session never forgets the plans of functions that a rollback has taken back, and looks all of them over
+        # at every change of a table: each example has a session of its own.
+        connection.close()
 
 
 @contextmanager
@@ -122,9 +126,11 @@ def scripts(names: list[str]) -> st.SearchStrategy[list[Step | list[Step]]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(relaxed, max_examples=max(1, EXAMPLES // 4))
+@settings(relaxed, max_examples=max(1, EXAMPLES // 2))
 @given(data=st.data())
-def test_any_rules_hold_under_any_writers(db: None, database_actions: None, family: str, data: st.DataObject) -> None:
+def test_any_rules_hold_under_any_writers(
+    transactional_db: None, database_actions: None, family: str, data: st.DataObject
+) -> None:
     models, tables = FAMILIES[family]
     rules = data.draw(rule_sets([model for model in POOLS if model.__name__ in models]), label="rules")
     run(rules, data.draw(scripts(tables), label="steps"), data.draw(st.booleans(), label="seed"))

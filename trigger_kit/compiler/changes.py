@@ -27,7 +27,7 @@ class Part:
     """One number or value of a change: its name, its type, and how those of several feeds become one.
 
     ``absent`` is its value where a feed has none, ``combine`` the aggregate over feeds, ``changed`` the test whether it
-    matters, of ``{}``.
+    matters, of ``{}``. A part without a measure only says that the target has to be looked at.
     """
 
     name: str
@@ -38,8 +38,11 @@ class Part:
     measure: Measure | None = None
 
 
+_TOUCHED = Part("tk_touched", "boolean", "false", "bool_or({})", "{}")
+
+
 def parts(step: Step) -> list[Part]:
-    """Return the parts of a step's changes, in the order of its measures."""
+    """Return the parts of a step's changes that its UPDATE needs, in the order of its measures."""
     found = []
     for number, measure in enumerate(step.measures, 1):
         if measure.is_sum:
@@ -53,9 +56,13 @@ def parts(step: Step) -> list[Part]:
                     kind = measure.exact_type
                     text = f"{better}({{}})"
                     found.append(Part(f"{name}_{number}", kind, f"NULL::{kind}", text, "{} IS NOT NULL", measure))
-    if any(feed.whole is None for feed in step.edge.feeds_of(step.event)):
-        found.append(Part("tk_touched", "boolean", "false", "bool_or({})", "{}"))
     return found
+
+
+def _all_parts(step: Step) -> list[Part]:
+    """Return the parts of a step's changes, with the one that makes a target count as touched."""
+    is_touching = any(feed.whole is None for feed in step.edge.feeds_of(step.event))
+    return [*parts(step), *([_TOUCHED] if is_touching else [])]
 
 
 def _sum(name: str, kind: str, measure: Measure) -> Part:
@@ -63,7 +70,7 @@ def _sum(name: str, kind: str, measure: Measure) -> Part:
 
 
 def changed_names(step: Step) -> list[str]:
-    """Return the names of a step's parts."""
+    """Return the names of the parts that a step's UPDATE needs."""
     return [part.name for part in parts(step)]
 
 
@@ -147,7 +154,7 @@ def _changes(step: Step) -> str:
     if len(feeds) == 1:
         return _feed_changes(step, feeds[0]) + order
     names = [f"fed.{name}" for name in key.names]
-    combined = [f"{part.combine.format(f'fed.{part.name}')} AS {part.name}" for part in parts(step)]
+    combined = [f"{part.combine.format(f'fed.{part.name}')} AS {part.name}" for part in _all_parts(step)]
     union = "\nUNION ALL\n".join(_feed_changes(step, feed) for feed in feeds)
     selected = ",\n".join([*names, *combined])
     return f"SELECT\n{block(selected)}\nFROM (\n{block(union)}\n) AS fed\nGROUP BY {', '.join(names)}{order}"
@@ -158,7 +165,7 @@ def collect_changes(step: Step) -> str:
     key = Key(step.edge.key)
     names = [*key.names, *changed_names(step)]
     selected = ",\n".join(f"array_agg(change.{name})" for name in names)
-    where = "\n   OR ".join(part.changed.format(f"change.{part.name}") for part in parts(step))
+    where = "\n   OR ".join(part.changed.format(f"change.{part.name}") for part in _all_parts(step))
     return (
         "-- One change per target, in key order; targets that do not change are left out.\n"
         f"SELECT\n{block(selected)}\n"
@@ -173,7 +180,7 @@ def _feed_changes(step: Step, feed: Feed) -> str:
     path = feed.whole or feed.path
     key, values = Key(step.edge.key), _key_values(step, path)
     selected = [f"{value} AS {name}" for name, value in zip(key.names, values, strict=True)]
-    selected += [f"{_part(step, feed, part)} AS {part.name}" for part in parts(step)]
+    selected += [f"{_part(step, feed, part)} AS {part.name}" for part in _all_parts(step)]
     source = (
         f"{_changed_rows(feed, step)} AS source"
         if feed.is_own

@@ -80,7 +80,9 @@ def _compile_body(plan: Plan, step: Step) -> str:
 
 def _body(plan: Plan, step: Step) -> str:
     one = has_one_row_path(step)
-    declarations = [DEPTH, "tk_recompute boolean := false;", *(one_row_declarations(step) if one else [])]
+    adds = any(_is_added(measure) for measure in step.measures)
+    declarations = [DEPTH, *(["tk_recompute boolean := false;"] if adds else [])]
+    declarations += one_row_declarations(step) if one else []
     lines = [
         header(plan, _sentence(step), step.measures),
         "<<delta>>",
@@ -90,7 +92,7 @@ def _body(plan: Plan, step: Step) -> str:
         block(pause_test(step)),
         "",
     ]
-    if any(_is_added(measure) for measure in step.measures):
+    if adds:
         lines += [block(_mark_test(plan, step.event)), ""]
     if one:
         lines += [block(one_row(step)), ""]

@@ -15,7 +15,6 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
-    tk_recompute boolean := false;
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
@@ -34,13 +33,11 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys integer[];
-        tk_touched boolean[];
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
-            array_agg(change.tk_key),
-            array_agg(change.tk_touched)
-        INTO tk_keys, tk_touched
+            array_agg(change.tk_key)
+        INTO tk_keys
         FROM (
             SELECT
                 hop_1."number" AS tk_key,

@@ -19,7 +19,6 @@ DECLARE
     tk_level integer;
     tk_rows bigint[];
     tk_keys bigint[];
-    tk_touched boolean[];
 BEGIN
     -- What the loop below writes fires this trigger again; the loop goes on by itself.
     IF tk_outer_loop = (pg_trigger_depth() - 1)::text THEN
@@ -40,9 +39,8 @@ BEGIN
 
     -- One change per target, in key order; targets that do not change are left out.
     SELECT
-        array_agg(change.tk_key),
-        array_agg(change.tk_touched)
-    INTO tk_keys, tk_touched
+        array_agg(change.tk_key)
+    INTO tk_keys
     FROM (
         SELECT
             source."parent_id" AS tk_key,
