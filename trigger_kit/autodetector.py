@@ -7,16 +7,18 @@ added after everything else, compiled against the new state, with dependencies o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from django.apps.registry import Apps
 from django.core.management.commands import makemigrations, migrate
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
-from django.db.migrations.operations import DeleteModel, RemoveField
+from django.db.migrations.operations import AlterField, DeleteModel, RemoveField
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.state import ProjectState
+from django.db.migrations.state import ModelState, ProjectState
+from django.db.migrations.writer import MigrationWriter
 from django.db.models import Model
 
 from trigger_kit.compiler import CompiledTrigger, Sql, compile_plan
@@ -53,10 +55,11 @@ class RuleAutodetectorMixin(MigrationAutodetector):
 
     def _detect_changes(self, convert_apps: Any = None, graph: Any = None) -> Any:
         # The rules leave the options, or Django would write them into CreateModel.
+        found = {key: own_rules(self.to_state, key) for key in self.to_state.models}
+        for model_state in self.to_state.models.values():
+            model_state.options.pop(RULES, None)
         self.rules_wanted = {
-            key: rules
-            for key, model_state in self.to_state.models.items()
-            if (rules := model_state.options.pop(RULES, None)) and self._has_migrations(key[0], convert_apps)
+            key: rules for key, rules in found.items() if rules and self._has_migrations(key[0], convert_apps)
         }
         return super()._detect_changes(convert_apps, graph)  # type: ignore[misc]
 
@@ -91,10 +94,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
     def _let_removals_wait(self, plan: Plan) -> None:
         """Let columns and models go only when the old rules that read them have gone or changed."""
         key = self._new_key(_key(plan))
-        if not any(
-            isinstance(op, RuleOperation) and op.model_name == key[1]
-            for op in self.generated_operations.get(key[0], ())
-        ):
+        if not self._has_operation(key):
             return
         read = {dependency[:3] for dependency in _dependencies(plan)}
         for app_label, generated in self.generated_operations.items():
@@ -138,7 +138,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         operations: list[RuleOperation] = [
             AlterRule(key[1], rule) if rule.field in old else AddRule(key[1], rule)
             for rule in wanted
-            if old.get(rule.field) != rule
+            if not _is_same(old.get(rule.field), rule)
         ]
         before, after = self.triggers_left.get(key, []), list(compile_plan(plan))
         if not operations and set(before) == set(after):
@@ -155,26 +155,67 @@ class RuleAutodetectorMixin(MigrationAutodetector):
 
         Filling a source then sends its deltas on, and no value passes through one that is not filled yet.
         """
+        before = {self._new_key(_key(plan)): plan for plan in self.plans_before}
         for plan in reversed(list(plans)):
             key = _key(plan)
-            old = self._old_rules(key)
-            rules = [measure.resolved.rule for measure in plan.measures]
-            fields = [rule.field for rule in rules if self._is_new(key, rule, old.get(rule.field))]
-            if fields and key in self.old_model_keys | set(self.renamed_models):
+            if key not in self.old_model_keys | set(self.renamed_models):
+                continue
+            fields = self._new_fields(plan, before.get(key))
+            if fields:
                 dependencies = [*_dependencies(plan), RuleDependency(*key, None, OperationDependency.Type.ALTER)]
+                dependencies += self._altered_columns(plan)
                 self.add_operation(
                     key[0], BackfillRule(key[1], fields, _frozen_backfill(plan, fields)), dependencies=dependencies
                 )
 
-    def _is_new(self, key: ModelKey, rule: Denormalize, old: Denormalize | None) -> bool:
-        """Whether a rule may give another value than the one that its field had; a function may have changed inside."""
-        if old is None or old.expression != rule.expression:
-            return True
-        is_function = not hasattr(rule.expression, "resolve_expression")
-        return is_function and any(
+    def _new_fields(self, plan: Plan, before: Plan | None) -> list[str]:
+        """Return the fields whose values may be others than those that are stored."""
+        key = _key(plan)
+        rules = {measure.resolved.rule.field: measure.resolved.rule for measure in plan.measures}
+        if _time_zones(self.triggers_left.get(key, [])) not in (set(), _time_zones(compile_plan(plan))):
+            return list(rules)  # settings.TIME_ZONE is another one
+        kept = self._old_rules(key)
+        new = {field for field, rule in rules.items() if not _is_same(kept.get(field), rule)}
+        if self._has_operation(key):  # A function may have changed inside.
+            new |= {field for field, rule in rules.items() if not hasattr(rule.expression, "resolve_expression")}
+        if before is not None:
+            old, now = self._values(before), values_of_fields(plan)
+            new |= {field for field in rules if old.get(field) != now[field]}
+        return [field for field in rules if field in new]
+
+    def _has_operation(self, key: ModelKey) -> bool:
+        """Whether this run has written an operation for the rules of a model."""
+        return any(
             isinstance(operation, RuleOperation) and operation.model_name == key[1]
             for operation in self.generated_operations.get(key[0], ())
         )
+
+    def _values(self, plan: Plan) -> dict[str, Any]:
+        """Return what the values of an old plan's fields follow from, in the names that models and columns have now."""
+        renamed = {}
+        for (app_label, model_name), old_name in self.renamed_models.items():
+            new, old = (self.to_state.models[app_label, model_name], self.from_state.models[app_label, old_name])
+            renamed[_table(app_label, old)] = _table(app_label, new)
+        for (app_label, model_name, name), old_name in self.renamed_fields.items():
+            old_model = self.renamed_models.get((app_label, model_name), model_name)
+            before: Any = self.from_state.apps.get_model(app_label, old_model)._meta.get_field(old_name)
+            after: Any = self.to_state.apps.get_model(app_label, model_name)._meta.get_field(name)
+            renamed[before.column] = after.column
+        return values_of_fields(plan, {old: new for old, new in renamed.items() if old != new and old})
+
+    def _altered_columns(self, plan: Plan) -> list[OperationDependency]:
+        """Return the alterations of columns that a plan reads or keeps: the values are computed after them."""
+        altered = {
+            (app_label, operation.model_name_lower, operation.name)
+            for app_label, operations in self.generated_operations.items()
+            for operation in operations
+            if isinstance(operation, AlterField)
+        }
+        return [
+            OperationDependency(needed.app_label, needed.model_name, needed.field_name, OperationDependency.Type.ALTER)
+            for needed in _dependencies(plan)
+            if (needed.app_label, needed.model_name, needed.field_name) in altered
+        ]
 
 
 _CREATE = OperationDependency.Type.CREATE
@@ -187,6 +228,46 @@ class RuleDependency(OperationDependency):
 def _frozen_backfill(plan: Plan, fields: list[str]) -> Sql:
     """Return the text that fills some fields: a migration must not depend on what models and functions become later."""
     return Sql(backfill_sql(plan, {m.column for m in plan.measures if m.resolved.rule.field in fields}))
+
+
+def own_rules(state: ProjectState, key: ModelKey) -> list[Denormalize]:
+    """Return the rules of a model, without those that it only shares with a parent which has a table of its own."""
+    model_state = state.models[key]
+    parents = [base for base in model_state.bases if isinstance(base, str)]
+    keys = [parent_key for base in parents if (parent_key := tuple(base.lower().split("."))) in state.models]
+    kept = [rule for parent_key in keys for rule in rules_in(state.models[parent_key])]  # type: ignore[index]
+    return [rule for rule in rules_in(model_state) if rule.field in model_state.fields or rule not in kept]
+
+
+def _is_same(old: Denormalize | None, new: Denormalize) -> bool:
+    """Whether two rules are written alike; Django's comparison minds the order of keyword arguments."""
+    return old is not None and (old == new or MigrationWriter.serialize(old) == MigrationWriter.serialize(new))
+
+
+def values_of_fields(plan: Plan, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what each field's value follows from: the text that computes it, and the types of all columns in it.
+
+    ``renamed`` gives tables and columns the names that they have by now.
+    """
+    pattern = re.compile("|".join(rf'(?<=["{{]){re.escape(name)}(?=["}}])' for name in renamed)) if renamed else None
+
+    def now(text: str) -> str:
+        return pattern.sub(lambda match: (renamed or {})[match[0]], text) if pattern else text
+
+    values = {}
+    for measure in plan.measures:
+        types = sorted((now(f'"{name}"'), kind) for name, kind in measure.resolved.column_types)
+        values[measure.resolved.rule.field] = (now(backfill_sql(plan, [measure.column])), types)
+    return values
+
+
+def _time_zones(triggers: Iterable[CompiledTrigger]) -> set[str]:
+    """Return the time zones that parts of times are taken in."""
+    return {zone for trigger in triggers for zone in re.findall(r"AT TIME ZONE ('[^']*')", trigger.text)}
+
+
+def _table(app_label: str, model_state: ModelState) -> str:
+    return str(model_state.options.get("db_table") or f"{app_label}_{model_state.name_lower}")
 
 
 def _removed(app_label: str, operation: Operation) -> tuple[str, str, str | None] | None:

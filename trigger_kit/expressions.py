@@ -117,7 +117,12 @@ class First(Aggregate):
         clone = self.copy()
         keys = [OrderBy(F(name)) for name in _key_names(query, self.path)]
         clone.source_expressions = [*self.source_expressions, *keys]
-        return super(First, clone).resolve_expression(query, allow_joins, reuse, summarize, for_save)
+        resolved: Any = super(First, clone).resolve_expression(query, allow_joins, reuse, summarize, for_save)
+        aggregate = resolved if isinstance(resolved, First) else resolved.get_source_expressions()[0]
+        if hasattr(aggregate.value.output_field, "base_field"):
+            # PostgreSQL would make one array of more dimensions out of them.
+            raise FieldError(f"First cannot take an array or a range ({self.path!r}); use Subquery(…[:1]) for it")
+        return resolved
 
     def _resolve_output_field(self) -> Any:
         return self.value.output_field

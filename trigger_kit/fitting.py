@@ -9,8 +9,10 @@ from math import inf
 from typing import Any
 
 from django.contrib.postgres.search import SearchVector
+from django.core.exceptions import FieldError
 from django.db.models import (
     AutoField,
+    Avg,
     BinaryField,
     BooleanField,
     CharField,
@@ -25,14 +27,28 @@ from django.db.models import (
     JSONField,
     Max,
     Min,
+    StdDev,
     Subquery,
+    Sum,
     TextField,
     TimeField,
     UUIDField,
+    Variance,
 )
 from django.db.models.aggregates import Aggregate
 from django.db.models.expressions import Case, Col, CombinedExpression, ExpressionWrapper, Value
-from django.db.models.functions import Coalesce, Greatest, JSONArray, JSONObject, Least
+from django.db.models.functions import (
+    Abs,
+    Cast,
+    Coalesce,
+    Greatest,
+    JSONArray,
+    JSONObject,
+    Least,
+    Length,
+    Ord,
+    StrIndex,
+)
 from django.db.models.functions.text import Concat, ConcatPair
 from django.db.models.lookups import BuiltinLookup, IsNull
 from django.db.models.sql import AND, OR, Query
@@ -41,7 +57,7 @@ from django.db.models.sql.where import WhereNode
 from trigger_kit.exceptions import RuleError
 from trigger_kit.expressions import First
 from trigger_kit.relations import ResolvedRule
-from trigger_kit.sources import children, joins
+from trigger_kit.sources import children, joins, nodes
 
 __all__ = ["has_at_most_4_bytes", "require_fitting_field", "scale_of", "stored_field", "zero_of"]
 
@@ -64,6 +80,7 @@ def require_fitting_field(resolved: ResolvedRule) -> None:
     """Raise RuleError where the column cannot hold the value, or not its NULL."""
     field, expression = stored_field(resolved.field), resolved.expression
     value = _output_field(resolved)
+    _require_aggregates(resolved)
     wanted, offered = _family(field), _family(value)
     if wanted != offered:
         raise _misfit(
@@ -89,6 +106,30 @@ def require_fitting_field(resolved: ResolvedRule) -> None:
             f"{resolved.uri} cannot be kept: its value can be NULL, and the field is NOT NULL.",
             "Set null=True on the field, or give the value a default: Sum(…, default=0), Coalesce(…, Value('')).",
         )
+
+
+_NO_EXTREMA = ("truth value", "UUID", "JSON value", "binary value")
+_NUMBERS = ("number",)
+_AMOUNTS = ("number", "duration")
+
+
+def _require_aggregates(resolved: ResolvedRule) -> None:
+    """Refuse aggregates that PostgreSQL does not have for a type."""
+    for node in nodes(resolved.expression):
+        if not isinstance(node, (Avg, Max, Min, StdDev, Sum, Variance)):
+            continue
+        try:
+            family = _family(stored_field(node.get_source_expressions()[0].output_field))
+        except FieldError:
+            continue
+        known = {StdDev: _NUMBERS, Variance: _NUMBERS, Sum: _AMOUNTS, Avg: _AMOUNTS}.get(type(node))
+        if family in _NO_EXTREMA if known is None else family not in known:
+            name = type(node).__name__
+            raise RuleError(
+                "trigger_kit.E013",
+                f"{resolved.uri} cannot be kept: PostgreSQL has no {name.lower()}() of {_article(family)}.",
+                "Use BoolOr() or BoolAnd() for truth values, First('…', order_by=…) for one of several values.",
+            )
 
 
 def _names_others(key: Any, value: Any) -> bool:
@@ -122,10 +163,10 @@ def _output_field(resolved: ResolvedRule) -> Any:
 
 
 def stored_field(field: Any) -> Any:
-    """Return the field that says how a value is stored; a foreign key is stored as its target."""
+    """Return the field that says how a value is stored: that of a foreign key's target, or of a generated value."""
     while field.is_relation:
         field = field.target_field
-    return field
+    return field.output_field if getattr(field, "generated", False) else field
 
 
 def _family(field: Any) -> str:
@@ -258,9 +299,14 @@ def scale_of(node: Any) -> float:
         return _field_scale(node)
     if isinstance(node, CombinedExpression):
         left, right = scale_of(node.lhs), scale_of(node.rhs)
-        return {"+": max(left, right), "-": max(left, right), "*": left + right}.get(node.connector, inf)
-    if isinstance(node, ExpressionWrapper):
-        return scale_of(node.expression)
+        larger = max(left, right)
+        return {"+": larger, "-": larger, "%%": larger, "*": left + right}.get(node.connector, inf)
+    if isinstance(node, (Abs, ExpressionWrapper)):
+        return scale_of(node.get_source_expressions()[0])
+    if isinstance(node, Cast):
+        return _field_scale(node.output_field)
+    if isinstance(node, (Length, Ord, StrIndex)):
+        return 0
     if isinstance(node, Coalesce):
         return max(map(scale_of, node.get_source_expressions()))
     if isinstance(node, Case):

@@ -9,24 +9,35 @@ from math import inf
 from typing import Any
 
 from django.contrib.postgres import aggregates as postgres
-from django.db.models import Avg, Count, DecimalField, Max, Min, StdDev, Sum, Value, Variance, lookups
+from django.db.models import (
+    Avg,
+    CheckConstraint,
+    Count,
+    DecimalField,
+    FloatField,
+    Max,
+    Min,
+    StdDev,
+    Sum,
+    Value,
+    Variance,
+)
 from django.db.models.aggregates import Aggregate
-from django.db.models.expressions import Col, CombinedExpression, ExpressionWrapper, Star
-from django.db.models.fields import json
+from django.db.models.expressions import Col
 from django.db.models.functions import Coalesce
-from django.db.models.sql import AND, Query
-from django.db.models.sql.where import WhereNode
+from django.db.models.sql import Query
 
+from trigger_kit.chains import Chain, find_chain, is_null_without
 from trigger_kit.determinism import require_deterministic
 from trigger_kit.exceptions import RuleError
 from trigger_kit.expressions import Exists, First
 from trigger_kit.fitting import has_at_most_4_bytes, require_fitting_field, scale_of, stored_field
-from trigger_kit.paths import Path, column_of
+from trigger_kit.paths import column_of
 from trigger_kit.relations import ResolvedRule
-from trigger_kit.rules import Level, Timing
-from trigger_kit.sources import Joined, joins, nodes
+from trigger_kit.rules import Level, Timing, describe
+from trigger_kit.sources import joins, nodes
 
-__all__ = ["Chain", "Measure", "Strategy", "measure_rule", "serve_averages"]
+__all__ = ["Measure", "Strategy", "measure_rule", "serve_averages"]
 
 # Their values over no rows. An array over no rows is [NULL], from the one row that a LEFT JOIN gives.
 _EMPTY = {Count: "0", Exists: "false"}
@@ -51,25 +62,6 @@ class Strategy(enum.Enum):
     EXTREMUM = "extremum"
     RECOMPUTE = "recompute"
     COPY = "copy"
-
-
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """One aggregate over one path: what it aggregates, which rows it leaves out, and their order.
-
-    ``aliases`` name the rows along the ``path`` in the rule's query, one per hop. ``argument`` is None where every row
-    counts. ``default`` is a resolved expression without columns. The rows of the first ``required`` hops must be there;
-    those behind them may be missing, as in ``First("reviews__author__name")``.
-    """
-
-    aggregate: type[Aggregate]
-    aliases: tuple[str, ...]
-    path: Path
-    argument: Any
-    condition: Any
-    default: Any
-    order: Sequence[Any]
-    required: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,13 +94,25 @@ class Measure:
 
     @property
     def must_not_be_negative(self) -> bool:
-        """Whether the column has a CHECK against negative numbers, which may not fail for a passing moment."""
-        return self.is_sum and self.resolved.field.get_internal_type().startswith("Positive")
+        """Whether a CHECK may refuse negative numbers, which it may not do for a passing moment.
+
+        No count is ever negative; of sums, the model says whether a CHECK looks at them.
+        """
+        is_count = self.chain is not None and self.chain.aggregate is Count
+        return self.is_sum and (is_count or _is_checked(self.resolved))
 
     @property
     def is_sum(self) -> bool:
         """Whether the column is kept by adding signed deltas."""
         return self.strategy is Strategy.DELTA and self.average_of is None
+
+
+def _is_checked(resolved: ResolvedRule) -> bool:
+    """Whether the model has a CHECK on the column."""
+    names = {resolved.field.name, resolved.field.attname}
+    checks = [item for item in resolved.model._meta.constraints if isinstance(item, CheckConstraint)]
+    read = [getattr(item.condition, "referenced_base_fields", names) for item in checks]
+    return resolved.field.get_internal_type().startswith("Positive") or any(names & set(item) for item in read)
 
 
 def measure_rule(resolved: ResolvedRule) -> Measure:
@@ -118,9 +122,10 @@ def measure_rule(resolved: ResolvedRule) -> Measure:
     """
     _require_supported_options(resolved)
     require_deterministic(resolved)
+    _require_column(resolved)
     require_fitting_field(resolved)
     aggregate, default = _unwrap(resolved.expression)
-    chain = None if aggregate is None else _chain(resolved, aggregate, default)
+    chain = None if aggregate is None else find_chain(resolved, aggregate, default)
     if chain is not None:
         return _chain_measure(resolved, chain)
     strategy = Strategy.COPY if _is_copy(resolved) else Strategy.RECOMPUTE
@@ -137,6 +142,16 @@ def _require_supported_options(resolved: ResolvedRule) -> None:
                 f"{resolved.uri} cannot be kept: {option} is not supported yet.",
                 f"Use {default}, the default.",
             )
+
+
+def _require_column(resolved: ResolvedRule) -> None:
+    """Refuse constants."""
+    if not any(source.columns for source in resolved.sources):
+        raise RuleError(
+            "trigger_kit.E006",
+            f"{resolved.uri} reads no column: {describe(resolved.rule.expression)} has one value for ever.",
+            "Use db_default for a constant.",
+        )
 
 
 def _unwrap(expression: Any) -> tuple[Any, Any]:
@@ -176,7 +191,7 @@ def _constant_empty(resolved: ResolvedRule, aggregate: Any, default: Any) -> str
 def _skips_missing_rows(resolved: ResolvedRule, aggregate: Any) -> bool:
     """Whether an argument is NULL in the row of NULLs that it is computed from where there are no rows."""
     argument = aggregate.get_source_expressions()[0]
-    return any(_is_null_without(argument, join.alias) for join in joins(resolved.query) if join.is_optional)
+    return any(is_null_without(argument, join.alias) for join in joins(resolved.query) if join.is_optional)
 
 
 def _empty(aggregate: type[Any], default: Any) -> str | None:
@@ -187,96 +202,6 @@ def _empty(aggregate: type[Any], default: Any) -> str | None:
         return "NULL"
     is_zero = isinstance(default, Value) and not isinstance(default.value, str) and default.value == 0
     return "0" if is_zero and not isinstance(default.value, bool) else None  # type: ignore[union-attr]
-
-
-# Chains -------------------------------------------------------------------------------------------------------------
-
-
-def _chain(resolved: ResolvedRule, aggregate: Any, default: Any) -> Chain | None:
-    """Return an aggregate as a chain, or None where its rows do not lie on one path."""
-    kind = type(aggregate)
-    if kind not in {Avg, Count, Exists, First, Max, Min, Sum} or getattr(aggregate, "distinct", False):
-        return None
-    joined = joins(resolved.query)
-    if not _is_line(resolved, joined) or any(isinstance(node, Query) for node in nodes(aggregate)):
-        return None
-    chain = Chain(
-        aggregate=kind,
-        aliases=tuple(join.alias for join in joined),
-        path=tuple(join.hop for join in joined),
-        argument=_argument(aggregate, joined),
-        condition=getattr(aggregate.filter, "condition", aggregate.filter),
-        default=default,
-        order=aggregate.order if isinstance(aggregate, First) else (),
-        required=_required(aggregate, joined),
-    )
-    base = resolved.query.get_initial_alias()
-    parts = [chain.argument, chain.condition, *chain.order]
-    reads_target = any(isinstance(node, Col) and node.alias == base for node in nodes(parts))
-    return None if reads_target or not _leaves_out_missing_rows(chain, aggregate) else chain
-
-
-def _is_line(resolved: ResolvedRule, joined: list[Joined]) -> bool:
-    """Whether the joins lead away from the target one after the other, over different tables."""
-    if not joined or not joined[0].hop.near_is_unique:
-        return False
-    aliases = [resolved.query.get_initial_alias(), *(join.alias for join in joined)]
-    in_order = all(join.parent == parent for join, parent in zip(joined, aliases, strict=False))
-    tables = [join.hop.table for join in joined]
-    others = [*tables, resolved.column.table] if len(tables) > 1 else tables
-    return in_order and len(set(others)) == len(others)
-
-
-def _required(aggregate: Any, joined: list[Joined]) -> int:
-    """Return how many hops of a path a row must have; that of a First ends at the row whose key breaks ties."""
-    if not isinstance(aggregate, First):
-        return len(joined)
-    key: Any = aggregate.order[-1].expression
-    return 1 + [join.alias for join in joined].index(key.alias)
-
-
-def _argument(aggregate: Any, joined: list[Joined]) -> Any:
-    """Return what is aggregated, or None where a row is counted by its own primary key."""
-    argument = aggregate.get_source_expressions()[0]
-    if isinstance(argument, Star):
-        return None
-    is_key = isinstance(argument, Col) and argument.alias == joined[-1].alias and argument.target.primary_key
-    return None if is_key and isinstance(aggregate, (Count, Exists)) else argument
-
-
-def _leaves_out_missing_rows(chain: Chain, aggregate: Any) -> bool:
-    """Whether a row that ends before the last hop counts for nothing, so that arrivals there can only add.
-
-    A LEFT JOIN gives such a row NULLs. The argument or the filter must be NULL or false over them.
-    """
-    last = chain.aliases[-1]
-    argument = aggregate.get_source_expressions()[0]
-    if len(chain.aliases) == 1 and chain.argument is None:
-        return True
-    if chain.aggregate is First or _is_null_without(argument, last):
-        return True
-    return any(_is_null_without(lookup, last) for lookup in _conjuncts(chain.condition))
-
-
-def _is_null_without(node: Any, alias: str) -> bool:
-    """Whether an expression is NULL where the row of an alias is missing; in doubt it is not."""
-    if isinstance(node, Col):
-        return bool(node.alias == alias)
-    if isinstance(node, lookups.BuiltinLookup):
-        strict = not isinstance(node, lookups.IsNull) and type(node).__module__ != json.__name__
-        return strict and _is_null_without(node.lhs, alias)
-    if isinstance(node, (CombinedExpression, ExpressionWrapper)):
-        return any(_is_null_without(child, alias) for child in node.get_source_expressions())
-    return False
-
-
-def _conjuncts(condition: Any) -> list[Any]:
-    """Return the parts of a filter that all have to hold."""
-    if isinstance(condition, WhereNode):
-        if condition.negated or condition.connector != AND:
-            return []
-        return [part for child in condition.children for part in _conjuncts(child)]
-    return [] if condition is None else [condition]
 
 
 # Strategies ---------------------------------------------------------------------------------------------------------
@@ -303,6 +228,8 @@ def _sums_exactly(resolved: ResolvedRule, chain: Chain, empty: str | None) -> bo
     """Whether signed deltas keep a sum exact: no digit is rounded away on the way into the column."""
     scale = scale_of(chain.argument)
     column = stored_field(resolved.field)
+    if isinstance(column, FloatField):
+        return False
     keeps = inf if isinstance(column, DecimalField) and column.decimal_places is None else scale_of(column)
     return empty is not None and scale < inf and scale <= keeps
 

@@ -11,9 +11,31 @@ from functools import cache
 from typing import Any
 
 from django.db.backends.postgresql.base import DatabaseWrapper
-from django.db.models import Field, Model, UniqueConstraint
+from django.db.models import (
+    DecimalField,
+    DurationField,
+    Field,
+    FloatField,
+    JSONField,
+    Model,
+    UniqueConstraint,
+)
 
-__all__ = ["Column", "ContentType", "Hop", "Path", "Source", "cast_type", "column_of", "make_hop", "offline_connection"]
+__all__ = [
+    "Column",
+    "ContentType",
+    "Hop",
+    "Path",
+    "Source",
+    "cast_type",
+    "column_of",
+    "full_type",
+    "is_comparable",
+    "is_loose",
+    "key_type",
+    "make_hop",
+    "offline_connection",
+]
 
 
 @dataclass(frozen=True, order=True)
@@ -27,11 +49,15 @@ class Column:
 
 @dataclass(frozen=True, order=True)
 class ContentType:
-    """What a generic relation asks of its far side: ``column`` names the content type of a model, by its label."""
+    """What a generic relation asks of the rows that point: ``column`` names the content type of a model, by its label.
+
+    These rows are the far side of a hop from the model to them, and the near side (``is_near``) of the way back.
+    """
 
     column: str
     app_label: str
     model: str
+    is_near: bool = False
     table: str = "django_content_type"
 
 
@@ -53,6 +79,20 @@ class Hop:
         """The table that the hop leads to."""
         return self.far[0].table
 
+    @property
+    def far_names(self) -> list[str]:
+        """The columns of the far row that the hop asks for."""
+        return [*(column.name for column in self.far), *self._kind(is_near=False)]
+
+    @property
+    def near_names(self) -> list[str]:
+        """The columns of the near row that the hop leaves from."""
+        return [*(column.name for column in self.near), *self._kind(is_near=True)]
+
+    def _kind(self, *, is_near: bool) -> list[str]:
+        kind = self.content_type
+        return [kind.column] if kind is not None and kind.is_near is is_near else []
+
     def __str__(self) -> str:
         far, near = (", ".join(column.name for column in side) for side in (self.far, self.near))
         return f"{self.table}.{far} = {self.near[0].table}.{near}"
@@ -71,6 +111,12 @@ class Source:
     model: type[Model]
     path: Path
     columns: tuple[str, ...]
+
+    @property
+    def loose_columns(self) -> frozenset[str]:
+        """The columns whose equal values may differ in their text."""
+        fields = [field for field in self.model._meta.concrete_fields if field.column in self.columns]
+        return frozenset(str(field.column) for field in fields if is_loose(field))
 
     @property
     def table(self) -> str:
@@ -94,6 +140,39 @@ def column_of(field: Any) -> Column:
     return Column(table=field.model._meta.db_table, name=field.column, type=kind)
 
 
+_INTEGERS = {"smallint", "integer", "bigint"}
+
+
+def is_comparable(kind: str, other: str) -> bool:
+    """Whether PostgreSQL compares two types as they are, by an index too; a cast to the smaller one could overflow."""
+    return kind == other or {kind, other} <= _INTEGERS
+
+
+def key_type(column: Column) -> str:
+    """Return the type of a variable that holds a key of other rows: the widest of the integers."""
+    return "bigint" if column.type in _INTEGERS else column.type
+
+
+def is_loose(field: Any) -> bool:
+    """Whether values of a field that PostgreSQL calls equal may differ in their text: 1 and 1.0, 1 day and 24 hours."""
+    while field.is_relation:
+        field = field.target_field
+    while hasattr(field, "base_field"):
+        field = field.base_field
+    if getattr(field, "generated", False):
+        return is_loose(field.output_field)
+    if getattr(field, "db_collation", None):
+        return True
+    is_unbounded = isinstance(field, DecimalField) and field.decimal_places is None
+    return is_unbounded or isinstance(field, (DurationField, FloatField, JSONField))
+
+
+def full_type(field: Any) -> str:
+    """Return the type that a column is declared with, collation included."""
+    declared = field.db_parameters(connection=offline_connection())
+    return f"{declared['type']} {declared.get('collation') or ''}".strip()
+
+
 def cast_type(field: Any) -> str:
     """Return the type that a value is cast to on its way into a field's column, length and scale included."""
     stored = field.target_field if field.is_relation else field
@@ -107,8 +186,8 @@ def make_hop(
     return Hop(
         near=tuple(map(column_of, near)),
         far=tuple(map(column_of, far)),
-        near_is_unique=_is_unique(near),
-        far_is_unique=content_type is None and _is_unique(far),
+        near_is_unique=(content_type is None or not content_type.is_near) and _is_unique(near),
+        far_is_unique=(content_type is None or content_type.is_near) and _is_unique(far),
         content_type=content_type,
     )
 
@@ -121,6 +200,9 @@ def _is_unique(fields: tuple[Field[Any, Any], ...]) -> bool:
     keys += [
         set(constraint.fields)
         for constraint in meta.constraints
-        if isinstance(constraint, UniqueConstraint) and constraint.condition is None and constraint.fields
+        if isinstance(constraint, UniqueConstraint)
+        and constraint.condition is None
+        and constraint.deferrable is None
+        and constraint.fields
     ]
     return any(key <= names for key in keys) or any(field.unique for field in fields)

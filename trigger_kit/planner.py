@@ -15,9 +15,10 @@ from graphlib import CycleError, TopologicalSorter
 from django.db.models import Max, Min, Model
 from django.db.models.expressions import Col
 
+from trigger_kit.chains import Chain
 from trigger_kit.exceptions import RuleError
 from trigger_kit.expressions import Exists, First
-from trigger_kit.measures import Chain, Measure, Strategy, measure_rule, serve_averages
+from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
 from trigger_kit.paths import Column, Path, Source, column_of
 from trigger_kit.relations import ResolvedRule, resolve
 from trigger_kit.rules import Denormalize
@@ -39,15 +40,16 @@ class Event(enum.Enum):
 class Feed:
     """The measures that one table feeds over one path.
 
-    ``columns`` are what is read of the table. ``whole`` is the path of the aggregate that is added to or compared
-    with, of which ``path`` is the beginning; it is None where a change only tells which targets to recompute. The
-    path of a feed from the target's own row is empty.
+    ``columns`` are what is read of the table, ``loose`` those whose equal values may differ in their text. ``whole`` is
+    the path of the aggregate that is added to or compared with, of which ``path`` is the beginning; it is None where a
+    change only tells which targets to recompute. The path of a feed from the target's own row is empty.
     """
 
     path: Path
     whole: Path | None
     measures: list[Measure] = field(default_factory=list)
     columns: set[str] = field(default_factory=set)
+    loose: set[str] = field(default_factory=set)
 
     @property
     def is_own(self) -> bool:
@@ -223,7 +225,7 @@ def wanted_indexes(measure: Measure) -> list[str]:
         for hop in source.path:
             if not hop.far_is_unique:
                 extra = _order_columns(measure) if measure.chain and hop == measure.chain.path[-1] else []
-                kind = [hop.content_type.column] if hop.content_type else []
+                kind = [name for name in hop.far_names if name not in {c.name for c in hop.far}]
                 wanted[hop] = f"{hop.table} ({', '.join([*kind, *(c.name for c in hop.far), *extra])})"
     return list(wanted.values())
 
@@ -292,6 +294,7 @@ def _edges(measures: Sequence[Measure]) -> tuple[Edge, ...]:
             feed = feeds.setdefault((source.path, whole), Feed(source.path, whole))
             feed.measures.append(measure)
             feed.columns.update(columns)
+            feed.loose.update(source.loose_columns & columns)
     return tuple(
         Edge(source, key[0].table, key, tuple(sorted(feeds.values(), key=lambda feed: feed.identity)), recursive)
         for (source, key, recursive), feeds in sorted(groups.items())
@@ -339,9 +342,8 @@ def _columns_along(measure: Measure, source: Source) -> set[str]:
         for node in nodes([chain.argument, chain.condition, *chain.order])
         if isinstance(node, Col) and node.alias == chain.aliases[level - 1]
     }
-    hop = chain.path[level - 1]
-    read |= {column.name for column in hop.far} | ({hop.content_type.column} if hop.content_type else set())
-    return read | {column.name for onward in chain.path[level : level + 1] for column in onward.near}
+    onward = [name for hop in chain.path[level : level + 1] for name in hop.near_names]
+    return read | set(chain.path[level - 1].far_names) | set(onward)
 
 
 def _ranks(sources: dict[str, set[str]]) -> dict[str, int]:

@@ -19,10 +19,14 @@ __all__ = ["complete", "declared", "rules_of", "select"]
 def rules_of(model: type[Model]) -> list[Denormalize]:
     """Return the rules that a model declares itself or inherits from an abstract model.
 
-    What is not a rule is left out: a system check reports it.
+    What is not a rule is left out: a system check reports it. So is what a parent with a table of its own declares too,
+    for a column in that table: a model without a Meta finds that of its abstract ancestors, past its parent.
     """
     value: Any = getattr(model._meta, "denormalizations", ())
-    return [rule for rule in value if isinstance(rule, Denormalize)] if isinstance(value, (list, tuple)) else []
+    rules = [rule for rule in value if isinstance(rule, Denormalize)] if isinstance(value, (list, tuple)) else []
+    local = {field.name for field in model._meta.local_fields}
+    kept = [rule for parent in model._meta.parents for rule in rules_of(parent)]
+    return [rule for rule in rules if rule.field in local or rule not in kept]
 
 
 def declared(apps: Apps) -> list[tuple[type[Model], list[Denormalize]]]:

@@ -12,13 +12,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist, FieldError
+from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
 from django.db.models import Field, Model
 from django.db.models.sql import Query
 from django.utils import timezone
 
 from trigger_kit.exceptions import RuleError
-from trigger_kit.paths import Column, Source, column_of
+from trigger_kit.paths import Column, Source, column_of, full_type
 from trigger_kit.rules import Denormalize, describe
 from trigger_kit.sources import UnlinkedTableError, UnreadableQueryError, read_sources
 
@@ -51,6 +51,17 @@ class ResolvedRule:
     def dependencies(self) -> frozenset[tuple[str, str]]:
         """Every table and column that the value depends on."""
         return frozenset((source.table, column) for source in self.sources for column in source.columns)
+
+    @property
+    def column_types(self) -> frozenset[tuple[str, str]]:
+        """The columns that the value depends on and the one that keeps it, each with its full type and collation."""
+        fields = {self.field} | {
+            field
+            for source in self.sources
+            for field in source.model._meta.concrete_fields
+            if field.column in source.columns
+        }
+        return frozenset((str(field.column), full_type(field)) for field in fields)
 
     def is_recursion(self, source: Source) -> bool:
         """Whether a source is the rule's own column, in the rows one hop away in the same table: a tree's rollup."""
@@ -87,12 +98,6 @@ def resolve(rule: Denormalize, model: type[Model]) -> ResolvedRule:
     sources = _sources(query, expression, uri)
     for source in sources:
         _require_table(source.model, uri, "The source", "trigger_kit.E017")
-    if not any(source.columns for source in sources):
-        raise RuleError(
-            "trigger_kit.E006",
-            f"{uri} reads no column: {describe(rule.expression)} has one value for ever.",
-            "Use db_default for a constant.",
-        )
     return ResolvedRule(uri, rule, model, field, column_of(field), query, expression, sources)
 
 
@@ -185,10 +190,10 @@ def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tupl
         # Constants without a time zone are in the project's, not in that of the request which happens to run.
         with timezone.override(None):
             query.add_annotation(expression, "tk_value")
-    except (FieldError, FieldDoesNotExist, TypeError, ValueError) as error:
+    except (FieldError, FieldDoesNotExist, IndexError, TypeError, ValidationError, ValueError) as error:
         raise RuleError(
             "trigger_kit.E005",
-            f"{uri}: Django cannot resolve {describe(rule.expression)}: {str(error).rstrip('.')}.",
+            f"{uri}: Django cannot resolve {describe(rule.expression)}: {_reason(error)}.",
             _path_hint(error),
         ) from error
     return query, query.annotations["tk_value"]
@@ -201,9 +206,15 @@ def _build(rule: Denormalize, uri: str) -> Any:
     except Exception as error:
         raise RuleError(
             "trigger_kit.E019",
-            f"{uri}: {describe(rule.expression)}() raises {type(error).__name__}: {error}.",
+            f"{uri}: {describe(rule.expression)}() raises {type(error).__name__}: {_reason(error)}.",
             "It is called without arguments once models are loaded, and returns what .annotate() takes.",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's message, to be followed by a full stop."""
+    text = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+    return text.rstrip(".")
 
 
 def _path_hint(error: Exception) -> str:

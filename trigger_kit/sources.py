@@ -108,9 +108,24 @@ def joins(query: Query) -> list[Joined]:
 def joined_model(join: Join) -> type[Model]:
     """Return the model that a join leads to."""
     relation: Any = join.join_field
-    model: Any = next(m for m in (relation.related_model, relation.model) if m._meta.db_table == join.table_name)
+    pairs: Any = vars(join)["join_fields"]
+    # The row of an inherited column lies in the parent's table.
+    models: list[Any] = [pairs[0][1].model, relation.related_model, relation.model]
+    model = next(m for m in models if m._meta.db_table == join.table_name)
     concrete: type[Model] = model._meta.concrete_model
     return concrete
+
+
+def _base_model(query: Query, table: str) -> type[Model]:
+    """Return the model of a query's first table; where Django has turned an exclude() round, that of a related one."""
+    own: Any = query.get_meta().concrete_model
+    if own._meta.db_table == table:
+        return own  # type: ignore[no-any-return]
+    models = own._meta.apps.get_models(include_auto_created=True)
+    found = next((m for m in models if m._meta.db_table == table and not m._meta.proxy), None)
+    if found is None:
+        raise UnreadableQueryError
+    return found  # type: ignore[no-any-return]
 
 
 def join_hop(join: Join) -> Hop:
@@ -121,10 +136,11 @@ def join_hop(join: Join) -> Hop:
 
 
 def _content_type(join: Join) -> ContentType | None:
-    """Return what a generic relation's join asks of its far side."""
+    """Return what a generic relation's join asks of the rows that point."""
     relation: Any = getattr(join.join_field, "field", join.join_field)
     if not hasattr(relation, "content_type_field_name"):
         return None
+    is_near = relation is join.join_field  # The way back, from the rows that point.
     rows = relation.remote_field.model
     content_type = rows._meta.get_field(relation.content_type_field_name)
     owner = relation.model._meta.concrete_model if relation.for_concrete_model else relation.model
@@ -132,6 +148,7 @@ def _content_type(join: Join) -> ContentType | None:
         column=content_type.column,
         app_label=owner._meta.app_label,
         model=owner._meta.model_name,
+        is_near=is_near,
         table=content_type.related_model._meta.db_table,
     )
 
@@ -194,7 +211,7 @@ class _Reader:
         for alias, table in query.alias_map.items():
             if not query.alias_refcount[alias]:
                 continue
-            model = joined_model(table) if isinstance(table, Join) else query.get_meta().concrete_model
+            model = joined_model(table) if isinstance(table, Join) else _base_model(query, str(table.table_name))
             scope[alias] = self._occurrence(model)
             if isinstance(table, Join):
                 self._join(table, scope)
@@ -223,13 +240,12 @@ class _Reader:
         content_type: ContentType | None = None,
     ) -> None:
         """Link two occurrences both ways; a generic relation leads one way only."""
-        near.columns |= {str(item.column) for item in near_fields}
-        far.columns |= {str(item.column) for item in far_fields}
-        near.links.append((make_hop(tuple(near_fields), tuple(far_fields), content_type), far))
+        hop = make_hop(tuple(near_fields), tuple(far_fields), content_type)
+        near.columns |= set(hop.near_names)
+        far.columns |= set(hop.far_names)
+        near.links.append((hop, far))
         if content_type is None:
             far.links.append((make_hop(tuple(far_fields), tuple(near_fields)), near))
-        else:
-            far.columns.add(content_type.column)
 
     def _read(self, node: Any, scope: Scope) -> None:
         """Note the columns of a node in their occurrences, and enter subqueries."""

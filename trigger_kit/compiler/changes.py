@@ -264,4 +264,8 @@ def _difference(feed: Feed, rows: str, others: str) -> str:
 def _columns(feed: Feed, rows: str) -> str:
     first = [column.name for column in feed.path[-1].far] if feed.path else []
     names = [*first, *sorted(feed.columns - set(first))]
-    return ", ".join(f"{rows}.{quote(name)}" for name in names)
+    values = [f"{rows}.{quote(name)}" for name in names]
+    # Values that are equal may differ in their text all the same: 1 and 1.0 in JSON, 1 day and 24 hours.
+    loose = [] if feed.is_plain else sorted(feed.loose)
+    texts = [f"{rows}.{quote(name)}::text AS {quote('tk_' + name)}" for name in loose]
+    return ", ".join([*values, *texts])

@@ -17,7 +17,7 @@ from django.db.models.sql.datastructures import BaseTable, Join
 from django.utils import timezone
 
 from trigger_kit.compiler.text import escape_braces, identifier, literal, table_placeholder
-from trigger_kit.paths import Column, Hop, offline_connection
+from trigger_kit.paths import Column, Hop, is_comparable, offline_connection
 from trigger_kit.sources import join_hop
 
 __all__ = ["compile_join", "compile_node", "content_type_sql", "far_sql", "hop_condition"]
@@ -114,7 +114,7 @@ def hop_condition(hop: Hop, near: str, far: str) -> str:
 
 def content_type_sql(hop: Hop, far: str) -> str | None:
     """Return what a generic relation asks of its far side, as frozen text."""
-    condition = _content_type(hop, far)
+    condition = _far_kind(hop, far)
     return None if condition is None else _frozen(condition)
 
 
@@ -126,30 +126,40 @@ def far_sql(hop: Hop, far: str) -> list[str]:
 def _as_near(hop: Hop, near: Column, column: Column, far: str) -> str:
     """Return a far column; the key of a generic relation may be stored as another type, such as text.
 
-    Only rows of the right content type are converted: the keys of others may not look like ours.
+    Only rows of the right content type are converted: the keys of others may not look like ours. Of those, only such
+    as are written the way PostgreSQL writes a key: look-ups compare the texts, so that an index serves.
     """
     name = f"{far}.{identifier(column.name)}"
-    if near.type == column.type:
+    if is_comparable(near.type, column.type):
         return name
-    condition = _content_type(hop, far)
-    return f"{name}::{near.type}" if condition is None else f"CASE WHEN {condition} THEN {name}::{near.type} END"
+    value = f"{name}::{near.type}"
+    condition = _far_kind(hop, far)
+    if condition is None:
+        return value
+    return f"CASE WHEN {condition} THEN CASE WHEN {value}::{column.type} = {name} THEN {value} END END"
 
 
 def _hop_condition(hop: Hop, near: str, far: str) -> str:
     conditions = []
     for left, right in zip(hop.near, hop.far, strict=True):
         # The near side is converted, so that an index on the far side serves.
-        cast = "" if left.type == right.type else f"::{right.type}"
+        cast = "" if is_comparable(left.type, right.type) else f"::{right.type}"
         conditions.append(f"{far}.{identifier(right.name)} = {near}.{identifier(left.name)}{cast}")
-    kind = _content_type(hop, far)
+    kind = _content_type(hop, near, far)
     return " AND ".join([*conditions, *([kind] if kind else [])])
 
 
-def _content_type(hop: Hop, far: str) -> str | None:
+def _far_kind(hop: Hop, far: str) -> str | None:
+    """Return the test of a content type that the far row carries; None where the near one does."""
+    kind = hop.content_type
+    return None if kind is None or kind.is_near else _content_type(hop, far, far)
+
+
+def _content_type(hop: Hop, near: str, far: str) -> str | None:
     kind = hop.content_type
     if kind is None:
         return None
     return (
-        f"{far}.{identifier(kind.column)} = (SELECT type.id FROM {_mark(kind.table)} AS type "
+        f"{near if kind.is_near else far}.{identifier(kind.column)} = (SELECT type.id FROM {_mark(kind.table)} AS type "
         f"WHERE type.app_label = {literal(kind.app_label)} AND type.model = {literal(kind.model)})"
     )

@@ -11,11 +11,12 @@ from django.core.exceptions import EmptyResultSet, FullResultSet
 from django.db.models import Avg, Count, Max, Min, Sum
 from django.db.models.sql.datastructures import Join
 
+from trigger_kit.chains import Chain
 from trigger_kit.compiler.dialect import compile_join, compile_node
 from trigger_kit.compiler.paths import far_rows, row_name
 from trigger_kit.compiler.text import block, quote
 from trigger_kit.expressions import Exists
-from trigger_kit.measures import Chain, Measure
+from trigger_kit.measures import Measure
 from trigger_kit.paths import Path, cast_type, column_of
 from trigger_kit.planner import Strategy
 

@@ -127,7 +127,7 @@ def _write(step: Step) -> str:
         set_depth(),
         update_head(edge.target, step.measures),
         f"SET\n{block((',' + chr(10)).join(additions(_directly(step), 'delta.{}')))}",
-        f"WHERE target.{quote(edge.key[0].name)} = tk_key{''.join(f' AND NOT {floor}' for floor in floors)};",
+        f"WHERE target.{quote(edge.key[0].name)} = tk_key{''.join(f'{chr(10)}  AND NOT {floor}' for floor in floors)};",
         restore_depth(),
     ]
     # A trigger of the user's may have changed the row before its arrival was counted.

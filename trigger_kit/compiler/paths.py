@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trigger_kit.compiler.dialect import content_type_sql, far_sql, hop_condition
 from trigger_kit.compiler.text import quote, table_placeholder
-from trigger_kit.paths import Column, Path
+from trigger_kit.paths import Column, Path, key_type
 
 __all__ = ["Key", "far_rows", "first_hop_conditions", "key_columns", "numbered", "row_name", "walk"]
 
@@ -40,7 +40,7 @@ class Key:
 
     def declarations(self) -> list[str]:
         """Return the declarations of the arrays."""
-        return [f"{name} {column.type}[];" for name, column in zip(self.arrays, self.columns, strict=True)]
+        return [f"{name} {key_type(column)}[];" for name, column in zip(self.arrays, self.columns, strict=True)]
 
     def of(self, row: str) -> list[str]:
         """Return the key's columns of a row."""

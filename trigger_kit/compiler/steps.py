@@ -214,7 +214,7 @@ def _floor_test(step: Step, floors: list[str]) -> str:
             "        SELECT",
             f"        FROM unnest({', '.join(arrays)}) AS change ({', '.join(names)})",
             f"        JOIN {table_placeholder(step.edge.target)} AS target ON {key.matches('target', 'change')}",
-            f"        WHERE {' OR '.join(floors)}",
+            f"        WHERE {f'{chr(10)}           OR '.join(floors)}",
             "    );",
             "END IF;",
         ]

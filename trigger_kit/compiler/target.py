@@ -251,8 +251,8 @@ def _guard_test(plan: Plan) -> str:
     )
 
 
-def _changed(column: str) -> str:
-    return f"NEW.{quote(column)} IS DISTINCT FROM OLD.{quote(column)}"
+def _changed(column: str, cast: str = "") -> str:
+    return f"NEW.{quote(column)}{cast} IS DISTINCT FROM OLD.{quote(column)}{cast}"
 
 
 def _refusal(measure: Measure) -> str:
@@ -294,6 +294,8 @@ def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) 
 
 def _changed_copy(measure: Measure) -> str:
     """Return the part of the guard that copies anew where what the copy depends on in its own row has changed."""
-    condition = " OR ".join(_changed(column) for column in sorted(_own_columns(measure)))
+    loose = {column for source in measure.resolved.sources if not source.path for column in source.loose_columns}
+    casts = dict.fromkeys(loose, "::text")
+    condition = " OR ".join(_changed(column, casts.get(column, "")) for column in sorted(_own_columns(measure)))
     assignments = "\n".join(_assign(item, _kept) for item in values_of([measure], "NEW"))
     return f"\nIF {condition} THEN\n{block(assignments)}\nEND IF;"

@@ -10,7 +10,7 @@ from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, n
 from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
 from trigger_kit.measures import Measure
-from trigger_kit.paths import Path
+from trigger_kit.paths import Path, key_type
 from trigger_kit.planner import Edge, Plan
 
 __all__ = ["backfill_sql", "repair_sql"]
@@ -83,9 +83,9 @@ def repair_sql(plan: Plan, edge: Edge) -> str:
     key = Key(edge.key)
     keys = ",".join(column.name for column in edge.key)
     noted = f"target = {text_literal(edge.target)} AND key_column = {text_literal(keys)}"
-    parts = [f"key::{edge.key[0].type}"]
+    parts = [f"key::{key_type(edge.key[0])}"]
     if len(edge.key) > 1:
-        parts = [f"(key::jsonb ->> {number})::{column.type}" for number, column in enumerate(edge.key)]
+        parts = [f"(key::jsonb ->> {number})::{key_type(column)}" for number, column in enumerate(edge.key)]
     touched = f'SELECT {", ".join(parts)} FROM {{:schema}}."tk_touched" WHERE {noted}'
     order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
     update = refill(plan, edge.measures, f"({', '.join(key.of('this'))}) IN ({touched})")

@@ -87,7 +87,9 @@ BEGIN
                         WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
                         ELSE target."revenue" + delta."revenue"
                     END
-                WHERE target."id" = tk_key AND NOT coalesce(target."num_published", 0) + delta."num_published" < 0;
+                WHERE target."id" = tk_key
+                  AND NOT coalesce(target."num_books", 0) + delta."num_books" < 0
+                  AND NOT coalesce(target."num_published", 0) + delta."num_published" < 0;
                 tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
                 IF FOUND THEN
                     RETURN NULL;
@@ -162,7 +164,8 @@ BEGIN
                 SELECT
                 FROM unnest(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4) AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
                 JOIN {library_author} AS target ON target."id" = change.tk_key
-                WHERE coalesce(target."num_published", 0) + change."num_published" < 0
+                WHERE coalesce(target."num_books", 0) + change."num_books" < 0
+                   OR coalesce(target."num_published", 0) + change."num_published" < 0
             );
         END IF;
 

@@ -82,7 +82,7 @@ BEGIN
 
     <<deltas>>
     DECLARE
-        tk_keys integer[];
+        tk_keys bigint[];
         "kept_number" bigint[];
         tk_rows_2 bigint[];
         "the_count" bigint[];

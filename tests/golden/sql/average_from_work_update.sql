@@ -85,16 +85,19 @@ BEGIN
                         ELSE target."kept_number" + delta."kept_number"
                     END,
                     "the_count" = target."the_count" + delta."the_count"
-                WHERE target."number" = tk_key;
+                WHERE target."number" = tk_key
+                  AND NOT coalesce(target."the_count", 0) + delta."the_count" < 0;
                 tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                RETURN NULL;
+                IF FOUND THEN
+                    RETURN NULL;
+                END IF;
             END IF;
         END IF;
     END IF;
 
     <<deltas>>
     DECLARE
-        tk_keys integer[];
+        tk_keys bigint[];
         "kept_number" bigint[];
         tk_rows_2 bigint[];
         "the_count" bigint[];
@@ -148,6 +151,16 @@ BEGIN
         WHERE target."number" = ANY (tk_keys)
         ORDER BY target."id"
         FOR NO KEY UPDATE;
+
+        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+        IF NOT tk_recompute THEN
+            tk_recompute := EXISTS (
+                SELECT
+                FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count") AS change (tk_key, "kept_number", tk_rows_2, "the_count")
+                JOIN {archive_publisher} AS target ON target."number" = change.tk_key
+                WHERE coalesce(target."the_count", 0) + change."the_count" < 0
+            );
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN

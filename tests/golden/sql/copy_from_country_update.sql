@@ -37,7 +37,7 @@ BEGIN
 
     <<deltas>>
     DECLARE
-        tk_keys integer[];
+        tk_keys bigint[];
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT

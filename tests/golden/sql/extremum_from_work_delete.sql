@@ -41,7 +41,7 @@ BEGIN
 
     <<deltas>>
     DECLARE
-        tk_keys integer[];
+        tk_keys bigint[];
         tk_out_1 date[];
         tk_out_2 numeric[];
     BEGIN

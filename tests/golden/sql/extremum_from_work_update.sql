@@ -44,7 +44,7 @@ BEGIN
 
     <<deltas>>
     DECLARE
-        tk_keys integer[];
+        tk_keys bigint[];
         tk_in_1 date[];
         tk_out_1 date[];
         tk_in_2 numeric[];

@@ -18,7 +18,7 @@ BEGIN
     IF NOT EXISTS (
         SELECT
         FROM new_rows AS inserted
-        WHERE (SELECT true FROM {archive_note} AS source WHERE source."object_id" = inserted."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') LIMIT 1)
+        WHERE (SELECT true FROM {archive_note} AS source WHERE source."object_id" = inserted."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') LIMIT 1)
     ) THEN
         RETURN NULL;
     END IF;
@@ -35,7 +35,7 @@ BEGIN
         SELECT
             coalesce(sum("source"."weight"), 0) AS "the_total"
         FROM {archive_note} AS source
-        WHERE source."object_id" = this."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+        WHERE source."object_id" = this."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
     ) AS value_1
     WHERE target."id" = this."id"
     AND (

@@ -22,7 +22,7 @@ BEGIN
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_work', 'id', touched.tk_key::text
         FROM (
-            SELECT DISTINCT CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END AS tk_key
+            SELECT DISTINCT source."object_id" AS tk_key
             FROM new_rows AS source
             WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
         ) AS touched
@@ -44,7 +44,7 @@ BEGIN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
             FROM (
-                SELECT DISTINCT CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END AS tk_key
+                SELECT DISTINCT source."object_id" AS tk_key
                 FROM new_rows AS source
                 WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
             ) AS touched
@@ -57,11 +57,11 @@ BEGIN
             INTO tk_keys, "the_total"
             FROM (
                 SELECT
-                    CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END AS tk_key,
+                    source."object_id" AS tk_key,
                     coalesce(sum("source"."weight"), 0) AS "the_total"
                 FROM new_rows AS source
-                WHERE CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END IS NOT NULL AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-                GROUP BY CASE WHEN source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') THEN source."object_id"::bigint END
+                WHERE source."object_id" IS NOT NULL AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+                GROUP BY source."object_id"
                 ORDER BY tk_key
             ) AS change
             WHERE change."the_total" <> 0;
@@ -89,7 +89,7 @@ BEGIN
                 SELECT
                     coalesce(sum("source"."weight"), 0) AS "the_total"
                 FROM {archive_note} AS source
-                WHERE source."object_id" = this."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+                WHERE source."object_id" = this."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
             ) AS value_1
             WHERE target."id" = this."id"
             AND this."id" = ANY (tk_keys)

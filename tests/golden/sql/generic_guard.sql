@@ -28,9 +28,9 @@ BEGIN
             SELECT
                 coalesce(sum("source"."weight"), 0) AS "the_total"
             FROM {archive_note} AS source
-            WHERE source."object_id" = NEW."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+            WHERE source."object_id" = NEW."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
         ) AS value;
-        IF EXISTS (SELECT true FROM {archive_note} AS source WHERE source."object_id" = NEW."id"::integer AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') LIMIT 1) THEN
+        IF EXISTS (SELECT true FROM {archive_note} AS source WHERE source."object_id" = NEW."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') LIMIT 1) THEN
             -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
             PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
         END IF;

@@ -110,6 +110,16 @@ BEGIN
         ORDER BY target."id"
         FOR NO KEY UPDATE;
 
+        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+        IF NOT tk_recompute THEN
+            tk_recompute := EXISTS (
+                SELECT
+                FROM unnest(tk_keys, deltas."the_count") AS change (tk_key, "the_count")
+                JOIN {archive_work} AS target ON target."id" = change.tk_key
+                WHERE coalesce(target."the_count", 0) + change."the_count" < 0
+            );
+        END IF;
+
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);

@@ -42,7 +42,7 @@ BEGIN
 
     <<deltas>>
     DECLARE
-        tk_keys integer[];
+        tk_keys bigint[];
         "the_total" bigint[];
     BEGIN
         IF tk_recompute THEN

@@ -113,6 +113,17 @@ BEGIN
         ORDER BY target."id"
         FOR NO KEY UPDATE;
 
+        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+        IF NOT tk_recompute THEN
+            tk_recompute := EXISTS (
+                SELECT
+                FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in") AS change (tk_key, "order", "arrivals", "miles_in")
+                JOIN {Port of call %7Bx%7D} AS target ON target."PortCode" = change.tk_key
+                WHERE coalesce(target."order", 0) + change."order" < 0
+                   OR coalesce(target."arrivals", 0) + change."arrivals" < 0
+            );
+        END IF;
+
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
