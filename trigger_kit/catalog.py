@@ -12,6 +12,7 @@ from trigger_kit.compiler import CompiledTrigger, comment_digest
 from trigger_kit.compiler.text import SCHEMA, SEARCH_PATH, identifier
 
 __all__ = [
+    "OWN_TABLES",
     "InstalledTrigger",
     "Placement",
     "find_triggers",
@@ -20,6 +21,10 @@ __all__ = [
     "state_sql",
     "trigger_status",
 ]
+
+
+# Tables of ours, in the schema of each target.
+OWN_TABLES = ("tk_touched", "tk_waiting")
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Placement:
             return identifier(self.schema)
         if placeholder == SEARCH_PATH:
             return ", ".join(["pg_catalog", *map(identifier, search_path(self.connection)), "pg_temp"])
+        if placeholder in OWN_TABLES:
+            return f"{identifier(self.schema)}.{identifier(placeholder)}"
         return ".".join(map(identifier, self._locate(placeholder)))
 
     @property

@@ -8,7 +8,7 @@ from django.apps import apps as live_apps
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.catalog import InstalledTrigger, Placement, find_triggers, state_sql, trigger_status
+from trigger_kit.catalog import OWN_TABLES, InstalledTrigger, Placement, find_triggers, state_sql, trigger_status
 from trigger_kit.compiler import CompiledTrigger, compile_plan
 from trigger_kit.compiler.text import fill_placeholders
 from trigger_kit.compiler.values import backfill_sql
@@ -30,13 +30,22 @@ __all__ = [
 
 Run = Callable[[str], None]
 
-TOUCHED_TABLE = """
+CREATE_OWN_TABLES = """
 CREATE TABLE IF NOT EXISTS {:schema}."tk_touched" (
     target text NOT NULL,
     key_column text NOT NULL,
     key text NOT NULL
 );
 COMMENT ON TABLE {:schema}."tk_touched" IS 'trigger_kit: targets that were touched during a pause and wait for repair';
+
+CREATE TABLE IF NOT EXISTS {:schema}."tk_waiting" (
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    target text NOT NULL,
+    place text NOT NULL,
+    key text[] NOT NULL
+);
+CREATE INDEX IF NOT EXISTS "tk_waiting_transaction" ON {:schema}."tk_waiting" (transaction);
+COMMENT ON TABLE {:schema}."tk_waiting" IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
 """
 
 
@@ -75,9 +84,9 @@ def change_triggers(
     kept = {trigger.name for trigger in after}
     dropped = [trigger for trigger in before if trigger.name not in kept]
     known = find_triggers(connection, {str(trigger.name) for trigger in triggers}, place.schema)
-    run(lock_sql(after or dropped, place, known))
     if after:
-        run(fill_placeholders(TOUCHED_TABLE, place))
+        run(fill_placeholders(CREATE_OWN_TABLES, place))
+    run(lock_sql(after or dropped, place, known))
     for trigger in dropped:
         installed = known.get(str(trigger.name))
         run(trigger.render_uninstall(place, installed.table if installed else None))
@@ -93,14 +102,15 @@ def change_triggers(
 def lock_sql(
     triggers: Sequence[CompiledTrigger], place: Placement, known: Mapping[str, InstalledTrigger] | None = None
 ) -> str:
-    """Return the statement that locks the tables of these triggers, sources before targets.
+    """Return the statement that locks the tables of these triggers, sources before targets, our own last.
 
     A table may have another name by now: that of the installed trigger counts.
     """
     tables = {}
     for trigger in triggers:
         installed = (known or {}).get(str(trigger.name))
-        tables[installed.table if installed else place(trigger.on)] = (trigger.on == trigger.owner, trigger.on)
+        order = (trigger.on in OWN_TABLES, trigger.on == trigger.owner, trigger.on)
+        tables[installed.table if installed else place(trigger.on)] = order
     return f"LOCK TABLE {', '.join(sorted(tables, key=tables.__getitem__))} IN SHARE ROW EXCLUSIVE MODE;"
 
 
@@ -152,8 +162,8 @@ def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
     for plan in (plan for plan in plans if chosen.intersection(uris_of(plan))):
         place = Placement(connection, plan.target)
         triggers = compile_plan(plan)
-        parts += [f"-- {plan.model._meta.label}: {', '.join(uris_of(plan))}", lock_sql(triggers, place)]
-        parts.append(fill_placeholders(TOUCHED_TABLE, place).strip())
+        parts.append(f"-- {plan.model._meta.label}: {', '.join(uris_of(plan))}")
+        parts += [fill_placeholders(CREATE_OWN_TABLES, place).strip(), lock_sql(triggers, place)]
         parts += [trigger.render_install(place) for trigger in triggers]
         parts += [sql.strip() for sql in backfill_statements(plan, place)]
     return "\n\n".join([*parts, "COMMIT;"])

@@ -65,7 +65,9 @@ class ContentType:
 class Hop:
     """One step from a row to related rows: ``far`` columns equal ``near`` columns.
 
-    The near side is the target's. Whether a side is unique tells a parent from its children.
+    The near side is the target's. Whether a side is unique tells a parent from its children. ``child`` is the side,
+    ``near`` or ``far``, that has a foreign key to the other in the database too, so that it has its parent when it is
+    committed; it is empty where there is none.
     """
 
     near: tuple[Column, ...]
@@ -73,6 +75,17 @@ class Hop:
     near_is_unique: bool
     far_is_unique: bool
     content_type: ContentType | None = None
+    child: str = ""
+
+    @property
+    def points_on(self) -> bool:
+        """Whether a near row points at one far row."""
+        return self.child == "near" or (not self.child and self.far_is_unique)
+
+    @property
+    def points_back(self) -> bool:
+        """Whether far rows point at one near row."""
+        return self.child == "far" or (not self.child and self.near_is_unique)
 
     @property
     def table(self) -> str:
@@ -189,7 +202,18 @@ def make_hop(
         near_is_unique=(content_type is None or not content_type.is_near) and _is_unique(near),
         far_is_unique=(content_type is None or content_type.is_near) and _is_unique(far),
         content_type=content_type,
+        child="" if content_type or len(near) > 1 else _constrained_child(near[0], far[0]),
     )
+
+
+def _constrained_child(near: Field[Any, Any], far: Field[Any, Any]) -> str:
+    """Return the side whose field is a foreign key to the other's, in the database too."""
+    for side, child, parent in (("near", near, far), ("far", far, near)):
+        if child.is_relation and getattr(child, "db_constraint", False):
+            target: Any = child.target_field  # type: ignore[attr-defined]
+            if (target.model._meta.db_table, target.column) == (parent.model._meta.db_table, parent.column):
+                return side
+    return ""
 
 
 def _is_unique(fields: tuple[Field[Any, Any], ...]) -> bool:

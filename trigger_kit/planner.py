@@ -18,6 +18,7 @@ from django.db.models.expressions import Col
 from trigger_kit.chains import Chain
 from trigger_kit.exceptions import RuleError
 from trigger_kit.expressions import Exists, First
+from trigger_kit.locks import Meeting, PathLock, meetings, path_locks
 from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
 from trigger_kit.paths import Column, Path, Source, column_of
 from trigger_kit.relations import ResolvedRule, resolve
@@ -116,13 +117,6 @@ class Step:
         used = {measure.strategy for measure in self.measures}
         return tuple(strategy for strategy in Strategy if strategy in used)
 
-    @property
-    def locks(self) -> str:
-        """The rows that this step locks, the mode and the order."""
-        if self.event is Event.TRUNCATE:
-            return f"{self.edge.target}: every row with a value, FOR NO KEY UPDATE, in key order"
-        return f"{self.edge.target}: the touched rows, FOR NO KEY UPDATE, in key order"
-
     def cost(self, measure: Measure) -> str:
         """Return the cost of one changed source row for one rule."""
         if self.event is Event.TRUNCATE:
@@ -151,12 +145,16 @@ _LOOKED_UP = (Exists, First, Max, Min)
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What keeps the rules of one target: its edges and their steps, and the rank at which its triggers fire."""
+    """What keeps the rules of one target: its edges and their steps, and the rank at which its triggers fire.
+
+    ``writes`` are pairs of tables: a statement on the first makes a trigger, of this or another plan, write the second.
+    """
 
     model: type[Model]
     rank: int
     measures: tuple[Measure, ...]
     edges: tuple[Edge, ...]
+    writes: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def target(self) -> str:
@@ -194,6 +192,34 @@ class Plan:
         wholes = [feed.whole for edge in self.edges for feed in edge.feeds if feed.whole is not None]
         return tuple(sorted({hop.table for whole in wholes if len(whole) > 1 for hop in whole}))
 
+    def path_locks(self, start: Path, measures: Iterable[Measure]) -> tuple[PathLock, ...]:
+        """Return the locks along the paths of some measures, for changed rows at the end of one of them."""
+        source = start[-1].table if start else self.target
+        written = {table for writer, table in self.writes if writer == source}
+        return path_locks(start, [source for m in measures for source in m.resolved.sources], written)
+
+    def meetings(self, start: Path, measures: Iterable[Measure]) -> tuple[Meeting, ...]:
+        """Return where changed rows at the end of a path meet the rows that they point at."""
+        return meetings(start, [source for measure in measures for source in measure.resolved.sources])
+
+    @cached_property
+    def pointing(self) -> list[Measure]:
+        """The measures that read rows which the target's row points at."""
+        return [m for m in self.measures if any(s.path and s.path[0].points_on for s in m.resolved.sources)]
+
+    @cached_property
+    def all_meetings(self) -> tuple[Meeting, ...]:
+        """Every meeting of the plan's rules, each once."""
+        paths = dict.fromkeys([(), *(source.path for source in self.sources)])
+        return tuple(dict.fromkeys(meeting for path in paths for meeting in self.meetings(path, self.measures)))
+
+    def locks(self, step: Step) -> list[str]:
+        """Describe the rows that a step locks, in the order in which it does."""
+        if step.event is Event.TRUNCATE:
+            return [f"{self.target}: every row with a value, FOR NO KEY UPDATE, in key order"]
+        along = [lock for feed in step.edge.feeds_of(step.event) for lock in self.path_locks(feed.path, feed.measures)]
+        return [*dict.fromkeys(map(str, along)), f"{self.target}: the touched rows, FOR NO KEY UPDATE, in key order"]
+
     def describe(self) -> str:
         """Explain the plan in words, for ``trigger_kit plan``."""
         lines = [f"{self.model._meta.label} (table {self.target}, rank {self.rank})"]
@@ -207,7 +233,7 @@ class Plan:
             lines += [
                 f"      {measure.column}: {measure.strategy.value}, {step.cost(measure)}" for measure in step.measures
             ]
-            lines.append(f"      locks {step.locks}")
+            lines += [f"      locks {lock}" for lock in self.locks(step)]
         return "\n".join(lines)
 
 
@@ -252,7 +278,8 @@ def _path_words(path: Path) -> str:
 def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Plan:
     """Plan the rules of one model."""
     measures = serve_averages([measure_rule(resolve(rule, model)) for rule in rules])
-    return Plan(model=model, rank=rank, measures=tuple(measures), edges=_edges(measures))
+    edges = _edges(measures)
+    return Plan(model, rank, tuple(measures), edges, frozenset((edge.source, edge.target) for edge in edges))
 
 
 def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> list[Plan]:
@@ -260,7 +287,8 @@ def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> l
     plans = [plan(model, rules) for model, rules in declared if rules]
     require_acyclic([measure.resolved for item in plans for measure in item.measures])
     ranks = _ranks({item.target: {edge.source for edge in item.edges} for item in plans})
-    ranked = [replace(item, rank=ranks[item.target]) for item in plans]
+    writes = frozenset[tuple[str, str]]().union(*(item.writes for item in plans))
+    ranked = [replace(item, rank=ranks[item.target], writes=writes) for item in plans]
     return sorted(ranked, key=lambda item: (item.rank, item.target))
 
 
@@ -314,16 +342,16 @@ def _feeding(measure: Measure) -> list[tuple[Source, set[str]]]:
     """Return the sources that a measure reacts to after a statement, with the columns that matter.
 
     The guard sees changes of the target's own row: a changed key, and everything that a copy reads of it. What else
-    a value reads of its own row is left to a step.
+    a value reads of its own row is left to a step, and so is a second look at rows that it points at.
     """
     fed = []
     for source in measure.resolved.sources:
         columns = set(_columns_along(measure, source) or source.columns)
         if not source.path:
-            if measure.strategy is Strategy.COPY:
-                continue
             hops = [other.path[0] for other in measure.resolved.sources if other.path]
-            columns -= {column.name for hop in hops if hop.near_is_unique for column in hop.near}
+            if measure.strategy is Strategy.COPY and not any(hop.points_on for hop in hops):
+                continue
+            columns -= {column.name for hop in hops if hop.points_back for column in hop.near}
             if not columns:
                 continue
             columns |= {column.name for column in _own_key(measure)}

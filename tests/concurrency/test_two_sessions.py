@@ -166,7 +166,6 @@ def test_verify_raises_no_false_alarm_under_live_writers(connect: Connect) -> No
     assert Book.objects.exists()
 
 
-@pytest.mark.xfail(strict=True, reason="a child that arrives before its parent, in two transactions (docs/limits.md)")
 def test_a_child_comes_before_its_parent_in_another_transaction(connect: Connect) -> None:
     child, parent = connect(), connect()
     child.execute((BOOK + "VALUES (7, '', true, 5, 1, '')").encode())

@@ -108,5 +108,5 @@ def test_sql_prints_one_transaction(db: None) -> None:
     printed = run("sql", "library.Author")
     assert printed.startswith("BEGIN;\n\n-- library.Author: library.Author:num_books, ")
     assert printed.rstrip().endswith("COMMIT;")
-    assert 'LOCK TABLE "public"."library_book", "public"."library_author" IN SHARE ROW EXCLUSIVE MODE;' in printed
+    assert """LOCK TABLE "public"."library_book", "public"."library_author", "public"."tk_waiting" IN """ in printed
     assert "library_shelf" not in printed

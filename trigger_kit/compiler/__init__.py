@@ -5,6 +5,7 @@ from __future__ import annotations
 from trigger_kit.compiler.steps import compile_step
 from trigger_kit.compiler.target import compile_target
 from trigger_kit.compiler.template import TEMPLATE_VERSION, CompiledTrigger, Sql, comment_digest
+from trigger_kit.compiler.waiting import compile_waiting
 from trigger_kit.compiler.weave import compile_weave
 from trigger_kit.planner import Plan
 
@@ -12,5 +13,6 @@ __all__ = ["TEMPLATE_VERSION", "CompiledTrigger", "Sql", "comment_digest", "comp
 
 
 def compile_plan(plan: Plan) -> tuple[CompiledTrigger, ...]:
-    """Compile everything that keeps one target: its own triggers, the watch over its paths, one per step."""
-    return (*compile_target(plan), *compile_weave(plan), *(compile_step(plan, step) for step in plan.steps))
+    """Compile all that keeps one target: its own triggers, the watch over its paths, one per step, what waits."""
+    steps = (compile_step(plan, step) for step in plan.steps)
+    return (*compile_target(plan), *compile_weave(plan), *steps, *compile_waiting(plan))

@@ -12,12 +12,12 @@ from django.db.models import Count, Max
 from trigger_kit.compiler.body import text_literal
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, filter_clause, is_present
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, row_name, walk
-from trigger_kit.compiler.text import block, quote, table_placeholder
+from trigger_kit.compiler.text import block, quote
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path
-from trigger_kit.planner import Event, Feed, Plan, Step, Strategy
+from trigger_kit.planner import Event, Feed, Step, Strategy
 
-__all__ = ["Part", "changed_names", "collect_changes", "lock_targets", "parts", "pause_test", "touched"]
+__all__ = ["Part", "changed_names", "changed_rows", "collect_changes", "parts", "pause_test", "touched"]
 
 _TABLES = {Event.INSERT: ("new_rows",), Event.DELETE: ("old_rows",), Event.UPDATE: ("old_rows", "new_rows")}
 
@@ -129,20 +129,6 @@ def pause_test(step: Step) -> str:
     )
 
 
-def lock_targets(plan: Plan, step: Step) -> str:
-    """Return the statement that locks the targets whose keys are in the arrays."""
-    return "\n".join(
-        [
-            "-- Lock in key order, so that two bulk statements cannot deadlock.",
-            "PERFORM",
-            f"FROM {table_placeholder(step.edge.target)} AS target",
-            f"WHERE {Key(step.edge.key).is_among('target')}",
-            f"ORDER BY {', '.join(f'target.{quote(name)}' for name in plan.key_columns)}",
-            "FOR NO KEY UPDATE;",
-        ]
-    )
-
-
 # Changes ------------------------------------------------------------------------------------------------------------
 
 
@@ -182,9 +168,7 @@ def _feed_changes(step: Step, feed: Feed) -> str:
     selected = [f"{value} AS {name}" for name, value in zip(key.names, values, strict=True)]
     selected += [f"{_part(step, feed, part)} AS {part.name}" for part in _all_parts(step)]
     source = (
-        f"{_changed_rows(feed, step)} AS source"
-        if feed.is_own
-        else walk(path, len(feed.path), _changed_rows(feed, step))
+        f"{changed_rows(feed, step)} AS source" if feed.is_own else walk(path, len(feed.path), changed_rows(feed, step))
     )
     conditions = [*(f"{value} IS NOT NULL" for value in values), *([] if feed.is_own else first_hop_conditions(path))]
     return (
@@ -236,7 +220,7 @@ def _cast(argument: str | None, measure: Measure) -> str:
     return f"({argument})::{measure.exact_type}" if " " in (argument or "") else f"{argument}::{measure.exact_type}"
 
 
-def _changed_rows(feed: Feed, step: Step) -> str:
+def changed_rows(feed: Feed, step: Step) -> str:
     """Return the FROM item of the changed rows; an UPDATE's carry a sign, old rows -1 and new rows +1.
 
     What is only added cancels out by itself. Elsewhere rows that stay as they are, in the columns that matter, must

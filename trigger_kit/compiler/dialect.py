@@ -20,7 +20,7 @@ from trigger_kit.compiler.text import escape_braces, identifier, literal, table_
 from trigger_kit.paths import Column, Hop, is_comparable, offline_connection
 from trigger_kit.sources import join_hop
 
-__all__ = ["compile_join", "compile_node", "content_type_sql", "far_sql", "hop_condition"]
+__all__ = ["compile_join", "compile_node", "content_type_sql", "far_sql", "hop_condition", "kind_sql"]
 
 # Marks a placeholder until the braces of everything else are doubled.
 _OPEN, _CLOSE = "\x02", "\x03"
@@ -110,6 +110,12 @@ def _frozen(text: str) -> str:
 def hop_condition(hop: Hop, near: str, far: str) -> str:
     """Return the condition that joins two rows, named as SQL, as frozen text."""
     return _frozen(_hop_condition(hop, near, far))
+
+
+def kind_sql(hop: Hop, row: str) -> str | None:
+    """Return what a generic relation asks of the row that points, on whichever side it is, as frozen text."""
+    condition = _content_type(hop, row, row)
+    return None if condition is None else _frozen(condition)
 
 
 def content_type_sql(hop: Hop, far: str) -> str | None:

@@ -129,9 +129,9 @@ def _write(step: Step) -> str:
         f"SET\n{block((',' + chr(10)).join(additions(_directly(step), 'delta.{}')))}",
         f"WHERE target.{quote(edge.key[0].name)} = tk_key{''.join(f'{chr(10)}  AND NOT {floor}' for floor in floors)};",
         restore_depth(),
+        # A count would be negative, or the target is not there yet: what follows deals with both.
+        "IF FOUND THEN\n    RETURN NULL;\nEND IF;",
     ]
-    # A trigger of the user's may have changed the row before its arrival was counted.
-    lines += ["IF FOUND THEN\n    RETURN NULL;\nEND IF;"] if floors else ["RETURN NULL;"]
     update = "\n".join(lines)
     # NaN does not cancel out, and a departure must lock before it looks whether rows are left.
     safe = [f"delta.{quote(m.column)} <> 'NaN'" for m in step.measures if m.is_sum and m.may_be_nan]

@@ -10,35 +10,29 @@ from __future__ import annotations
 
 from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, text_literal
 from trigger_kit.compiler.changes import collect_changes, parts, pause_test
+from trigger_kit.compiler.locks import lock_target_rows
+from trigger_kit.compiler.notes import note_missing_keys
 from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.text import block, quote, short_digest, table_placeholder
 from trigger_kit.compiler.updates import refill
 from trigger_kit.planner import Plan, Step
 
-__all__ = ["recursive_body"]
+__all__ = ["recursive_body", "recursive_update"]
 
 
 def recursive_body(plan: Plan, step: Step) -> str:
     """Return the function's body for an event of a recursive edge."""
-    key, rows = Key(step.edge.key), Key(plan.key, "tk_row")
-    flag = f"trigger_kit.along_{short_digest(step.edge.target, *(column.name for column in step.edge.key))}"
-    declarations = [
-        DEPTH,
-        f"tk_outer_loop text := coalesce(current_setting('{flag}', true), '');",
-        "tk_level integer;",
-        *rows.declarations(),
-        *key.declarations(),
-        *(f"{part.name} {part.type}[];" for part in parts(step)),
-    ]
+    key = Key(step.edge.key)
+    declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
     sentence = f"After {step.event.name} on {step.edge.source}: compute all rows that this reaches, level by level."
     lines = [
         header(plan, sentence, step.measures),
         "<<deltas>>",
         "DECLARE",
-        block("\n".join(declarations)),
+        block("\n".join([DEPTH, *declarations])),
         "BEGIN",
         "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
-        "    IF tk_outer_loop = (pg_trigger_depth() - 1)::text THEN",
+        f"    IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text THEN",
         "        RETURN NULL;",
         "    END IF;",
         "",
@@ -49,33 +43,69 @@ def recursive_body(plan: Plan, step: Step) -> str:
         "        RETURN NULL;",
         "    END IF;",
         "",
-        block(_lock(plan, step)),
-        "",
-        block(set_depth()),
-        f"    PERFORM set_config('{flag}', pg_trigger_depth()::text, true);",
-        block(_loop(plan, step)),
-        f"    PERFORM set_config('{flag}', tk_outer_loop, true);",
-        block(restore_depth()),
+        block("\n".join([*note_missing_keys(plan, step, counted=False), recursive_update(plan, step, key)])),
         "    RETURN NULL;",
         "END;",
     ]
     return "\n".join(lines)
 
 
-def _lock(plan: Plan, step: Step) -> str:
-    """Return the statement that locks every row that the loop may write, in key order."""
-    key = ", ".join(Key(plan.key).of("target"))
-    reached = ", ".join(Key(plan.key, "tk_row").names)
-    inner = f"{_reached(plan, step)}\nSELECT {reached} FROM reached"
-    return (
-        "-- Lock in key order, so that two bulk statements cannot deadlock.\n"
-        f"PERFORM\nFROM {table_placeholder(plan.target)} AS target\n"
-        f"WHERE ({key}) IN (\n{block(inner)}\n)\n"
-        f"ORDER BY {key}\nFOR NO KEY UPDATE;"
+def _flag(step: Step) -> str:
+    """Return the setting that tells the trigger at which depth its own loop runs."""
+    return f"trigger_kit.along_{short_digest(step.edge.target, *(column.name for column in step.edge.key))}"
+
+
+def recursive_update(plan: Plan, step: Step, key: Key) -> str:
+    """Return the block that locks and computes all rows that some keys reach; it uses what DEPTH declares."""
+    rows, locked = Key(plan.key, "tk_row"), Key(plan.key, "tk_locked_row")
+    declarations = [
+        f"tk_outer_loop text := coalesce(current_setting('{_flag(step)}', true), '');",
+        "tk_level integer;",
+        *rows.declarations(),
+        *locked.declarations(),
+    ]
+    return "\n".join(
+        [
+            "DECLARE",
+            block("\n".join(declarations)),
+            "BEGIN",
+            block(_lock(plan, step, key)),
+            "",
+            block(set_depth()),
+            f"    PERFORM set_config('{_flag(step)}', pg_trigger_depth()::text, true);",
+            block(_loop(plan, step, key)),
+            f"    PERFORM set_config('{_flag(step)}', tk_outer_loop, true);",
+            block(restore_depth()),
+            "END;",
+        ]
     )
 
 
-def _loop(plan: Plan, step: Step) -> str:
+def _lock(plan: Plan, step: Step, key: Key) -> str:
+    """Return the statements that lock every row that the loop may write, in key order.
+
+    While they wait for a lock, a row may have moved to where it reaches others.
+    """
+    rows, locked = Key(plan.key, "tk_row"), Key(plan.key, "tk_locked_row")
+    order = ", ".join(f"reached.{name}" for name in rows.names)
+    collected = ", ".join(f"array_agg(reached.{name} ORDER BY {order})" for name in rows.names)
+    same = " AND ".join(
+        f"{row} IS NOT DISTINCT FROM {lock}" for row, lock in zip(rows.arrays, locked.arrays, strict=True)
+    )
+    keep = "\n".join(f"{lock} := {row};" for row, lock in zip(rows.arrays, locked.arrays, strict=True))
+    return "\n".join(
+        [
+            "LOOP",
+            block(f"{_reached(plan, step, key)}\nSELECT {collected}\nINTO {', '.join(rows.arrays)}\nFROM reached;"),
+            f"    EXIT WHEN {same};",
+            block(lock_target_rows(plan, rows.is_among("locked"))),
+            block(keep),
+            "END LOOP;",
+        ]
+    )
+
+
+def _loop(plan: Plan, step: Step, key: Key) -> str:
     """Return the loop over the levels: leaves first where a row reads its children, else roots first."""
     rows = Key(plan.key, "tk_row")
     arrays = ", ".join(f"array_agg(reached.{name})" for name in rows.names)
@@ -84,7 +114,7 @@ def _loop(plan: Plan, step: Step) -> str:
     return "\n".join(
         [
             f"FOR tk_level, {', '.join(rows.arrays)} IN",
-            block(_reached(plan, step) + ",\n" + _levels(plan, step)),
+            block(_reached(plan, step, key) + ",\n" + _levels(plan, step)),
             f"    SELECT levels.tk_level, {arrays}",
             f"    FROM reached LEFT JOIN levels ON {same}",
             f"    GROUP BY levels.tk_level ORDER BY levels.tk_level {order}",
@@ -109,7 +139,7 @@ def _pointer(step: Step) -> tuple[list[str], list[str]]:
     return (far, near) if _reads_children(step) else (near, far)
 
 
-def _reached(plan: Plan, step: Step) -> str:
+def _reached(plan: Plan, step: Step, key: Key) -> str:
     """Return the CTE of the touched rows and all that read them, directly or not."""
     pointer, parent = _pointer(step)
     table = table_placeholder(plan.target)
@@ -121,7 +151,7 @@ def _reached(plan: Plan, step: Step) -> str:
     tie = " AND ".join(f"this.{column} = reached.{name}" for column, name in zip(here, there, strict=True))
     return (
         f"WITH RECURSIVE reached ({', '.join([*rows.names, *up, *own])}) AS (\n"
-        f"    SELECT {columns}\n    FROM {table} AS this\n    WHERE {Key(step.edge.key).is_among('this')}\n"
+        f"    SELECT {columns}\n    FROM {table} AS this\n    WHERE {key.is_among('this')}\n"
         "    UNION\n"
         f"    SELECT {columns}\n    FROM reached JOIN {table} AS this ON {tie}\n)"
     )

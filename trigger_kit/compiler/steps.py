@@ -22,8 +22,10 @@ from trigger_kit.compiler.body import (
     set_mark,
     update_head,
 )
-from trigger_kit.compiler.changes import changed_names, collect_changes, lock_targets, parts, pause_test, touched
+from trigger_kit.compiler.changes import changed_names, changed_rows, collect_changes, parts, pause_test, touched
 from trigger_kit.compiler.fragments import Values, values_of
+from trigger_kit.compiler.locks import lock_paths, lock_targets
+from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys
 from trigger_kit.compiler.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.recursion import recursive_body
@@ -135,12 +137,15 @@ def _many_rows(plan: Plan, step: Step) -> str:
     """Return the block that makes one change per target and writes the targets in key order."""
     key = Key(step.edge.key)
     declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
+    declarations += ["tk_found bigint;"] if note_missing_keys(plan, step, counted=True) else []
+    before = [*_arrivals(plan, step), *lock_paths(plan, step), *_notes(plan, step)]
     return "\n".join(
         [
             "<<deltas>>",
             "DECLARE",
             block("\n".join(declarations)),
             "BEGIN",
+            *([block("\n".join(before)), ""] if before else []),
             block(_collect(step)),
             "",
             block(f"IF {key.arrays[0]} IS NULL THEN\n    RETURN NULL;\nEND IF;"),
@@ -150,6 +155,26 @@ def _many_rows(plan: Plan, step: Step) -> str:
             "END;",
         ]
     )
+
+
+def _arrivals(plan: Plan, step: Step) -> list[str]:
+    """Return the statements that hold up those who have missed one of the rows that this step reports."""
+    if step.event not in {Event.INSERT, Event.UPDATE}:
+        return []
+    reported = {feed.path for feed in step.edge.feeds_of(step.event) if feed.path}
+    return arrive(plan, (meeting for meeting in plan.all_meetings if meeting.path in reported))
+
+
+def _notes(plan: Plan, step: Step) -> list[str]:
+    """Return the statements that note rows which the changed ones point at and which are not there; not the targets."""
+    notes = []
+    for feed in step.edge.feeds_of(step.event):
+        for meeting in plan.meetings(feed.path, feed.measures):
+            if meeting.path and is_noted(meeting, step.event):
+                is_signed = step.event is Event.UPDATE and not feed.is_own and meeting.is_constrained
+                conditions = ["child.tk_sign = 1"] if is_signed else []
+                notes.append(note_missing(plan, meeting, changed_rows(feed, step), *conditions))
+    return list(dict.fromkeys(notes))
 
 
 def _collect(step: Step) -> str:
@@ -180,7 +205,8 @@ def _collect_keys(step: Step) -> str:
 
 def _apply(plan: Plan, step: Step) -> str:
     """Return the statements that lock the targets, all in one order, and write them."""
-    lines = [lock_targets(plan, step), ""]
+    notes = note_missing_keys(plan, step, counted=True)
+    lines = [lock_targets(plan, step, counted=bool(notes)), *notes, ""]
     floors = [negative(m, "change.{}") for m in step.measures if m.must_not_be_negative]
     if floors and step.event is not Event.INSERT:
         lines += [_floor_test(step, floors), ""]

@@ -30,6 +30,8 @@ from trigger_kit.compiler.body import (
 )
 from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.fragments import Values, values_of
+from trigger_kit.compiler.locks import lock_path
+from trigger_kit.compiler.notes import arrive, note_missing
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
 from trigger_kit.compiler.updates import refill
@@ -47,7 +49,7 @@ def compile_target(plan: Plan) -> list[CompiledTrigger]:
     triggers = [_first(plan), _guard(plan)]
     if any(_is_added(measure) for measure in plan.measures):
         triggers.insert(0, _fresh(plan))
-    if _waited_for(plan.measures):
+    if _waited_for(plan.measures) or plan.pointing:
         triggers.append(_fill(plan))
     return triggers
 
@@ -161,29 +163,20 @@ def _kept(measure: Measure) -> str:
 
 
 def _fill(plan: Plan) -> CompiledTrigger:
-    """Compile the fill: foreign keys are deferrable, and fixtures load in any order, so children may come first."""
-    measures = [m for m in plan.measures if _waited_for([m])]
-    probes = "\nOR ".join(f"({_probe(hop, 'inserted')})" for hop in _waited_for(measures))
-    keys = " AND ".join(f"inserted.{quote(name)} = this.{quote(name)}" for name in plan.key_columns)
-    update = refill(plan, measures, "", rows=f"JOIN new_rows AS inserted ON {keys}")
+    """Compile the fill: foreign keys are deferrable, and fixtures load in any order, so children may come first.
+
+    What a new row has read of rows that it points at may have changed before it could lock them: it is compared again.
+    """
+    waited = [m for m in plan.measures if _waited_for([m])]
+    measures = [m for m in plan.measures if m in waited or m in plan.pointing]
     sentence = f"After INSERT on {plan.target}: count the source rows that were there first."
     lines = [
         header(plan, sentence, measures),
         "DECLARE",
         block(DEPTH),
         "BEGIN",
-        "    IF NOT EXISTS (",
-        "        SELECT",
-        "        FROM new_rows AS inserted",
-        f"        WHERE {probes}".replace("\nOR", "\n        OR"),
-        "    ) THEN",
-        "        RETURN NULL;",
-        "    END IF;",
-        "",
-        *([block(_mark_filled(plan))] if any(map(_is_added, measures)) else []),
-        block(set_depth()),
-        block(update),
-        block(restore_depth()),
+        *([block(_read_again(plan)) + "\n"] if plan.pointing else []),
+        *([block(_count_first(plan, waited))] if waited else []),
         block("RETURN NULL;"),
         "END;",
     ]
@@ -196,6 +189,37 @@ def _fill(plan: Plan) -> CompiledTrigger:
         operation=pgtrigger.Insert,
         clauses=["REFERENCING NEW TABLE AS new_rows", f"FOR EACH {pgtrigger.Statement}"],
     )
+
+
+def _read_again(plan: Plan) -> str:
+    """Return the statements that lock the rows which new rows point at, and write what they say by now."""
+    locks = [lock_path(lock, "new_rows") for lock in plan.path_locks((), plan.pointing)]
+    notes = [note_missing(plan, meeting, "new_rows") for meeting in plan.meetings((), plan.pointing)]
+    comment = "-- Lock what the new rows point at, and look whether it has changed since they read it."
+    return "\n".join([comment, *locks, *notes, _refill_inserted(plan, plan.pointing)])
+
+
+def _count_first(plan: Plan, measures: list[Measure]) -> str:
+    """Return the statements that give new rows the values over source rows that were there first."""
+    probes = "\n        OR ".join(f"({_probe(hop, 'inserted')})" for hop in _waited_for(measures))
+    lines = [
+        *arrive(plan, (meeting for meeting in plan.all_meetings if not meeting.path)),
+        "IF EXISTS (",
+        "    SELECT",
+        "    FROM new_rows AS inserted",
+        f"    WHERE {probes}",
+        ") THEN",
+        *([block(_mark_filled(plan))] if any(map(_is_added, measures)) else []),
+        block(_refill_inserted(plan, measures)),
+        "END IF;",
+    ]
+    return "\n".join(lines)
+
+
+def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
+    keys = " AND ".join(f"inserted.{quote(name)} = this.{quote(name)}" for name in plan.key_columns)
+    update = refill(plan, measures, "", rows=f"JOIN new_rows AS inserted ON {keys}")
+    return "\n".join([set_depth(), update, restore_depth()])
 
 
 def _probe(hop: Hop, row: str) -> str:
@@ -286,6 +310,8 @@ def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) 
     probes = " OR ".join(f"EXISTS ({_probe(hop, 'NEW')})" for hop in _waited_for(measures))
     lines = ["", f"IF {' OR '.join(map(_changed, columns))} THEN"]
     lines += [block(_assign(item, _kept)) for item in values_of(measures, "NEW")]
+    met = (meeting for meeting in plan.all_meetings if not meeting.path and meeting.hop in _waited_for(measures))
+    lines[2:2] = map(block, arrive(plan, met))
     if any(map(_is_added, measures)):
         lines[2:2] = [block(_mark_fresh(plan))]
         lines += [f"    IF {probes} THEN", block(_mark_filled(plan), 2), "    END IF;"]

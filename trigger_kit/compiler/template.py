@@ -33,9 +33,15 @@ AS {quotes}
 {body}
 {quotes};
 
-CREATE OR REPLACE TRIGGER {name}
+{create} {name}
     {when} {operation} ON {table}
 {clauses}    EXECUTE FUNCTION {{:schema}}.{name}();"""
+
+CREATE = "CREATE OR REPLACE TRIGGER"
+CREATE_CONSTRAINT = """\
+DROP TRIGGER IF EXISTS {name} ON {table};
+
+CREATE CONSTRAINT TRIGGER"""
 
 _COMMENT = re.compile(r"^trigger_kit v(?P<version>\d+) (?P<digest>[0-9a-f]{40})$")
 
@@ -152,10 +158,22 @@ def comment_digest(comment: str | None) -> str | None:
 
 
 def render(
-    *, name: str, on: str, owner: str, body: str, when: object, operation: object, clauses: list[str]
+    *,
+    name: str,
+    on: str,
+    owner: str,
+    body: str,
+    when: object,
+    operation: object,
+    clauses: list[str],
+    is_constraint: bool = False,
 ) -> CompiledTrigger:
-    """Fill the template. ``when`` and ``operation`` are pgtrigger's, ``clauses`` the lines up to EXECUTE."""
+    """Fill the template. ``when`` and ``operation`` are pgtrigger's, ``clauses`` the lines up to EXECUTE.
+
+    Constraint triggers can wait for the end of a transaction, and cannot be replaced.
+    """
     text = TEMPLATE_V1.format(
+        create=CREATE_CONSTRAINT.format(name=quote(name), table=table_placeholder(on)) if is_constraint else CREATE,
         name=quote(name),
         body=body,
         quotes=_dollar_quotes(body),

@@ -18,42 +18,40 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {library_book} AS source WHERE source."author_id" = inserted."id" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+        PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+        SET
+            "num_books" = value_1."num_books",
+            "num_published" = value_1."num_published",
+            "pages_total" = value_1."pages_total",
+            "revenue" = value_1."revenue"
+        FROM {library_author} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) AS "num_books",
+                count(*) FILTER (WHERE "source"."published") AS "num_published",
+                coalesce(sum("source"."pages"), 0) AS "pages_total",
+                sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
+            FROM {library_book} AS source
+            WHERE source."author_id" = this."id"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND (
+            target."num_books" IS DISTINCT FROM value_1."num_books"
+            OR target."num_published" IS DISTINCT FROM value_1."num_published"
+            OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
+            OR target."revenue" IS DISTINCT FROM value_1."revenue"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-    PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
-    SET
-        "num_books" = value_1."num_books",
-        "num_published" = value_1."num_published",
-        "pages_total" = value_1."pages_total",
-        "revenue" = value_1."revenue"
-    FROM {library_author} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            count(*) AS "num_books",
-            count(*) FILTER (WHERE "source"."published") AS "num_published",
-            coalesce(sum("source"."pages"), 0) AS "pages_total",
-            sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
-        FROM {library_book} AS source
-        WHERE source."author_id" = this."id"
-    ) AS value_1
-    WHERE target."id" = this."id"
-    AND (
-        target."num_books" IS DISTINCT FROM value_1."num_books"
-        OR target."num_published" IS DISTINCT FROM value_1."num_published"
-        OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
-        OR target."revenue" IS DISTINCT FROM value_1."revenue"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -153,10 +153,15 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {library_author} AS target
-        WHERE target."id" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {library_author} AS locked
+        WHERE locked."id" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {library_author} AS locked
+            SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+        END IF;
 
         -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
         IF NOT tk_recompute THEN

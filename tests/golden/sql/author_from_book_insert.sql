@@ -85,7 +85,9 @@ BEGIN
                     END
                 WHERE target."id" = tk_key;
                 tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                RETURN NULL;
+                IF FOUND THEN
+                    RETURN NULL;
+                END IF;
             END IF;
         END IF;
     END IF;
@@ -98,6 +100,7 @@ BEGIN
         "pages_total" bigint[];
         "revenue" numeric[];
         tk_rows_4 bigint[];
+        tk_found bigint;
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -145,10 +148,26 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {library_author} AS target
-        WHERE target."id" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {library_author} AS locked
+        WHERE locked."id" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {library_author} AS locked
+            SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+        END IF;
+        -- Targets that are missing may come from another transaction: see tk_waiting.
+        IF tk_found < cardinality(tk_keys) THEN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'library_author', '441c33', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {library_author} AS parent
+                WHERE parent."id" = child.tk_key
+            );
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN

@@ -17,39 +17,37 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+        SET
+            "kept_amount" = value_1."kept_amount",
+            "kept_number" = value_1."kept_number",
+            "the_count" = value_1."the_count"
+        FROM {archive_publisher} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
+                sum("source"."pages") AS "kept_number",
+                count("source"."pages") AS "the_count"
+            FROM {archive_work} AS source
+            WHERE source."publisher_id" = this."number"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND (
+            target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            OR target."the_count" IS DISTINCT FROM value_1."the_count"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-    PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-    SET
-        "kept_amount" = value_1."kept_amount",
-        "kept_number" = value_1."kept_number",
-        "the_count" = value_1."the_count"
-    FROM {archive_publisher} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
-            sum("source"."pages") AS "kept_number",
-            count("source"."pages") AS "the_count"
-        FROM {archive_work} AS source
-        WHERE source."publisher_id" = this."number"
-    ) AS value_1
-    WHERE target."id" = this."id"
-    AND (
-        target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
-        OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
-        OR target."the_count" IS DISTINCT FROM value_1."the_count"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

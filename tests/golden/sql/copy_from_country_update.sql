@@ -76,10 +76,15 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {archive_work} AS target
-        WHERE target."publisher_id" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {archive_work} AS locked
+        WHERE locked."publisher_id" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE locked."publisher_id" = ANY (tk_keys);
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {archive_work} AS target -- archive.Work:the_label

@@ -32,6 +32,24 @@ BEGIN
     DECLARE
         tk_keys bigint[];
     BEGIN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        PERFORM
+        FROM {archive_country} AS locked
+        WHERE (locked."code") IN (
+            SELECT hop_1."country_id"
+            FROM old_rows AS hop_1
+        )
+        ORDER BY locked."code"
+        FOR SHARE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_country} AS locked
+            SET "code" = locked."code"
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM old_rows AS hop_1
+            );
+        END IF;
+
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
             array_agg(change.tk_key)
@@ -53,10 +71,15 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {archive_work} AS target
-        WHERE target."publisher_id" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {archive_work} AS locked
+        WHERE locked."publisher_id" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE locked."publisher_id" = ANY (tk_keys);
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {archive_work} AS target -- archive.Work:the_label

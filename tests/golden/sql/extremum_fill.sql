@@ -16,43 +16,41 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+        SET
+            "kept_day" = value_1."kept_day",
+            "kept_amount" = value_1."kept_amount"
+        FROM {archive_publisher} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                (
+                    SELECT max("source"."day")
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                ) AS "kept_day",
+                (
+                    SELECT min("source"."price")
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                      AND "source"."published"
+                ) AS "kept_amount"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND (
+            target."kept_day" IS DISTINCT FROM value_1."kept_day"
+            OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-    PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
-    SET
-        "kept_day" = value_1."kept_day",
-        "kept_amount" = value_1."kept_amount"
-    FROM {archive_publisher} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            (
-                SELECT max("source"."day")
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-            ) AS "kept_day",
-            (
-                SELECT min("source"."price")
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-                  AND "source"."published"
-            ) AS "kept_amount"
-    ) AS value_1
-    WHERE target."id" = this."id"
-    AND (
-        target."kept_day" IS DISTINCT FROM value_1."kept_day"
-        OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -80,10 +80,15 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {archive_publisher} AS target
-        WHERE target."number" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {archive_publisher} AS locked
+        WHERE locked."number" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_publisher} AS locked
+            SET "id" = locked."id"
+            WHERE locked."number" = ANY (tk_keys);
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN

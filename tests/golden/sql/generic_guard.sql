@@ -22,6 +22,7 @@ BEGIN
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
         -- Steps of this statement would take off rows that the new value never held: they recompute.
         PERFORM set_config('trigger_kit.fresh_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+        PERFORM pg_advisory_xact_lock_shared(4513436146170507018);
         SELECT value."the_total"
         INTO NEW."the_total"
         FROM (

@@ -15,35 +15,33 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {archive_work_tags} AS source WHERE source."work_id" = inserted."id" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+        PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_work} AS target -- archive.Work:the_count
+        SET
+            "the_count" = value_1."the_count"
+        FROM {archive_work} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
+            FROM {archive_work_tags} AS hop_1
+            JOIN {archive_tag} AS hop_2
+                ON hop_2."id" = hop_1."tag_id"
+            WHERE hop_1."work_id" = this."id"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND (
+            target."the_count" IS DISTINCT FROM value_1."the_count"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-    PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_work} AS target -- archive.Work:the_count
-    SET
-        "the_count" = value_1."the_count"
-    FROM {archive_work} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
-        FROM {archive_work_tags} AS hop_1
-        JOIN {archive_tag} AS hop_2
-            ON hop_2."id" = hop_1."tag_id"
-        WHERE hop_1."work_id" = this."id"
-    ) AS value_1
-    WHERE target."id" = this."id"
-    AND (
-        target."the_count" IS DISTINCT FROM value_1."the_count"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

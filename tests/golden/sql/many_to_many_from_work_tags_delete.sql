@@ -43,6 +43,24 @@ BEGIN
         tk_keys bigint[];
         "the_count" bigint[];
     BEGIN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        PERFORM
+        FROM {archive_tag} AS locked
+        WHERE (locked."id") IN (
+            SELECT hop_1."tag_id"
+            FROM old_rows AS hop_1
+        )
+        ORDER BY locked."id"
+        FOR SHARE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_tag} AS locked
+            SET "id" = locked."id"
+            WHERE (locked."id") IN (
+                SELECT hop_1."tag_id"
+                FROM old_rows AS hop_1
+            );
+        END IF;
+
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -77,10 +95,15 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {archive_work} AS target
-        WHERE target."id" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+        END IF;
 
         -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
         IF NOT tk_recompute THEN

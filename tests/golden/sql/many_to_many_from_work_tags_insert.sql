@@ -38,7 +38,34 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_count" bigint[];
+        tk_found bigint;
     BEGIN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        PERFORM
+        FROM {archive_tag} AS locked
+        WHERE (locked."id") IN (
+            SELECT hop_1."tag_id"
+            FROM new_rows AS hop_1
+        )
+        ORDER BY locked."id"
+        FOR SHARE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_tag} AS locked
+            SET "id" = locked."id"
+            WHERE (locked."id") IN (
+                SELECT hop_1."tag_id"
+                FROM new_rows AS hop_1
+            );
+        END IF;
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
+        FROM new_rows AS child
+        WHERE child."tag_id" IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM {archive_tag} AS parent
+            WHERE parent."id" = child."tag_id"
+        );
+
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -73,10 +100,26 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {archive_work} AS target
-        WHERE target."id" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+        END IF;
+        -- Targets that are missing may come from another transaction: see tk_waiting.
+        IF tk_found < cardinality(tk_keys) THEN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {archive_work} AS parent
+                WHERE parent."id" = child.tk_key
+            );
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN

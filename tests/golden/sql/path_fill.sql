@@ -15,35 +15,33 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
+        SET
+            "the_total" = value_1."the_total"
+        FROM {archive_publisher} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                coalesce(sum("hop_2"."stars"), 0) AS "the_total"
+            FROM {archive_work} AS hop_1
+            JOIN {archive_review} AS hop_2
+                ON hop_2."work_id" = hop_1."id"
+            WHERE hop_1."publisher_id" = this."number"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND (
+            target."the_total" IS DISTINCT FROM value_1."the_total"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-    PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
-    SET
-        "the_total" = value_1."the_total"
-    FROM {archive_publisher} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            coalesce(sum("hop_2"."stars"), 0) AS "the_total"
-        FROM {archive_work} AS hop_1
-        JOIN {archive_review} AS hop_2
-            ON hop_2."work_id" = hop_1."id"
-        WHERE hop_1."publisher_id" = this."number"
-    ) AS value_1
-    WHERE target."id" = this."id"
-    AND (
-        target."the_total" IS DISTINCT FROM value_1."the_total"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

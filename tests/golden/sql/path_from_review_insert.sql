@@ -41,6 +41,32 @@ BEGIN
         tk_keys bigint[];
         "the_total" bigint[];
     BEGIN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        PERFORM
+        FROM {archive_work} AS locked
+        WHERE (locked."id") IN (
+            SELECT hop_2."work_id"
+            FROM new_rows AS hop_2
+        )
+        ORDER BY locked."id"
+        FOR SHARE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM new_rows AS hop_2
+            );
+        END IF;
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
+        FROM new_rows AS child
+        WHERE child."work_id" IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM {archive_work} AS parent
+            WHERE child."work_id" = parent."id"
+        );
+
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -77,10 +103,15 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {archive_publisher} AS target
-        WHERE target."number" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {archive_publisher} AS locked
+        WHERE locked."number" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_publisher} AS locked
+            SET "id" = locked."id"
+            WHERE locked."number" = ANY (tk_keys);
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF tk_recompute THEN

@@ -17,45 +17,43 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {select} AS source WHERE source."From" = inserted."PortCode" LIMIT 1)
-        OR (SELECT true FROM {select} AS source WHERE source."destination_id" = inserted."PortCode" LIMIT 1)
+            OR (SELECT true FROM {select} AS source WHERE source."destination_id" = inserted."PortCode" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+        PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+        SET
+            "order" = value_1."order",
+            "arrivals" = value_2."arrivals",
+            "miles_in" = value_2."miles_in"
+        FROM {Port of call %7Bx%7D} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) AS "order"
+            FROM {select} AS source
+            WHERE source."From" = this."PortCode"
+        ) AS value_1
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+                coalesce(sum("source"."group"), 0) AS "miles_in"
+            FROM {select} AS source
+            WHERE source."destination_id" = this."PortCode"
+        ) AS value_2
+        WHERE target."id" = this."id"
+        AND (
+            target."order" IS DISTINCT FROM value_1."order"
+            OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
+            OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-    PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
-    SET
-        "order" = value_1."order",
-        "arrivals" = value_2."arrivals",
-        "miles_in" = value_2."miles_in"
-    FROM {Port of call %7Bx%7D} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            count(*) AS "order"
-        FROM {select} AS source
-        WHERE source."From" = this."PortCode"
-    ) AS value_1
-    CROSS JOIN LATERAL (
-        SELECT
-            count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
-            coalesce(sum("source"."group"), 0) AS "miles_in"
-        FROM {select} AS source
-        WHERE source."destination_id" = this."PortCode"
-    ) AS value_2
-    WHERE target."id" = this."id"
-    AND (
-        target."order" IS DISTINCT FROM value_1."order"
-        OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
-        OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

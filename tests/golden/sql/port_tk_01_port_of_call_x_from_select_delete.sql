@@ -108,10 +108,15 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {Port of call %7Bx%7D} AS target
-        WHERE target."PortCode" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {Port of call %7Bx%7D} AS locked
+        WHERE locked."PortCode" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {Port of call %7Bx%7D} AS locked
+            SET "id" = locked."id"
+            WHERE locked."PortCode" = ANY (tk_keys);
+        END IF;
 
         -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
         IF NOT tk_recompute THEN

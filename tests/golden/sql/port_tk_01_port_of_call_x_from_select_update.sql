@@ -55,6 +55,7 @@ BEGIN
         "order" bigint[];
         "arrivals" bigint[];
         "miles_in" numeric[];
+        tk_found bigint;
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -128,10 +129,33 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {Port of call %7Bx%7D} AS target
-        WHERE target."PortCode" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {Port of call %7Bx%7D} AS locked
+        WHERE locked."PortCode" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {Port of call %7Bx%7D} AS locked
+            SET "id" = locked."id"
+            WHERE locked."PortCode" = ANY (tk_keys);
+        END IF;
+        -- Targets that are missing may come from another transaction: see tk_waiting.
+        IF tk_found < cardinality(tk_keys) THEN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {Port of call %7Bx%7D} AS parent
+                WHERE parent."PortCode" = child.tk_key
+            );
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {Port of call %7Bx%7D} AS parent
+                WHERE parent."PortCode" = child.tk_key
+            );
+        END IF;
 
         -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
         IF NOT tk_recompute THEN

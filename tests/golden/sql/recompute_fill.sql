@@ -17,52 +17,50 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:the_label
+        SET
+            "the_flag" = value_1."the_flag",
+            "kept_text" = value_1."kept_text",
+            "the_label" = value_2."the_label"
+        FROM {archive_publisher} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                (EXISTS (
+                    SELECT
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                      AND "source"."published"
+                ))::boolean AS "the_flag",
+                (
+                    SELECT "source"."title"
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                    ORDER BY "source"."day" DESC, "source"."id" ASC
+                    LIMIT 1
+                )::text AS "kept_text"
+        ) AS value_1
+        CROSS JOIN LATERAL (
+            SELECT
+                (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+            FROM (SELECT this.*) AS "archive_publisher"
+            LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
+            GROUP BY "archive_publisher"."id"
+        ) AS value_2
+        WHERE target."id" = this."id"
+        AND (
+            target."the_flag" IS DISTINCT FROM value_1."the_flag"
+            OR target."kept_text" IS DISTINCT FROM value_1."kept_text"
+            OR target."the_label" IS DISTINCT FROM value_2."the_label"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:the_label
-    SET
-        "the_flag" = value_1."the_flag",
-        "kept_text" = value_1."kept_text",
-        "the_label" = value_2."the_label"
-    FROM {archive_publisher} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            (EXISTS (
-                SELECT
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-                  AND "source"."published"
-            ))::boolean AS "the_flag",
-            (
-                SELECT "source"."title"
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-                ORDER BY "source"."day" DESC, "source"."id" ASC
-                LIMIT 1
-            )::text AS "kept_text"
-    ) AS value_1
-    CROSS JOIN LATERAL (
-        SELECT
-            (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
-        FROM (SELECT this.*) AS "archive_publisher"
-        LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
-        GROUP BY "archive_publisher"."id"
-    ) AS value_2
-    WHERE target."id" = this."id"
-    AND (
-        target."the_flag" IS DISTINCT FROM value_1."the_flag"
-        OR target."kept_text" IS DISTINCT FROM value_1."kept_text"
-        OR target."the_label" IS DISTINCT FROM value_2."the_label"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

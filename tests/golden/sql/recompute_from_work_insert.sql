@@ -33,6 +33,7 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_found bigint;
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
@@ -55,10 +56,26 @@ BEGIN
 
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
-        FROM {archive_publisher} AS target
-        WHERE target."number" = ANY (tk_keys)
-        ORDER BY target."id"
+        FROM {archive_publisher} AS locked
+        WHERE locked."number" = ANY (tk_keys)
+        ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_publisher} AS locked
+            SET "id" = locked."id"
+            WHERE locked."number" = ANY (tk_keys);
+        END IF;
+        -- Targets that are missing may come from another transaction: see tk_waiting.
+        IF tk_found < cardinality(tk_keys) THEN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {archive_publisher} AS parent
+                WHERE parent."number" = child.tk_key
+            );
+        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:the_label

@@ -15,13 +15,10 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
-    tk_outer_loop text := coalesce(current_setting('trigger_kit.along_beba31', true), '');
-    tk_level integer;
-    tk_rows bigint[];
     tk_keys bigint[];
 BEGIN
     -- What the loop below writes fires this trigger again; the loop goes on by itself.
-    IF tk_outer_loop = (pg_trigger_depth() - 1)::text THEN
+    IF current_setting('trigger_kit.along_beba31', true) = (pg_trigger_depth() - 1)::text THEN
         RETURN NULL;
     END IF;
 
@@ -72,72 +69,97 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    -- Lock in key order, so that two bulk statements cannot deadlock.
-    PERFORM
-    FROM {archive_node} AS target
-    WHERE (target."id") IN (
-        WITH RECURSIVE reached (tk_row, tk_up_1, tk_own_1) AS (
-            SELECT this."id", this."parent_id", this."id"
-            FROM {archive_node} AS this
-            WHERE this."id" = ANY (tk_keys)
-            UNION
-            SELECT this."id", this."parent_id", this."id"
-            FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
-        )
-        SELECT tk_row FROM reached
-    )
-    ORDER BY target."id"
-    FOR NO KEY UPDATE;
+    -- Targets that are missing may come from another transaction: see tk_waiting.
+    INSERT INTO {:schema}."tk_waiting" (target, place, key)
+    SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
+    FROM unnest(tk_keys) AS child (tk_key)
+    WHERE NOT EXISTS (
+        SELECT FROM {archive_node} AS parent
+        WHERE parent."id" = child.tk_key
+    );
+    DECLARE
+        tk_outer_loop text := coalesce(current_setting('trigger_kit.along_beba31', true), '');
+        tk_level integer;
+        tk_rows bigint[];
+        tk_locked_rows bigint[];
+    BEGIN
+        LOOP
+            WITH RECURSIVE reached (tk_row, tk_up_1, tk_own_1) AS (
+                SELECT this."id", this."parent_id", this."id"
+                FROM {archive_node} AS this
+                WHERE this."id" = ANY (tk_keys)
+                UNION
+                SELECT this."id", this."parent_id", this."id"
+                FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+            )
+            SELECT array_agg(reached.tk_row ORDER BY reached.tk_row)
+            INTO tk_rows
+            FROM reached;
+            EXIT WHEN tk_rows IS NOT DISTINCT FROM tk_locked_rows;
+            -- Lock in key order, so that two bulk statements cannot deadlock.
+            PERFORM
+            FROM {archive_node} AS locked
+            WHERE locked."id" = ANY (tk_rows)
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                UPDATE {archive_node} AS locked
+                SET "id" = locked."id"
+                WHERE locked."id" = ANY (tk_rows);
+            END IF;
+            tk_locked_rows := tk_rows;
+        END LOOP;
 
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    PERFORM set_config('trigger_kit.along_beba31', pg_trigger_depth()::text, true);
-    FOR tk_level, tk_rows IN
-        WITH RECURSIVE reached (tk_row, tk_up_1, tk_own_1) AS (
-            SELECT this."id", this."parent_id", this."id"
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        PERFORM set_config('trigger_kit.along_beba31', pg_trigger_depth()::text, true);
+        FOR tk_level, tk_rows IN
+            WITH RECURSIVE reached (tk_row, tk_up_1, tk_own_1) AS (
+                SELECT this."id", this."parent_id", this."id"
+                FROM {archive_node} AS this
+                WHERE this."id" = ANY (tk_keys)
+                UNION
+                SELECT this."id", this."parent_id", this."id"
+                FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+            ),
+            levels (tk_row, tk_own_1, tk_level) AS (
+                SELECT reached.tk_row, reached.tk_own_1, 0
+                FROM reached
+                WHERE NOT EXISTS (SELECT FROM reached AS parent WHERE parent.tk_own_1 = reached.tk_up_1)
+                UNION ALL
+                SELECT reached.tk_row, reached.tk_own_1, levels.tk_level + 1
+                FROM levels JOIN reached ON reached.tk_up_1 = levels.tk_own_1
+            )
+            SELECT levels.tk_level, array_agg(reached.tk_row)
+            FROM reached LEFT JOIN levels ON levels.tk_row = reached.tk_row
+            GROUP BY levels.tk_level ORDER BY levels.tk_level DESC NULLS FIRST
+        LOOP
+            IF tk_level IS NULL THEN
+                RAISE EXCEPTION USING MESSAGE = 'A row of archive_node would be its own ancestor, so that archive.Node:the_total would have no value.',
+                          ERRCODE = 'integrity_constraint_violation',
+                          HINT = 'Do not move a row under one of its own descendants.',
+                          SCHEMA = TG_TABLE_SCHEMA,
+                          TABLE = TG_TABLE_NAME;
+            END IF;
+            UPDATE {archive_node} AS target -- archive.Node:the_total
+            SET
+                "the_total" = value_1."the_total"
             FROM {archive_node} AS this
-            WHERE this."id" = ANY (tk_keys)
-            UNION
-            SELECT this."id", this."parent_id", this."id"
-            FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
-        ),
-        levels (tk_row, tk_own_1, tk_level) AS (
-            SELECT reached.tk_row, reached.tk_own_1, 0
-            FROM reached
-            WHERE NOT EXISTS (SELECT FROM reached AS parent WHERE parent.tk_own_1 = reached.tk_up_1)
-            UNION ALL
-            SELECT reached.tk_row, reached.tk_own_1, levels.tk_level + 1
-            FROM levels JOIN reached ON reached.tk_up_1 = levels.tk_own_1
-        )
-        SELECT levels.tk_level, array_agg(reached.tk_row)
-        FROM reached LEFT JOIN levels ON levels.tk_row = reached.tk_row
-        GROUP BY levels.tk_level ORDER BY levels.tk_level DESC NULLS FIRST
-    LOOP
-        IF tk_level IS NULL THEN
-            RAISE EXCEPTION USING MESSAGE = 'A row of archive_node would be its own ancestor, so that archive.Node:the_total would have no value.',
-                      ERRCODE = 'integrity_constraint_violation',
-                      HINT = 'Do not move a row under one of its own descendants.',
-                      SCHEMA = TG_TABLE_SCHEMA,
-                      TABLE = TG_TABLE_NAME;
-        END IF;
-        UPDATE {archive_node} AS target -- archive.Node:the_total
-        SET
-            "the_total" = value_1."the_total"
-        FROM {archive_node} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
-            FROM (SELECT this.*) AS "archive_node"
-            LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
-            GROUP BY "archive_node"."id", "archive_node"."own"
-        ) AS value_1
-        WHERE target."id" = this."id"
-        AND this."id" = ANY (tk_rows)
-        AND (
-            target."the_total" IS DISTINCT FROM value_1."the_total"
-        );
-    END LOOP;
-    PERFORM set_config('trigger_kit.along_beba31', tk_outer_loop, true);
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+            CROSS JOIN LATERAL (
+                SELECT
+                    ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
+                FROM (SELECT this.*) AS "archive_node"
+                LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
+                GROUP BY "archive_node"."id", "archive_node"."own"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."id" = ANY (tk_rows)
+            AND (
+                target."the_total" IS DISTINCT FROM value_1."the_total"
+            );
+        END LOOP;
+        PERFORM set_config('trigger_kit.along_beba31', tk_outer_loop, true);
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    END;
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -15,32 +15,30 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF NOT EXISTS (
+    IF EXISTS (
         SELECT
         FROM new_rows AS inserted
         WHERE (SELECT true FROM {archive_node} AS source WHERE source."parent_id" = inserted."id" LIMIT 1)
     ) THEN
-        RETURN NULL;
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_node} AS target -- archive.Node:the_total
+        SET
+            "the_total" = value_1."the_total"
+        FROM {archive_node} AS this
+        JOIN new_rows AS inserted ON inserted."id" = this."id"
+        CROSS JOIN LATERAL (
+            SELECT
+                ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
+            FROM (SELECT this.*) AS "archive_node"
+            LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
+            GROUP BY "archive_node"."id", "archive_node"."own"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND (
+            target."the_total" IS DISTINCT FROM value_1."the_total"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
-
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_node} AS target -- archive.Node:the_total
-    SET
-        "the_total" = value_1."the_total"
-    FROM {archive_node} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
-    CROSS JOIN LATERAL (
-        SELECT
-            ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
-        FROM (SELECT this.*) AS "archive_node"
-        LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
-        GROUP BY "archive_node"."id", "archive_node"."own"
-    ) AS value_1
-    WHERE target."id" = this."id"
-    AND (
-        target."the_total" IS DISTINCT FROM value_1."the_total"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     RETURN NULL;
 END;
 $trigger_kit$;

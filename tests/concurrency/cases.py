@@ -1,0 +1,967 @@
+"""The races: rules, rows to start from, and what two or three sessions do at once.
+
+A case is run in every order of its steps at every isolation level, once per timing. Another case is another entry
+here: SQL that inserts need not name columns with a default (the test gives them one in the database), ids are given
+by hand, and each session has one statement or two, or the number of orders explodes. A session may commit by itself:
+``"INSERT …; COMMIT"`` is one step, which keeps cases of three sessions small. A step may also be a function of the
+session's psycopg connection: flushing, a batch of a backfill, a repair.
+
+Within one statement nothing is interleaved, unless a third session makes it wait in the middle: a *gate*, which locks
+a row that the statement needs and then commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.postgres.aggregates import StringAgg
+from django.db.models import Avg, Count, F, Max, Model, Q, Sum, TextField
+from django.db.models.functions import Coalesce, Concat
+from psycopg import IsolationLevel
+
+from tests.archive.keeping import Rules
+from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
+from tests.concurrency.schedules import LEVELS, Session
+from trigger_kit import Denormalize, Exists, First, Timing
+
+__all__ = ["CASES", "Case"]
+
+# Where a rule may have several timings its cases run with each: DEFERRED and QUEUED come here when they exist.
+NOW = (Timing.IMMEDIATE,)
+AGGREGATE = NOW
+
+NO_SUCH_PARENT = frozenset({"23503"})
+OWN_ANCESTOR = frozenset({"23000"})
+
+
+@dataclass(frozen=True)
+class Case:
+    """A race. ``errors`` are the SQLSTATEs that a session may end with at any level, besides the general ones.
+
+    The general ones are 40001 at the two higher levels, 40P01 where ``deadlock`` says why it cannot be helped, and
+    0A000 at the two higher levels where ``may_refuse`` says that a step may not run there. ``levels`` leaves out those
+    that have hundreds of orders and nothing to show.
+    """
+
+    name: str
+    rules: Callable[[], Rules]
+    seed: str
+    sessions: tuple[Session, ...]
+    errors: frozenset[str] = frozenset()
+    deadlock: str = ""
+    may_refuse: bool = False
+    timings: tuple[Timing, ...] = NOW
+    levels: tuple[IsolationLevel, ...] = LEVELS
+    notes: str = ""
+
+    def rules_at(self, timing: Timing) -> Rules:
+        """Return the rules, each with this timing."""
+        return [
+            (model, [Denormalize(r.field, r.expression, timing=timing, guard=r.guard, level=r.level) for r in declared])
+            for model, declared in self.rules()
+        ]
+
+
+def rules_of(model: type[Model], **expressions: Any) -> Rules:
+    return [(model, [Denormalize(name, expression) for name, expression in expressions.items()])]
+
+
+def aggregates(model: type[Model], path: str, number: str, text: str) -> dict[str, Callable[[], Rules]]:
+    """Return rules over one path by the strategy that keeps them."""
+    number, text, key = f"{path}__{number}", f"{path}__{text}", f"{path}__id"
+    return {
+        "delta": lambda: rules_of(model, the_count=Count(path), the_total=Sum(number, default=0)),
+        "nullable sum": lambda: rules_of(model, kept_number=Sum(number)),
+        "average": lambda: rules_of(model, kept_amount=Avg(number), kept_number=Sum(number), the_count=Count(number)),
+        "extremum": lambda: rules_of(model, kept_number=Max(number)),
+        "recompute": lambda: rules_of(model, kept_text=StringAgg(text, ",", order_by=(text, key))),
+        "lookup": lambda: rules_of(model, the_flag=Exists(path), kept_text=First(text, order_by=f"-{number}")),
+        "distinct": lambda: rules_of(model, the_count=Count(path, distinct=True)),
+    }
+
+
+def by_strategy(
+    name: str, rules: dict[str, Callable[[], Rules]], strategies: str, seed: str, *sessions: Session, **options: Any
+) -> Iterable[Case]:
+    """Yield one case per strategy, ``strategies`` being their names with commas between."""
+    for strategy in strategies.split(", "):
+        yield Case(f"{name}: {strategy}", rules[strategy], seed, sessions, **options)
+
+
+COUNTRY = "INSERT INTO archive_country (code, name) VALUES"
+CREDIT = "INSERT INTO archive_credit (id, person_id, work_id, share, role) VALUES"
+NODE = "INSERT INTO archive_node (id, parent_id, own, name) VALUES"
+NOTE = (
+    "INSERT INTO archive_note (id, object_id, weight, text, content_type_id) "
+    "SELECT {}, id FROM django_content_type WHERE (app_label, model) = ('archive', 'work')"
+)
+PERSON = "INSERT INTO archive_person (id, name) VALUES"
+PUBLISHER = "INSERT INTO archive_publisher (id, number, country_id, name) VALUES"
+REVIEW = "INSERT INTO archive_review (id, work_id, stars, text) VALUES"
+TAG = "INSERT INTO archive_tag (id, weight, name) VALUES"
+TAGGED = "INSERT INTO archive_work_tags (work_id, tag_id) VALUES"
+WORK = "INSERT INTO archive_work (id, publisher_id, title) VALUES"
+
+# One hop ------------------------------------------------------------------------------------------------------------
+
+REVIEWED = aggregates(Work, "reviews", "stars", "text")
+WORKS = f"{WORK} (1, NULL, 'one'), (2, NULL, 'two')"
+MOST = "delta, extremum, recompute"
+
+ONE_HOP = [
+    *by_strategy(
+        "insert/insert",
+        REVIEWED,
+        f"{MOST}, lookup",
+        f"{WORKS}; {REVIEW} (1, 1, 5, 'a')",
+        (f"{REVIEW} (11, 1, 7, 'b')",),
+        (f"{REVIEW} (12, 1, 9, 'c')",),
+        timings=AGGREGATE,
+        notes="Two rows raise a maximum; two rows go into one text.",
+    ),
+    *by_strategy(
+        "insert/delete of the only row and extremum",
+        REVIEWED,
+        f"{MOST}, nullable sum, average, lookup",
+        f"{WORKS}; {REVIEW} (1, 1, 10, 'a')",
+        (f"{REVIEW} (11, 1, 5, 'b')",),
+        ("DELETE FROM archive_review WHERE id = 1",),
+        timings=AGGREGATE,
+        notes="The new row changes nothing as long as the old one is there, and all when it goes.",
+    ),
+    *by_strategy(
+        "insert/update of the extremum",
+        REVIEWED,
+        f"{MOST}, average",
+        f"{WORKS}; {REVIEW} (1, 1, 10, 'z')",
+        (f"{REVIEW} (11, 1, 5, 'b')",),
+        ("UPDATE archive_review SET stars = 3, text = 'a' WHERE id = 1",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "delete/delete of equal rows",
+        REVIEWED,
+        "delta, nullable sum, extremum, distinct, lookup",
+        f"{WORKS}; {REVIEW} (1, 1, 10, 'a'), (2, 1, 10, 'a')",
+        ("DELETE FROM archive_review WHERE id = 1",),
+        ("DELETE FROM archive_review WHERE id = 2",),
+        timings=AGGREGATE,
+        notes="Each sees the other's row and an unchanged value; a REPEATABLE READ step must write it all the same.",
+    ),
+    *by_strategy(
+        "re-parent/re-parent in opposite directions",
+        REVIEWED,
+        MOST,
+        f"{WORKS}; {REVIEW} (1, 1, 5, 'a'), (2, 2, 7, 'b')",
+        ("UPDATE archive_review SET work_id = 2 WHERE id = 1",),
+        ("UPDATE archive_review SET work_id = 1 WHERE id = 2",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "update/update of one row",
+        REVIEWED,
+        MOST,
+        f"{WORKS}; {REVIEW} (1, 1, 5, 'a'), (2, 1, 6, 'b')",
+        ("UPDATE archive_review SET stars = stars + 2, text = text || 'x' WHERE id = 1",),
+        ("UPDATE archive_review SET stars = stars - 3, text = 'y' || text, work_id = 2 WHERE id = 1",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "insert/upsert of the same key",
+        REVIEWED,
+        "delta, extremum",
+        f"{WORKS}; {REVIEW} (1, 1, 5, 'a')",
+        (f"{REVIEW} (11, 1, 9, 'b')",),
+        (f"{REVIEW} (11, 1, 3, 'c') ON CONFLICT (id) DO UPDATE SET stars = excluded.stars, text = excluded.text",),
+        errors=frozenset({"23505"}),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "insert/stale save of the parent",
+        REVIEWED,
+        "delta, extremum",
+        WORKS,
+        (f"{REVIEW} (11, 1, 9, 'b')",),
+        ("UPDATE archive_work SET title = 'new', the_count = 0, the_total = 0, kept_number = NULL WHERE id = 1",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "insert/delete of the parent",
+        REVIEWED,
+        "delta, recompute",
+        WORKS,
+        (f"{REVIEW} (11, 1, 9, 'b')",),
+        ("DELETE FROM archive_work WHERE id = 1",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "insert/parent deleted and back",
+        REVIEWED,
+        "delta, recompute",
+        WORKS,
+        (f"{REVIEW} (11, 1, 9, 'b')",),
+        (f"DELETE FROM archive_work WHERE id = 1; {WORK} (1, NULL, 'back')",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+        notes="Whoever waits for the old row never meets the new one, and its key is good at commit.",
+    ),
+    Case(
+        "insert/change of the target's own column",
+        lambda: rules_of(Work, the_count=Count("reviews", filter=Q(reviews__stars__gte=F("least")))),
+        f"{WORKS}; {REVIEW} (1, 1, 5, 'a')",
+        ((f"{REVIEW} (11, 1, 6, 'b')",), ("UPDATE archive_work SET least = 6 WHERE id = 1",)),
+    ),
+    *by_strategy(
+        "TRUNCATE/insert",
+        aggregates(Work, "credits", "share", "role"),
+        MOST,
+        f"{WORKS}; {PERSON} (1, 'p'); {CREDIT} (1, 1, 1, 5, 'a'), (2, 1, 2, 4, 'b')",
+        ("TRUNCATE archive_credit",),
+        (f"{CREDIT} (11, 1, 1, 3, 'c')",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "insert/delete of the extremum/insert",
+        REVIEWED,
+        "extremum, recompute",
+        f"{WORKS}; {REVIEW} (1, 1, 10, 'a')",
+        (f"{REVIEW} (11, 1, 5, 'b')",),
+        ("DELETE FROM archive_review WHERE id = 1",),
+        (f"{REVIEW} (12, 1, 7, 'c'); COMMIT",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "bulk inserts in opposite key orders before a gate",
+        REVIEWED,
+        MOST,
+        WORKS,
+        (f"{REVIEW} (11, 1, 5, 'a'), (12, 2, 6, 'b'); COMMIT",),
+        (f"{REVIEW} (22, 2, 7, 'c'), (21, 1, 8, 'd'); COMMIT",),
+        ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
+        timings=AGGREGATE,
+        notes="Both wait for work 1; whoever has locked work 2 before deadlocks.",
+    ),
+    *by_strategy(
+        "bulk moves in opposite directions before a gate",
+        REVIEWED,
+        "delta, recompute",
+        f"{WORKS}; {REVIEW} (1, 1, 5, 'a'), (2, 2, 7, 'b')",
+        ("UPDATE archive_review SET work_id = 2 WHERE id = 1; COMMIT",),
+        ("UPDATE archive_review SET work_id = 1 WHERE id = 2; COMMIT",),
+        ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
+        timings=AGGREGATE,
+    ),
+]
+
+# Several hops -------------------------------------------------------------------------------------------------------
+
+PUBLISHED = aggregates(Publisher, "works__reviews", "stars", "text")
+SHELF = (
+    f"{COUNTRY} ('a', 'Ay'), ('b', 'Be'); "
+    f"{PUBLISHER} (lpad('1', 32, '0')::uuid, 1, 'a', 'p1'), (lpad('2', 32, '0')::uuid, 2, 'b', 'p2'); "
+    f"{WORK} (1, 1, 'one'), (2, 2, 'two'); {REVIEW} (1, 1, 5, 'a'), (2, 2, 3, 'b')"
+)
+MOVE_THE_WORK = "UPDATE archive_work SET publisher_id = 2 WHERE id = 1"
+MOVE_THE_PUBLISHER = "UPDATE archive_publisher SET country_id = 'b' WHERE number = 1"
+ABROAD = aggregates(Country, "publishers__works__reviews", "stars", "text")
+
+SEVERAL_HOPS = [
+    *by_strategy(
+        "leaf insert/middle re-parent",
+        PUBLISHED,
+        MOST,
+        SHELF,
+        (f"{REVIEW} (11, 1, 7, 'c')",),
+        (MOVE_THE_WORK,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "leaf update/middle re-parent",
+        PUBLISHED,
+        "delta, recompute",
+        SHELF,
+        ("UPDATE archive_review SET stars = 9, text = 'z' WHERE id = 1",),
+        (MOVE_THE_WORK,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "leaf delete/middle re-parent",
+        PUBLISHED,
+        "delta, extremum",
+        SHELF,
+        ("DELETE FROM archive_review WHERE id = 1",),
+        (MOVE_THE_WORK,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "leaf insert/middle delete",
+        PUBLISHED,
+        "delta, recompute",
+        f"{SHELF}; {WORK} (3, 1, 'three')",
+        (f"{REVIEW} (11, 3, 7, 'c')",),
+        ("DELETE FROM archive_work WHERE id = 3",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "leaf moves/middle re-parent",
+        PUBLISHED,
+        "delta, extremum",
+        SHELF,
+        ("UPDATE archive_review SET work_id = 1 WHERE id = 2",),
+        (MOVE_THE_WORK,),
+        timings=AGGREGATE,
+    ),
+    Case(
+        "leaf insert/middle filter flip",
+        lambda: rules_of(Publisher, the_count=Count("works__reviews", filter=Q(works__published=True))),
+        SHELF,
+        ((f"{REVIEW} (11, 1, 7, 'c')",), ("UPDATE archive_work SET published = true WHERE id = 1",)),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "leaf insert/top re-parent, three hops",
+        ABROAD,
+        "delta, extremum, distinct",
+        SHELF,
+        (f"{REVIEW} (11, 1, 7, 'c')",),
+        (MOVE_THE_PUBLISHER,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "middle re-parent/top re-parent, three hops",
+        ABROAD,
+        "delta, distinct",
+        f"{SHELF}; {PUBLISHER} (lpad('3', 32, '0')::uuid, 3, 'a', 'p3')",
+        ("UPDATE archive_work SET publisher_id = 3 WHERE id = 1",),
+        ("UPDATE archive_publisher SET country_id = 'b' WHERE number = 3",),
+        timings=AGGREGATE,
+        notes="The rows that change meet at neither end: the work comes to the publisher that goes.",
+    ),
+    *by_strategy(
+        "leaf insert/middle re-parent/top re-parent, three hops",
+        ABROAD,
+        "delta",
+        SHELF,
+        (f"{REVIEW} (11, 1, 7, 'c')",),
+        (MOVE_THE_WORK,),
+        ("UPDATE archive_publisher SET country_id = 'a' WHERE number = 2; COMMIT",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "leaf insert/top re-parent, then a leaf of the new top, before a gate",
+        ABROAD,
+        "delta, extremum, distinct",
+        SHELF,
+        (f"{REVIEW} (11, 1, 7, 'c'); COMMIT",),
+        (f"{MOVE_THE_PUBLISHER}; COMMIT", f"{REVIEW} (12, 2, 9, 'd')"),
+        ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
+        timings=AGGREGATE,
+        levels=(IsolationLevel.READ_COMMITTED,),
+        notes="While A waits for the work, its path comes to another country, whose row somebody else then holds.",
+    ),
+    *by_strategy(
+        "leaf bulk inserts in opposite key orders before a gate",
+        PUBLISHED,
+        "delta, recompute",
+        SHELF,
+        (f"{REVIEW} (11, 1, 5, 'a'), (12, 2, 6, 'b'); COMMIT",),
+        (f"{REVIEW} (22, 2, 7, 'c'), (21, 1, 8, 'd'); COMMIT",),
+        ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
+        timings=AGGREGATE,
+    ),
+]
+
+
+def count_of_counts() -> Rules:
+    return [
+        *rules_of(Publisher, the_total=Sum("works__the_count", default=0)),
+        *rules_of(Work, the_count=Count("reviews")),
+    ]
+
+
+CHAINS = [
+    Case(
+        "chained rules: leaf insert/leaf insert",
+        count_of_counts,
+        f"{SHELF}; {WORK} (3, 1, 'three')",
+        ((f"{REVIEW} (11, 1, 7, 'c')",), (f"{REVIEW} (12, 3, 7, 'd')",)),
+    ),
+    Case(
+        "chained rules: leaf insert/middle re-parent",
+        count_of_counts,
+        SHELF,
+        ((f"{REVIEW} (11, 1, 7, 'c')",), (MOVE_THE_WORK,)),
+    ),
+]
+
+# Many-to-many -------------------------------------------------------------------------------------------------------
+
+ACTIVE = Q(tags__active=True)
+TAGS = f"{WORKS}; {TAG} (1, 5, 'x'), (2, 3, 'y')"
+FLIP = "UPDATE archive_tag SET active = NOT active WHERE id = 1"
+ACTIVE_TAGS: dict[str, Callable[[], Rules]] = {
+    "delta": lambda: rules_of(Work, the_count=Count("tags", filter=ACTIVE)),
+    "extremum": lambda: rules_of(Work, kept_number=Max("tags__weight", filter=ACTIVE)),
+    "recompute": lambda: rules_of(
+        Work, kept_text=StringAgg("tags__name", ",", order_by=("tags__name", "tags__id"), filter=ACTIVE)
+    ),
+}
+CREDITED = aggregates(Person, "works__reviews", "stars", "text")
+CREDITS = f"{WORKS}; {PERSON} (1, 'p'), (2, 'q'); {CREDIT} (1, 2, 1, 1, ''); {REVIEW} (1, 1, 5, 'a')"
+
+MANY_TO_MANY = [
+    *by_strategy(
+        "M2M add/far-side flip",
+        ACTIVE_TAGS,
+        MOST,
+        f"{TAGS}; {TAGGED} (1, 2)",
+        (f"{TAGGED} (1, 1)",),
+        (FLIP,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "M2M remove/far-side flip",
+        ACTIVE_TAGS,
+        "delta, extremum",
+        f"{TAGS}; {TAGGED} (1, 1), (1, 2)",
+        ("DELETE FROM archive_work_tags WHERE (work_id, tag_id) = (1, 1)",),
+        (FLIP,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "M2M add/far-side delete",
+        ACTIVE_TAGS,
+        "delta, recompute",
+        TAGS,
+        (f"{TAGGED} (1, 1)",),
+        ("DELETE FROM archive_tag WHERE id = 1",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "M2M bulk adds in opposite key orders before a gate",
+        ACTIVE_TAGS,
+        "delta",
+        TAGS,
+        (f"{TAGGED} (1, 1), (2, 2); COMMIT",),
+        (f"{TAGGED} (2, 1), (1, 2); COMMIT",),
+        ("UPDATE archive_tag SET name = 'gate' WHERE id = 1",),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "TRUNCATE of the through table/far-side flip",
+        ACTIVE_TAGS,
+        "delta",
+        f"{TAGS}; {TAGGED} (1, 1), (1, 2)",
+        ("TRUNCATE archive_work_tags",),
+        (FLIP,),
+        timings=AGGREGATE,
+    ),
+    Case(
+        "M2M add/near-side flip, seen from the tag",
+        lambda: rules_of(Tag, the_count=Count("works", filter=Q(works__published=True))),
+        TAGS,
+        ((f"{TAGGED} (1, 1)",), ("UPDATE archive_work SET published = true WHERE id = 1",)),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "through insert/insert of a child of the far side",
+        CREDITED,
+        "delta, extremum, recompute",
+        CREDITS,
+        (f"{CREDIT} (11, 1, 1, 1, '')",),
+        (f"{REVIEW} (11, 1, 7, 'b')",),
+        timings=AGGREGATE,
+        notes="Neither row points at the other: their common row is the work between them, which nobody writes.",
+    ),
+    *by_strategy(
+        "through insert/re-parent of a child of the far side",
+        CREDITED,
+        "delta, distinct",
+        f"{CREDITS}; {REVIEW} (2, 2, 3, 'b')",
+        (f"{CREDIT} (11, 1, 1, 1, '')",),
+        ("UPDATE archive_review SET work_id = 1 WHERE id = 2",),
+        timings=AGGREGATE,
+    ),
+    Case(
+        "M2M add/M2M add of another row to the shared tag",
+        lambda: rules_of(Work, the_count=Count("tags__works")),
+        TAGS,
+        ((f"{TAGGED} (1, 1)",), (f"{TAGGED} (2, 1)",)),
+        notes="One table twice on a path: each new row is the other's near and far end.",
+    ),
+]
+
+# Copies -------------------------------------------------------------------------------------------------------------
+
+
+def title_of_work() -> Rules:
+    return rules_of(Review, kept_text=F("work__title"))
+
+
+def name_of_publisher() -> Rules:
+    return rules_of(Review, kept_text=F("work__publisher__name"))
+
+
+RENAME_THE_WORK = "UPDATE archive_work SET title = 'new' WHERE id = 1"
+RENAME_THE_PUBLISHER = "UPDATE archive_publisher SET name = 'new' WHERE number = 1"
+ADD_A_REVIEW = f"{REVIEW} (11, 1, 7, 'c')"
+MOVE_A_REVIEW = "UPDATE archive_review SET work_id = 1 WHERE id = 2"
+
+COPIES = [
+    Case("copy: insert/change of the column", title_of_work, SHELF, ((ADD_A_REVIEW,), (RENAME_THE_WORK,))),
+    Case("copy: re-parent/change of the column", title_of_work, SHELF, ((MOVE_A_REVIEW,), (RENAME_THE_WORK,))),
+    Case(
+        "copy: insert/insert/change of the column",
+        title_of_work,
+        SHELF,
+        ((ADD_A_REVIEW,), (RENAME_THE_WORK,), (f"{REVIEW} (12, 1, 7, 'd'); COMMIT",)),
+    ),
+    Case(
+        "copy: bulk inserts in opposite key orders before a gate",
+        title_of_work,
+        WORKS,
+        (
+            (f"{REVIEW} (11, 1, 5, 'a'), (12, 2, 6, 'b'); COMMIT",),
+            (f"{REVIEW} (22, 2, 7, 'c'), (21, 1, 8, 'd'); COMMIT",),
+            ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
+        ),
+    ),
+    Case(
+        "copy: insert/parent deleted and back",
+        title_of_work,
+        WORKS,
+        ((ADD_A_REVIEW,), (f"DELETE FROM archive_work WHERE id = 1; {WORK} (1, NULL, 'back')",)),
+        errors=NO_SUCH_PARENT,
+    ),
+    Case(
+        "copy, two hops: insert/change of the column",
+        name_of_publisher,
+        SHELF,
+        ((ADD_A_REVIEW,), (RENAME_THE_PUBLISHER,)),
+    ),
+    Case(
+        "copy, two hops: re-parent/change of the column",
+        name_of_publisher,
+        SHELF,
+        ((MOVE_A_REVIEW,), (RENAME_THE_PUBLISHER,)),
+    ),
+    Case("copy, two hops: insert/middle re-parent", name_of_publisher, SHELF, ((ADD_A_REVIEW,), (MOVE_THE_WORK,))),
+    Case(
+        "copy, two hops: middle re-parent/change of the column",
+        name_of_publisher,
+        SHELF,
+        ((MOVE_THE_WORK,), ("UPDATE archive_publisher SET name = 'new' WHERE number = 2",)),
+    ),
+    Case(
+        "copy of a copy: insert/change of the column",
+        lambda: [*rules_of(Work, kept_text=F("publisher__name")), *rules_of(Review, kept_text=F("work__kept_text"))],
+        SHELF,
+        ((ADD_A_REVIEW,), (RENAME_THE_PUBLISHER,)),
+    ),
+    Case(
+        "copy from two parents: change/change",
+        lambda: rules_of(Review, kept_text=Concat("work__title", "author__name", output_field=TextField())),
+        f"{SHELF}; {PERSON} (1, 'p'); UPDATE archive_review SET author_id = 1",
+        ((RENAME_THE_WORK,), ("UPDATE archive_person SET name = 'q' WHERE id = 1",)),
+        notes="Both fan out to one row; who comes second must see what the first has written.",
+    ),
+    Case(
+        "copy from parent and grandparent: change/change",
+        lambda: rules_of(Review, kept_text=Concat("work__title", "work__publisher__name", output_field=TextField())),
+        SHELF,
+        ((RENAME_THE_WORK,), (RENAME_THE_PUBLISHER,)),
+    ),
+    Case(
+        "copy across inherited tables: insert/change of the column",
+        lambda: rules_of(Novel, kept_title=F("title")),
+        WORKS,
+        (("INSERT INTO archive_novel (work_ptr_id, genre) VALUES (1, 'g')",), (RENAME_THE_WORK,)),
+    ),
+    Case(
+        "copy into a row with a composite key: insert/change of the column",
+        lambda: rules_of(Line, kept_text=F("work__title")),
+        WORKS,
+        (("INSERT INTO archive_line (work_id, number) VALUES (1, 1)",), (RENAME_THE_WORK,)),
+    ),
+    Case(
+        "filter across inherited tables: insert/flip",
+        lambda: rules_of(Series, the_count=Count("novels", filter=Q(novels__published=True))),
+        f"{WORKS}; INSERT INTO archive_series (id) VALUES (1)",
+        (
+            ("INSERT INTO archive_novel (work_ptr_id, genre, series_id) VALUES (1, 'g', 1)",),
+            ("UPDATE archive_work SET published = true WHERE id = 1",),
+        ),
+    ),
+]
+
+# Up and down one edge -----------------------------------------------------------------------------------------------
+
+
+def up_and_down() -> Rules:
+    return [
+        *rules_of(Work, the_count=Count("reviews"), the_total=Sum("reviews__stars", default=0)),
+        *rules_of(Review, kept_text=F("work__title")),
+    ]
+
+
+def up_and_back() -> Rules:
+    return [*rules_of(Work, the_count=Count("reviews")), *rules_of(Review, kept_number=F("work__the_count"))]
+
+
+DELTA_AGAINST_COPY = "a delta goes up the edge that a copy fans out along"
+
+BOTH_WAYS = [
+    Case(
+        "up and down: insert/insert",
+        up_and_down,
+        SHELF,
+        ((ADD_A_REVIEW,), (f"{REVIEW} (12, 1, 8, 'd')",)),
+        notes="A shared lock for the copy that becomes an exclusive one for the delta deadlocks.",
+    ),
+    Case("up and down: insert/change of the column", up_and_down, SHELF, ((ADD_A_REVIEW,), (RENAME_THE_WORK,))),
+    Case(
+        "up and down: re-parent/re-parent in opposite directions",
+        up_and_down,
+        SHELF,
+        ((MOVE_A_REVIEW,), ("UPDATE archive_review SET work_id = 2 WHERE id = 1",)),
+    ),
+    Case(
+        "up and down: bulk inserts in opposite key orders before a gate",
+        up_and_down,
+        WORKS,
+        (
+            (f"{REVIEW} (11, 1, 5, 'a'), (12, 2, 6, 'b'); COMMIT",),
+            (f"{REVIEW} (22, 2, 7, 'c'), (21, 1, 8, 'd'); COMMIT",),
+            ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
+        ),
+    ),
+    Case(
+        "up and down: update of a child/change of the column, before a gate",
+        up_and_down,
+        SHELF,
+        (
+            ("UPDATE archive_review SET stars = 9 WHERE id = 1; COMMIT",),
+            (f"{RENAME_THE_WORK}; COMMIT",),
+            ("UPDATE archive_review SET text = 'gate' WHERE id = 1",),
+        ),
+        deadlock=DELTA_AGAINST_COPY,
+    ),
+    Case(
+        "copy down to the middle of a path: leaf insert/change of the column, before a gate",
+        lambda: [
+            *rules_of(Publisher, the_count=Count("works__reviews")),
+            *rules_of(Work, kept_text=F("publisher__name")),
+        ],
+        SHELF,
+        (
+            (f"{ADD_A_REVIEW}; COMMIT",),
+            (f"{RENAME_THE_PUBLISHER}; COMMIT",),
+            ("UPDATE archive_publisher SET fee = 1 WHERE number = 1",),
+        ),
+        deadlock=DELTA_AGAINST_COPY,
+    ),
+    Case("up and back: insert/insert", up_and_back, SHELF, ((ADD_A_REVIEW,), (f"{REVIEW} (12, 1, 8, 'd')",))),
+    Case(
+        "up and back: insert/delete of a sibling",
+        up_and_back,
+        SHELF,
+        ((ADD_A_REVIEW,), ("DELETE FROM archive_review WHERE id = 1",)),
+        deadlock=DELTA_AGAINST_COPY,
+    ),
+]
+
+# A child before its parent ------------------------------------------------------------------------------------------
+
+ADD_WORK_9 = f"{WORK} (9, 1, 'nine')"
+ADD_TO_WORK_9 = f"{REVIEW} (11, 9, 7, 'c')"
+
+BEFORE_THE_PARENT = [
+    *by_strategy(
+        "child/parent insert, deferred key",
+        REVIEWED,
+        f"{MOST}, nullable sum",
+        SHELF,
+        (ADD_TO_WORK_9,),
+        (ADD_WORK_9,),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "child/parent/child insert, deferred key",
+        REVIEWED,
+        "delta",
+        SHELF,
+        (ADD_TO_WORK_9,),
+        (ADD_WORK_9,),
+        (f"{REVIEW} (12, 9, 8, 'd'); COMMIT",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "leaf/middle insert, deferred key",
+        PUBLISHED,
+        MOST,
+        SHELF,
+        (ADD_TO_WORK_9,),
+        (ADD_WORK_9,),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "middle/target insert, deferred key",
+        ABROAD,
+        "delta, distinct",
+        SHELF,
+        ("UPDATE archive_publisher SET country_id = 'c' WHERE number = 1",),
+        (f"{COUNTRY} ('c', 'Ce')",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "through/far M2M insert, deferred key",
+        ACTIVE_TAGS,
+        MOST,
+        TAGS,
+        (f"{TAGGED} (1, 9)",),
+        (f"{TAG} (9, 9, 'z')",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "through/near M2M insert, deferred key",
+        ACTIVE_TAGS,
+        "delta",
+        TAGS,
+        (f"{TAGGED} (9, 1)",),
+        (f"{WORK} (9, NULL, 'nine')",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    Case(
+        "copy: child/parent insert, deferred key",
+        title_of_work,
+        SHELF,
+        ((ADD_TO_WORK_9,), (ADD_WORK_9,)),
+        errors=NO_SUCH_PARENT,
+    ),
+    Case(
+        "copy, two hops: child/middle insert, deferred key",
+        name_of_publisher,
+        SHELF,
+        ((ADD_TO_WORK_9,), (ADD_WORK_9,)),
+        errors=NO_SUCH_PARENT,
+    ),
+    Case(
+        "copy, two hops: middle/far insert, deferred key",
+        name_of_publisher,
+        SHELF,
+        (
+            ("UPDATE archive_work SET publisher_id = 9 WHERE id = 1",),
+            (f"{PUBLISHER} (lpad('9', 32, '0')::uuid, 9, NULL, 'p9')",),
+        ),
+        errors=NO_SUCH_PARENT,
+    ),
+    Case(
+        "up and down: child/parent insert, deferred key",
+        up_and_down,
+        SHELF,
+        ((ADD_TO_WORK_9,), (ADD_WORK_9,)),
+        errors=NO_SUCH_PARENT,
+    ),
+]
+
+# Keys that change ---------------------------------------------------------------------------------------------------
+
+WORKED = aggregates(Publisher, "works", "pages", "title")
+EMPTY_SHELF = f"{PUBLISHER} (lpad('1', 32, '0')::uuid, 1, NULL, 'p1'), (lpad('2', 32, '0')::uuid, 2, NULL, 'p2')"
+NEW_KEY = "UPDATE archive_publisher SET number = 7 WHERE number = 1"
+NEW_WORK = "INSERT INTO archive_work (id, publisher_id, pages, title) VALUES"
+
+KEYS = [
+    *by_strategy(
+        "key change/insert under the new key",
+        WORKED,
+        MOST,
+        EMPTY_SHELF,
+        (NEW_KEY,),
+        (f"{NEW_WORK} (11, 7, 5, 'a')",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "key change/insert under the old key",
+        WORKED,
+        "delta, recompute",
+        EMPTY_SHELF,
+        (NEW_KEY,),
+        (f"{NEW_WORK} (11, 1, 5, 'a')",),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+    Case(
+        "copy: key change/insert under the new key",
+        lambda: rules_of(Work, kept_text=F("publisher__name")),
+        EMPTY_SHELF,
+        ((NEW_KEY,), (f"{NEW_WORK} (11, 7, 5, 'a')",)),
+        errors=NO_SUCH_PARENT,
+    ),
+    Case(
+        "key change of the middle/leaf insert",
+        lambda: rules_of(Country, the_count=Count("publishers__works")),
+        f"{COUNTRY} ('a', 'Ay'); {PUBLISHER} (lpad('1', 32, '0')::uuid, 1, 'a', 'p1')",
+        ((NEW_KEY,), (f"{NEW_WORK} (11, 7, 5, 'a')",)),
+        errors=NO_SUCH_PARENT,
+        timings=AGGREGATE,
+    ),
+]
+
+# Generic relations --------------------------------------------------------------------------------------------------
+
+NOTED = aggregates(Work, "notes", "weight", "text")
+
+
+def note(key: int, work: int, weight: int) -> str:
+    return NOTE.format(f"{key}, {work}, {weight}, 'n{key}'")
+
+
+GENERIC = [
+    *by_strategy(
+        "generic: child/parent insert",
+        NOTED,
+        MOST,
+        SHELF,
+        (note(11, 9, 5),),
+        (ADD_WORK_9,),
+        timings=AGGREGATE,
+        notes="No constraint tells the child at commit whether its parent has come.",
+    ),
+    *by_strategy(
+        "generic: child delete/parent insert",
+        NOTED,
+        MOST,
+        f"{SHELF}; {note(1, 9, 5)}",
+        ("DELETE FROM archive_note WHERE id = 1",),
+        (ADD_WORK_9,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "generic: child moves away/parent insert",
+        NOTED,
+        "delta",
+        f"{SHELF}; {note(1, 9, 5)}",
+        ("UPDATE archive_note SET object_id = 1 WHERE id = 1",),
+        (ADD_WORK_9,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "generic: child update/parent insert",
+        NOTED,
+        "delta",
+        f"{SHELF}; {note(1, 9, 5)}",
+        ("UPDATE archive_note SET weight = 8 WHERE id = 1",),
+        (ADD_WORK_9,),
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "generic: child insert/parent delete",
+        NOTED,
+        "delta",
+        WORKS,
+        (note(11, 1, 5),),
+        ("DELETE FROM archive_work WHERE id = 1",),
+        timings=AGGREGATE,
+    ),
+]
+
+# Trees --------------------------------------------------------------------------------------------------------------
+
+
+def rollup() -> Rules:
+    return rules_of(Node, the_total=F("own") + Sum("children__the_total", default=0))
+
+
+def depth() -> Rules:
+    return rules_of(Node, kept_number=Coalesce(F("parent__kept_number"), 0) + 1)
+
+
+# 1 has 2 and 3; 2 has 4, 3 has 5.
+TREE = f"{NODE} (1, NULL, 1, 'r'), (2, 1, 2, 'a'), (3, 1, 4, 'b'), (4, 2, 8, 'c'), (5, 3, 16, 'd')"
+ADD_A_LEAF = f"{NODE} (11, 4, 32, 'e')"
+MOVE_2_UNDER_3 = "UPDATE archive_node SET parent_id = 3 WHERE id = 2"
+
+TREES = [
+    Case("rollup: leaf insert/move of an ancestor", rollup, TREE, ((ADD_A_LEAF,), (MOVE_2_UNDER_3,))),
+    Case(
+        "rollup: moves in opposite directions",
+        rollup,
+        TREE,
+        (
+            ("UPDATE archive_node SET parent_id = 3 WHERE id = 4",),
+            ("UPDATE archive_node SET parent_id = 2 WHERE id = 5",),
+        ),
+    ),
+    Case(
+        "rollup: moves under one another",
+        rollup,
+        TREE,
+        ((MOVE_2_UNDER_3,), ("UPDATE archive_node SET parent_id = 2 WHERE id = 3",)),
+        errors=OWN_ANCESTOR,
+        notes="Each move alone is fine; both together would make a circle.",
+    ),
+    Case(
+        "rollup: two leaves under one root",
+        rollup,
+        TREE,
+        ((f"{NODE} (11, 4, 32, 'e')",), (f"{NODE} (12, 5, 64, 'f')",)),
+    ),
+    Case(
+        "rollup: leaf update/delete of a leaf",
+        rollup,
+        TREE,
+        (("UPDATE archive_node SET own = 32 WHERE id = 4",), ("DELETE FROM archive_node WHERE id = 5",)),
+    ),
+    Case(
+        "rollup: child/parent insert, deferred key",
+        rollup,
+        TREE,
+        ((f"{NODE} (11, 9, 32, 'e')",), (f"{NODE} (9, 3, 64, 'f')",)),
+        errors=NO_SUCH_PARENT,
+    ),
+    Case(
+        "rollup: leaf insert/move to another tree, then a leaf there, before a gate",
+        rollup,
+        f"{NODE} (1, 2, 1, 'leaf'), (2, 3, 2, 'a'), (3, NULL, 4, 'root'), (4, NULL, 8, 'other root')",
+        (
+            (f"{NODE} (11, 1, 16, 'e'); COMMIT",),
+            ("UPDATE archive_node SET parent_id = 4 WHERE id = 2; COMMIT", f"{NODE} (12, 4, 32, 'f')"),
+            ("UPDATE archive_node SET name = 'gate' WHERE id = 1",),
+        ),
+        levels=(IsolationLevel.READ_COMMITTED,),
+        notes="While A waits for the first row of its path, the path comes to a root that it has not locked.",
+    ),
+    Case("depth: leaf insert/move of an ancestor", depth, TREE, ((ADD_A_LEAF,), (MOVE_2_UNDER_3,))),
+    Case(
+        "depth: move/move of an ancestor",
+        depth,
+        TREE,
+        (("UPDATE archive_node SET parent_id = 4 WHERE id = 5",), (MOVE_2_UNDER_3,)),
+    ),
+]
+
+CASES: tuple[Case, ...] = (
+    *ONE_HOP,
+    *SEVERAL_HOPS,
+    *CHAINS,
+    *MANY_TO_MANY,
+    *COPIES,
+    *BOTH_WAYS,
+    *BEFORE_THE_PARENT,
+    *KEYS,
+    *GENERIC,
+    *TREES,
+)

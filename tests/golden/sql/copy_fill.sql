@@ -1,0 +1,90 @@
+-- title: copy: After INSERT on archive_work: count the source rows that were there first.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_fill_c939f1"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_work: count the source rows that were there first.
+-- Rules of archive.Work:
+--   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    -- Lock what the new rows point at, and look whether it has changed since they read it.
+    PERFORM
+    FROM {archive_publisher} AS locked
+    WHERE (locked."number") IN (
+        SELECT own."publisher_id"
+        FROM new_rows AS own
+    )
+    ORDER BY locked."id"
+    FOR SHARE;
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        UPDATE {archive_publisher} AS locked
+        SET "id" = locked."id"
+        WHERE (locked."number") IN (
+            SELECT own."publisher_id"
+            FROM new_rows AS own
+        );
+    END IF;
+    PERFORM
+    FROM {archive_country} AS locked
+    WHERE (locked."code") IN (
+        SELECT hop_1."country_id"
+        FROM new_rows AS own
+        JOIN {archive_publisher} AS hop_1
+            ON hop_1."number" = own."publisher_id"
+    )
+    ORDER BY locked."code"
+    FOR SHARE;
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        UPDATE {archive_country} AS locked
+        SET "code" = locked."code"
+        WHERE (locked."code") IN (
+            SELECT hop_1."country_id"
+            FROM new_rows AS own
+            JOIN {archive_publisher} AS hop_1
+                ON hop_1."number" = own."publisher_id"
+        );
+    END IF;
+    INSERT INTO {:schema}."tk_waiting" (target, place, key)
+    SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
+    FROM new_rows AS child
+    WHERE child."publisher_id" IS NOT NULL
+      AND NOT EXISTS (
+        SELECT FROM {archive_publisher} AS parent
+        WHERE parent."number" = child."publisher_id"
+    );
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_work} AS target -- archive.Work:the_label
+    SET
+        "the_label" = value_1."the_label"
+    FROM {archive_work} AS this
+    JOIN new_rows AS inserted ON inserted."id" = this."id"
+    CROSS JOIN LATERAL (
+        SELECT
+            (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+        FROM (SELECT this.*) AS "archive_work"
+        LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+        LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND (
+        target."the_label" IS DISTINCT FROM value_1."the_label"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_fill_c939f1"
+    AFTER INSERT ON {archive_work}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_fill_c939f1"();

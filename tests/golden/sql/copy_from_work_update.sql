@@ -1,0 +1,163 @@
+-- title: copy: After UPDATE on archive_work: bring up to date archive_work (by id).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_update_28c3ce"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After UPDATE on archive_work: bring up to date archive_work (by id).
+-- Rules of archive.Work:
+--   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'id', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+    BEGIN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        PERFORM
+        FROM {archive_publisher} AS locked
+        WHERE (locked."number") IN (
+            SELECT own."publisher_id"
+            FROM (
+                SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+            ) AS own
+        )
+        ORDER BY locked."id"
+        FOR SHARE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_publisher} AS locked
+            SET "id" = locked."id"
+            WHERE (locked."number") IN (
+                SELECT own."publisher_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+                ) AS own
+            );
+        END IF;
+        PERFORM
+        FROM {archive_country} AS locked
+        WHERE (locked."code") IN (
+            SELECT hop_1."country_id"
+            FROM (
+                SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+            ) AS own
+            JOIN {archive_publisher} AS hop_1
+                ON hop_1."number" = own."publisher_id"
+        )
+        ORDER BY locked."code"
+        FOR SHARE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_country} AS locked
+            SET "code" = locked."code"
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+                ) AS own
+                JOIN {archive_publisher} AS hop_1
+                    ON hop_1."number" = own."publisher_id"
+            );
+        END IF;
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
+        FROM (
+            SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+            EXCEPT ALL
+            SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+        ) AS child
+        WHERE child."publisher_id" IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM {archive_publisher} AS parent
+            WHERE parent."number" = child."publisher_id"
+        );
+
+        -- One change per target, in key order; targets that do not change are left out.
+        SELECT
+            array_agg(change.tk_key)
+        INTO tk_keys
+        FROM (
+            SELECT
+                source."id" AS tk_key,
+                true AS tk_touched
+            FROM (
+                SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+            ) AS source
+            WHERE source."id" IS NOT NULL
+            GROUP BY source."id"
+            ORDER BY tk_key
+        ) AS change
+        WHERE change.tk_touched;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys)
+        ORDER BY locked."id"
+        FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+        END IF;
+
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_work} AS target -- archive.Work:the_label
+        SET
+            "the_label" = value_1."the_label"
+        FROM {archive_work} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+            FROM (SELECT this.*) AS "archive_work"
+            LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+            LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = ANY (tk_keys)
+        AND (
+            target."the_label" IS DISTINCT FROM value_1."the_label"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_update_28c3ce"
+    AFTER UPDATE ON {archive_work}
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_update_28c3ce"();

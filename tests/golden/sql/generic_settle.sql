@@ -1,0 +1,76 @@
+-- title: generic: At the end of a transaction: compute what follows for archive_work from rows that came meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_settle_25e6d0"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- At the end of a transaction: compute what follows for archive_work from rows that came meanwhile.
+-- Rules of archive.Work:
+--   the_total = Sum("notes__weight", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    -- Rows of archive_note that came before their archive_work.
+    DECLARE
+        tk_parents bigint[];
+    BEGIN
+        WITH settled AS (
+            DELETE FROM {:schema}."tk_waiting" AS noted
+            WHERE noted.transaction = pg_current_xact_id()
+              AND noted.target = 'archive_work' AND noted.place = '7cc49f'
+            RETURNING noted.key
+        )
+        SELECT array_agg(settled.key[1]::bigint)
+        INTO tk_parents
+        FROM settled;
+        IF tk_parents IS NOT NULL THEN
+            PERFORM pg_advisory_xact_lock(4513436146170507018);
+            -- Lock in key order, so that two bulk statements cannot deadlock.
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE locked."id" = ANY (tk_parents)
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                UPDATE {archive_work} AS locked
+                SET "id" = locked."id"
+                WHERE locked."id" = ANY (tk_parents);
+            END IF;
+            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+            UPDATE {archive_work} AS target -- archive.Work:the_total
+            SET
+                "the_total" = value_1."the_total"
+            FROM {archive_work} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    coalesce(sum("source"."weight"), 0) AS "the_total"
+                FROM {archive_note} AS source
+                WHERE source."object_id" = this."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."id" = ANY (tk_parents)
+            AND (
+                target."the_total" IS DISTINCT FROM value_1."the_total"
+            );
+            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        END IF;
+    END;
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+DROP TRIGGER IF EXISTS "tk_01_archive_work_settle_25e6d0" ON {tk_waiting};
+
+CREATE CONSTRAINT TRIGGER "tk_01_archive_work_settle_25e6d0"
+    AFTER INSERT ON {tk_waiting}
+    DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW
+    WHEN (NEW.target = 'archive_work')
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_settle_25e6d0"();

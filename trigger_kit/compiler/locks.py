@@ -1,0 +1,113 @@
+"""COMPILE locks: rows along a path, and targets, locked in key order before anything is read of them.
+
+At REPEATABLE READ a lock alone does not help: the other transaction's snapshot stays what it is, and PostgreSQL refuses
+(with SQLSTATE 40001) only to change a row that was *written* since. There, what is locked is written too.
+"""
+
+from __future__ import annotations
+
+from trigger_kit.compiler.changes import changed_rows
+from trigger_kit.compiler.dialect import far_sql, hop_condition
+from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.text import block, quote, table_placeholder
+from trigger_kit.locks import PathLock
+from trigger_kit.paths import Path, is_comparable
+from trigger_kit.planner import Feed, Plan, Step
+
+__all__ = ["lock_path", "lock_paths", "lock_target_rows", "lock_targets"]
+
+
+def lock_paths(plan: Plan, step: Step) -> list[str]:
+    """Return the statements that lock the rows along the paths of a step."""
+    statements: dict[str, None] = {}
+    for feed in step.edge.feeds_of(step.event):
+        for lock in plan.path_locks(feed.path, feed.measures):
+            statements[lock_path(lock, _changed(feed, step))] = None
+    if not statements:
+        return []
+    return ["-- Lock what the path leads over, so that it cannot change meanwhile.", *statements]
+
+
+def _changed(feed: Feed, step: Step) -> str:
+    return changed_rows(feed, step)
+
+
+def lock_path(lock: PathLock, rows: str) -> str:
+    """Return the statements of one lock; ``rows`` is the FROM item of the changed rows, without its alias."""
+    wanted = f"({', '.join(_wanted(lock))}) IN (\n{block(_named(lock, rows))}\n)"
+    return lock_rows(lock.table, wanted, [quote(name) for name in lock.order], lock.strength.value)
+
+
+def lock_rows(table: str, wanted: str, order: list[str], strength: str, *after: str) -> str:
+    """Return the statements that lock some rows, of the alias ``locked``, in key order; ``after`` follow the first."""
+    keys = ", ".join(f"locked.{name}" for name in order)
+    return "\n".join(
+        [
+            f"PERFORM\nFROM {table_placeholder(table)} AS locked\nWHERE {wanted}\nORDER BY {keys}\n{strength};",
+            *after,
+            "IF current_setting('transaction_isolation') = 'repeatable read' THEN",
+            block(
+                f"UPDATE {table_placeholder(table)} AS locked\n"
+                f"SET {', '.join(f'{name} = locked.{name}' for name in order)}\nWHERE {wanted};"
+            ),
+            "END IF;",
+        ]
+    )
+
+
+def _wanted(lock: PathLock) -> list[str]:
+    """Return the columns by which the locked row is named."""
+    if lock.level < lock.start:
+        return [f"locked.{quote(column.name)}" for column in lock.path[lock.level].near]
+    return [f"locked.{quote(column.name)}" for column in lock.path[lock.level - 1].far]
+
+
+def _named(lock: PathLock, rows: str) -> str:
+    """Return the SELECT of the locked rows' keys, read from the rows next to them on the way from the changed ones."""
+    if lock.level < lock.start:
+        last = lock.level + 1
+        values = far_sql(lock.path[lock.level], _row(last))
+    else:
+        last = lock.level - 1
+        values = near_values(lock.path, lock.level, _row(last))
+    steps = range(lock.start - 1, last - 1, -1) if lock.level < lock.start else range(lock.start + 1, last + 1)
+    joins = [_join(lock.path, level, nearer=lock.level < lock.start) for level in steps]
+    source = "\n".join([f"{rows} AS {_row(lock.start)}", *joins])
+    return f"SELECT {', '.join(values)}\nFROM {source}"
+
+
+def near_values(path: Path, level: int, row: str) -> list[str]:
+    """Return the near columns of the hop to a level, as values of the far columns' types."""
+    hop = path[level - 1]
+    return [
+        f"{row}.{quote(near.name)}" + ("" if is_comparable(near.type, far.type) else f"::{far.type}")
+        for near, far in zip(hop.near, hop.far, strict=True)
+    ]
+
+
+def _join(path: Path, level: int, *, nearer: bool) -> str:
+    """Return the JOIN of a level's table to the level that is nearer to the changed rows."""
+    hop = path[level] if nearer else path[level - 1]
+    near, far = (level, level + 1) if nearer else (level - 1, level)
+    condition = hop_condition(hop, _row(near), _row(far))
+    return f"JOIN {table_placeholder(path[level - 1].table)} AS {_row(level)}\n    ON {condition}"
+
+
+def _row(level: int) -> str:
+    return f"hop_{level}" if level else "own"
+
+
+# Targets ------------------------------------------------------------------------------------------------------------
+
+
+def lock_targets(plan: Plan, step: Step, *, counted: bool) -> str:
+    """Return the statements that lock the targets whose keys are in the arrays; ``tk_found`` counts them."""
+    count = ["GET DIAGNOSTICS tk_found = ROW_COUNT;"] if counted else []
+    return lock_target_rows(plan, Key(step.edge.key).is_among("locked"), *count)
+
+
+def lock_target_rows(plan: Plan, wanted: str, *after: str) -> str:
+    """Return the statements that lock some targets, of the alias ``locked``."""
+    order = [quote(name) for name in plan.key_columns]
+    lines = lock_rows(plan.target, wanted, order, "FOR NO KEY UPDATE", *after)
+    return f"-- Lock in key order, so that two bulk statements cannot deadlock.\n{lines}"

@@ -1,0 +1,127 @@
+"""COMPILE notes: parents that the changed rows point at and that are not there, for the end of the transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from trigger_kit.compiler.body import text_literal
+from trigger_kit.compiler.dialect import far_sql, hop_condition, kind_sql
+from trigger_kit.compiler.locks import near_values
+from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.text import block, short_digest, table_placeholder
+from trigger_kit.locks import Meeting
+from trigger_kit.measures import Measure
+from trigger_kit.planner import Event, Plan, Step
+
+__all__ = ["advisory_key", "arrive", "is_noted", "note_missing", "note_missing_keys", "place_of", "reading"]
+
+NOTE = 'INSERT INTO {:schema}."tk_waiting" (target, place, key)'
+
+
+def place_of(plan: Plan, meeting: Meeting) -> str:
+    """Return what a meeting is called in tk_waiting."""
+    columns = [f"{column.table}.{column.name}" for column in (*meeting.parent, *meeting.child)]
+    return short_digest(plan.target, *map(str, meeting.path), *columns)
+
+
+def advisory_key(plan: Plan, meeting: Meeting) -> int:
+    """Return the key of a meeting's advisory lock."""
+    name = f"trigger_kit {plan.target} {place_of(plan, meeting)}"
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
+def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> str:
+    """Return the statement that notes which parents of some rows are not there; ``rows`` is a FROM item."""
+    hop = meeting.hop
+    values = far_sql(hop, "child") if meeting.child_is_far else near_values((hop,), 1, "child")
+    near, far = ("parent", "child") if meeting.child_is_far else ("child", "parent")
+    kind = kind_sql(hop, "child")
+    present = [f"{value} IS NOT NULL" for value in values]
+    parent = (
+        f"SELECT FROM {table_placeholder(meeting.parent[0].table)} AS parent\nWHERE {hop_condition(hop, near, far)}"
+    )
+    missing = f"NOT EXISTS (\n{block(parent)}\n)"
+    where = "\n  AND ".join([*conditions, *([kind] if kind else []), *present, missing])
+    return "\n".join(
+        [
+            NOTE,
+            f"SELECT DISTINCT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
+            f"FROM {rows} AS child",
+            f"WHERE {where};",
+            *_refusal(plan, meeting),
+        ]
+    )
+
+
+def note_missing_keys(plan: Plan, step: Step, *, counted: bool) -> list[str]:
+    """Return the statements that note which keys in the arrays have no target.
+
+    ``counted`` says that ``tk_found`` is how many have one.
+    """
+    found = [meeting for meeting in _of_step(plan, step) if not meeting.path and is_noted(meeting, step.event)]
+    if not found:
+        return []
+    key = Key(step.edge.key)
+    notes = []
+    for meeting in found:
+        note = "\n".join(
+            [
+                NOTE,
+                f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'child.{name}::text' for name in key.names)}]",
+                f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
+                f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
+                f"    WHERE {key.matches('parent', 'child')}\n);",
+                *_refusal(plan, meeting),
+            ]
+        )
+        notes.append(note)
+    comment = "-- Targets that are missing may come from another transaction: see tk_waiting."
+    if not counted:
+        return [comment, *notes]
+    return [comment, f"IF tk_found < cardinality({key.arrays[0]}) THEN", *map(block, notes), "END IF;"]
+
+
+def is_noted(meeting: Meeting, event: Event) -> bool:
+    """Whether an event may miss a parent: only arrivals, where a foreign key keeps the others from being committed."""
+    return event is not Event.TRUNCATE and (event is not Event.DELETE or not meeting.is_constrained)
+
+
+def _of_step(plan: Plan, step: Step) -> list[Meeting]:
+    feeds = step.edge.feeds_of(step.event)
+    return list(dict.fromkeys(m for feed in feeds for m in plan.meetings(feed.path, feed.measures)))
+
+
+def _names(plan: Plan, meeting: Meeting) -> str:
+    return f"{text_literal(plan.target)}, '{place_of(plan, meeting)}'"
+
+
+def _refusal(plan: Plan, meeting: Meeting) -> list[str]:
+    """Return the statement that refuses what cannot be kept at REPEATABLE READ: nothing ties the two rows together."""
+    if meeting.is_constrained:
+        return []
+    uris = ", ".join(measure.resolved.uri for measure in reading(plan, meeting))
+    message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
+    return [
+        "IF FOUND AND current_setting('transaction_isolation') = 'repeatable read' THEN",
+        f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
+        "              ERRCODE = 'feature_not_supported',",
+        "              HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';",
+        "END IF;",
+    ]
+
+
+def arrive(plan: Plan, parents: Iterable[Meeting]) -> list[str]:
+    """Return the statements that hold up those who have missed these parents, until they are committed."""
+    return [
+        f"PERFORM pg_advisory_xact_lock_shared({advisory_key(plan, meeting)});"
+        for meeting in parents
+        if not meeting.is_constrained
+    ]
+
+
+def reading(plan: Plan, meeting: Meeting) -> list[Measure]:
+    """Return the measures that read the row at which a meeting takes place."""
+    if meeting.path:
+        return [m for m in plan.measures if any(source.path == meeting.path for source in m.resolved.sources)]
+    return [m for m in plan.measures if any(source.path[:1] == (meeting.hop,) for source in m.resolved.sources)]

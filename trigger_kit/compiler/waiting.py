@@ -1,0 +1,175 @@
+"""COMPILE meetings: a row and the row that it points at, brought by two transactions at once.
+
+Where a step does not find a row that the changed rows point at, it notes the key in ``tk_waiting``. At the end of the
+transaction, after the foreign keys have been checked, a constraint trigger on this table computes afresh what follows
+from the rows that have come meanwhile. (Foreign keys that are checked at once leave nothing to note.)
+
+Without a foreign key in the database nobody waits for anybody: there, who brings a parent holds an advisory lock in
+shared mode, and who has missed one takes it exclusively at the end, so that one of the two sees the other.
+"""
+
+from __future__ import annotations
+
+import pgtrigger
+
+from trigger_kit.compiler.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark, text_literal
+from trigger_kit.compiler.dialect import hop_condition
+from trigger_kit.compiler.locks import lock_path, lock_target_rows
+from trigger_kit.compiler.notes import advisory_key, place_of, reading
+from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, walk
+from trigger_kit.compiler.recursion import recursive_update
+from trigger_kit.compiler.template import CompiledTrigger, render
+from trigger_kit.compiler.text import block, object_name, table_placeholder
+from trigger_kit.compiler.updates import refill
+from trigger_kit.locks import Meeting
+from trigger_kit.measures import Measure
+from trigger_kit.paths import Column
+from trigger_kit.planner import Edge, Event, Plan, Step
+
+__all__ = ["compile_waiting"]
+
+
+def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
+    """Compile the constraint trigger that settles what waits for rows of a plan."""
+    if not plan.all_meetings:
+        return []
+    sentence = f"At the end of a transaction: compute what follows for {plan.target} from rows that came meanwhile."
+    lines = [
+        header(plan, sentence, plan.measures),
+        "DECLARE",
+        block(DEPTH),
+        "BEGIN",
+        *(block(_settle(plan, meeting)) + "\n" for meeting in plan.all_meetings),
+        "    RETURN NULL;",
+        "END;",
+    ]
+    return [
+        render(
+            name=object_name(f"tk_{plan.rank:02}_", (plan.target, "settle"), (plan.target, "settle")),
+            on="tk_waiting",
+            owner=plan.target,
+            body="\n".join(lines),
+            when=pgtrigger.After,
+            operation=pgtrigger.Insert,
+            clauses=[
+                "DEFERRABLE INITIALLY DEFERRED",
+                f"FOR EACH {pgtrigger.Row}",
+                f"WHEN (NEW.target = {text_literal(plan.target)})",
+            ],
+            is_constraint=True,
+        )
+    ]
+
+
+def _settle(plan: Plan, meeting: Meeting) -> str:
+    """Return the block that settles one meeting."""
+    parent = Key(meeting.parent, "tk_parent")
+    keys = Key(_target_key(meeting))
+    declarations = [*parent.declarations(), *(keys.declarations() if meeting.path else [])]
+    lines = [
+        f"-- Rows of {meeting.child[0].table} that came before their {meeting.parent[0].table}.",
+        "DECLARE",
+        block("\n".join(declarations)),
+        "BEGIN",
+        block(_taken(plan, meeting, parent)),
+        f"    IF {parent.arrays[0]} IS NOT NULL THEN",
+        block(
+            "\n".join([*_exclusive(plan, meeting), *_compute(plan, meeting, parent, keys), *_late(meeting, parent)]), 2
+        ),
+        "    END IF;",
+        "END;",
+    ]
+    return "\n".join(lines)
+
+
+def _taken(plan: Plan, meeting: Meeting, parent: Key) -> str:
+    """Return the statement that takes the noted keys of this transaction out of the table."""
+    parts = [
+        f"array_agg(settled.key[{number}]::{kind[:-2]})"
+        for number, kind in enumerate((line.rstrip(";").split(" ", 1)[1] for line in parent.declarations()), 1)
+    ]
+    return "\n".join(
+        [
+            "WITH settled AS (",
+            '    DELETE FROM {:schema}."tk_waiting" AS noted',
+            "    WHERE noted.transaction = pg_current_xact_id()",
+            f"      AND noted.target = {text_literal(plan.target)} AND noted.place = '{place_of(plan, meeting)}'",
+            "    RETURNING noted.key",
+            ")",
+            f"SELECT {', '.join(parts)}",
+            f"INTO {', '.join(parent.arrays)}",
+            "FROM settled;",
+        ]
+    )
+
+
+def _exclusive(plan: Plan, meeting: Meeting) -> list[str]:
+    if meeting.is_constrained:
+        return []
+    return [f"PERFORM pg_advisory_xact_lock({advisory_key(plan, meeting)});"]
+
+
+def _target_key(meeting: Meeting) -> tuple[Column, ...]:
+    return meeting.path[0].near if meeting.path else meeting.parent
+
+
+def _compute(plan: Plan, meeting: Meeting, parent: Key, keys: Key) -> list[str]:
+    """Return the statements that compute the targets afresh which the rows with the noted keys lead to."""
+    measures = reading(plan, meeting)
+    if not meeting.path:
+        wanted, this = parent.is_among("locked"), parent.is_among("this")
+        return _refilled(plan, meeting, measures, wanted, this, parent)
+    rows = f"(SELECT * FROM {table_placeholder(meeting.parent[0].table)} AS this WHERE {parent.is_among('this')})"
+    path = meeting.path
+    conditions = first_hop_conditions(path)
+    where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
+    arrays = ", ".join(f"array_agg(touched.{name})" for name in keys.names)
+    touched = (
+        f"SELECT DISTINCT\n{block(numbered(keys.names, key_columns(path)))}\nFROM {walk(path, len(path), rows)}{where}"
+    )
+    found = (
+        f"SELECT {arrays}\nINTO {', '.join(keys.arrays)}\n"
+        f"FROM (\n{block(touched)}\n) AS touched\nWHERE {keys.present('touched')};"
+    )
+    locks = [lock_path(lock, rows) for lock in plan.path_locks(path, measures)]
+    update = _refilled(plan, meeting, measures, keys.is_among("locked"), keys.is_among("this"), keys)
+    return [*locks, found, f"IF {keys.arrays[0]} IS NOT NULL THEN", block("\n".join(update)), "END IF;"]
+
+
+def _refilled(plan: Plan, meeting: Meeting, measures: list[Measure], wanted: str, this: str, key: Key) -> list[str]:
+    plain = [measure for measure in measures if not measure.resolved.is_recursive]
+    lines = [lock_target_rows(plan, wanted), set_mark(plan, FILLED), set_depth()]
+    lines += [refill(plan, plain, this)] if plain else []
+    lines += [restore_depth()]
+    for edge in _recursive_edges(plan, meeting):
+        lines += [recursive_update(plan, Step(edge, Event.INSERT), key)]
+    return lines
+
+
+def _recursive_edges(plan: Plan, meeting: Meeting) -> list[Edge]:
+    key = _target_key(meeting)
+    return [edge for edge in plan.edges if edge.is_recursive and edge.key == key]
+
+
+def _late(meeting: Meeting, parent: Key) -> list[str]:
+    """Return the test for parents that a snapshot of REPEATABLE READ does not show, though their foreign key holds."""
+    if not meeting.is_constrained:
+        return []
+    child = Key(meeting.child)
+    near, far = ("parent", "child") if meeting.child_is_far else ("child", "parent")
+    rows = ", ".join(parent.arrays)
+    message = f"A row of {meeting.parent[0].table} was inserted by a concurrent transaction."
+    named = ", ".join(child.of("child"))
+    return [
+        "IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (",
+        f"    SELECT FROM {table_placeholder(meeting.child[0].table)} AS child",
+        f"    WHERE ({named}) IN (SELECT * FROM unnest({rows}))",
+        f"      AND NOT EXISTS (SELECT FROM {table_placeholder(meeting.parent[0].table)} AS parent",
+        f"                      WHERE {hop_condition(meeting.hop, near, far)})",
+        ") THEN",
+        "    RAISE EXCEPTION USING",
+        f"        MESSAGE = {text_literal(message)},",
+        "        ERRCODE = 'serialization_failure',",
+        "        HINT = 'Try the transaction again.';",
+        "END IF;",
+    ]
