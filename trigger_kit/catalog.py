@@ -9,7 +9,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.compiler import CompiledTrigger, comment_digest
-from trigger_kit.compiler.text import SCHEMA, SEARCH_PATH, identifier
+from trigger_kit.compiler.text import REGCLASS, SCHEMA, SEARCH_PATH, identifier, literal
 
 __all__ = [
     "OWN_TABLES",
@@ -56,6 +56,8 @@ class Placement:
             return identifier(self.schema)
         if placeholder == SEARCH_PATH:
             return ", ".join(["pg_catalog", *map(identifier, search_path(self.connection)), "pg_temp"])
+        if placeholder.startswith(REGCLASS):
+            return f"{literal(self(placeholder.removeprefix(REGCLASS)))}::regclass"
         if placeholder in OWN_TABLES:
             return f"{identifier(self.schema)}.{identifier(placeholder)}"
         return ".".join(map(identifier, self._locate(placeholder)))

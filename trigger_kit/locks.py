@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from trigger_kit.paths import Column, Hop, Path, Source
 
-__all__ = ["Meeting", "PathLock", "Strength", "meetings", "path_locks"]
+__all__ = ["Link", "Meeting", "PathLock", "Strength", "links", "meetings", "path_locks"]
 
 
 class Strength(enum.Enum):
@@ -81,6 +81,33 @@ def _is_peak(path: Path, start: Path, paths: Iterable[Path]) -> bool:
     """Whether rows on both sides point at the rows at the end of a path: those before it, and some behind."""
     longer = {other for other in (start, *paths) if len(other) > len(path) and other[: len(path)] == path}
     return path[-1].points_on and any(other[len(path)].points_back for other in longer)
+
+
+# Links --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Link:
+    """Rows that neither point at each other nor are pointed at: they have equal values, and no row to lock.
+
+    ``path`` ends with the hop between them. Its near side takes the link exclusively, the far side shares it.
+    """
+
+    path: Path
+    is_exclusive: bool
+
+    def __str__(self) -> str:
+        return f"an advisory lock of the link {self.path[-1]}, {'exclusive' if self.is_exclusive else 'shared'}"
+
+
+def links(start: Path, sources: Iterable[Source]) -> tuple[Link, ...]:
+    """Return the links that changed rows at the end of a path take part in."""
+    found = {}
+    for path in {source.path for source in sources}:
+        for number, hop in enumerate(path, 1):
+            if hop.is_loose and (start[:number] == path[:number] or path[: len(start)] == start):
+                found[path[:number]] = len(start) < number
+    return tuple(Link(path, exclusive) for path, exclusive in sorted(found.items(), key=str))
 
 
 # Meetings -----------------------------------------------------------------------------------------------------------

@@ -88,6 +88,11 @@ class Hop:
         return self.child == "far" or (not self.child and self.near_is_unique)
 
     @property
+    def is_loose(self) -> bool:
+        """Whether neither row points at the other: they only have equal values."""
+        return not self.points_on and not self.points_back
+
+    @property
     def table(self) -> str:
         """The table that the hop leads to."""
         return self.far[0].table

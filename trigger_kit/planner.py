@@ -18,7 +18,7 @@ from django.db.models.expressions import Col
 from trigger_kit.chains import Chain
 from trigger_kit.exceptions import RuleError
 from trigger_kit.expressions import Exists, First
-from trigger_kit.locks import Meeting, PathLock, meetings, path_locks
+from trigger_kit.locks import Link, Meeting, PathLock, links, meetings, path_locks
 from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
 from trigger_kit.paths import Column, Path, Source, column_of
 from trigger_kit.relations import ResolvedRule, resolve
@@ -198,14 +198,19 @@ class Plan:
         written = {table for writer, table in self.writes if writer == source}
         return path_locks(start, [source for m in measures for source in m.resolved.sources], written)
 
+    def links(self, start: Path, measures: Iterable[Measure]) -> tuple[Link, ...]:
+        """Return the links that changed rows at the end of a path take part in."""
+        return links(start, [source for measure in measures for source in measure.resolved.sources])
+
     def meetings(self, start: Path, measures: Iterable[Measure]) -> tuple[Meeting, ...]:
         """Return where changed rows at the end of a path meet the rows that they point at."""
         return meetings(start, [source for measure in measures for source in measure.resolved.sources])
 
     @cached_property
     def pointing(self) -> list[Measure]:
-        """The measures that read rows which the target's row points at."""
-        return [m for m in self.measures if any(s.path and s.path[0].points_on for s in m.resolved.sources)]
+        """The measures that read rows which the target's row points at, or which have an equal value."""
+        first = {m: [s.path[0] for s in m.resolved.sources if s.path] for m in self.measures}
+        return [m for m in self.measures if any(hop.points_on or hop.is_loose for hop in first[m])]
 
     @cached_property
     def all_meetings(self) -> tuple[Meeting, ...]:
@@ -217,8 +222,13 @@ class Plan:
         """Describe the rows that a step locks, in the order in which it does."""
         if step.event is Event.TRUNCATE:
             return [f"{self.target}: every row with a value, FOR NO KEY UPDATE, in key order"]
-        along = [lock for feed in step.edge.feeds_of(step.event) for lock in self.path_locks(feed.path, feed.measures)]
-        return [*dict.fromkeys(map(str, along)), f"{self.target}: the touched rows, FOR NO KEY UPDATE, in key order"]
+        feeds = step.edge.feeds_of(step.event)
+        along = [lock for feed in feeds for lock in self.path_locks(feed.path, feed.measures)]
+        linked = [link for feed in feeds for link in self.links(feed.path, feed.measures)]
+        return [
+            *dict.fromkeys(map(str, [*linked, *along])),
+            f"{self.target}: the touched rows, FOR NO KEY UPDATE, in key order",
+        ]
 
     def describe(self) -> str:
         """Explain the plan in words, for ``trigger_kit plan``."""

@@ -12,11 +12,13 @@ __all__ = [
     "DEPTH",
     "FILLED",
     "FRESH",
+    "LOCKING",
     "STATEMENT",
     "WOVEN",
     "header",
     "is_marked",
     "is_set",
+    "locking_test",
     "mark_expression",
     "mark_name",
     "restore_depth",
@@ -36,6 +38,9 @@ FILLED = "filled"
 FRESH = "fresh"
 # WOVEN: a table along a path of several hops changes in this statement; its name follows.
 WOVEN = "woven"
+
+# Holds the trigger depth at which an UPDATE changes nothing: it only writes rows that were locked.
+LOCKING = "trigger_kit.locking"
 
 # Declares what set_depth() and restore_depth() use.
 DEPTH = """\
@@ -96,6 +101,16 @@ def set_depth() -> str:
     An assignment: PL/pgSQL evaluates it as a plain expression, where PERFORM would run a query.
     """
     return "tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);"
+
+
+def locking_test() -> str:
+    """Return the test for an UPDATE that changes nothing: it only writes rows that were locked."""
+    return (
+        "-- An UPDATE that only writes rows which were locked changes nothing.\n"
+        f"IF current_setting('{LOCKING}', true) = (pg_trigger_depth() - 1)::text THEN\n"
+        "    RETURN NULL;\n"
+        "END IF;"
+    )
 
 
 def restore_depth() -> str:

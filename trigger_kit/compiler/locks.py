@@ -6,6 +6,7 @@ At REPEATABLE READ a lock alone does not help: the other transaction's snapshot 
 
 from __future__ import annotations
 
+from trigger_kit.compiler.body import LOCKING
 from trigger_kit.compiler.changes import changed_rows
 from trigger_kit.compiler.dialect import far_sql, hop_condition
 from trigger_kit.compiler.paths import Key
@@ -46,10 +47,12 @@ def lock_rows(table: str, wanted: str, order: list[str], strength: str, *after: 
             f"PERFORM\nFROM {table_placeholder(table)} AS locked\nWHERE {wanted}\nORDER BY {keys}\n{strength};",
             *after,
             "IF current_setting('transaction_isolation') = 'repeatable read' THEN",
+            f"    PERFORM set_config('{LOCKING}', pg_trigger_depth()::text, true);",
             block(
                 f"UPDATE {table_placeholder(table)} AS locked\n"
                 f"SET {', '.join(f'{name} = locked.{name}' for name in order)}\nWHERE {wanted};"
             ),
+            f"    PERFORM set_config('{LOCKING}', '', true);",
             "END IF;",
         ]
     )

@@ -12,9 +12,19 @@ from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.text import block, short_digest, table_placeholder
 from trigger_kit.locks import Meeting
 from trigger_kit.measures import Measure
+from trigger_kit.paths import Path
 from trigger_kit.planner import Event, Plan, Step
 
-__all__ = ["advisory_key", "arrive", "is_noted", "note_missing", "note_missing_keys", "place_of", "reading"]
+__all__ = [
+    "advisory_key",
+    "arrive",
+    "is_noted",
+    "note_missing",
+    "note_missing_keys",
+    "place_of",
+    "reading",
+    "take_links",
+]
 
 NOTE = 'INSERT INTO {:schema}."tk_waiting" (target, place, key)'
 
@@ -27,8 +37,7 @@ def place_of(plan: Plan, meeting: Meeting) -> str:
 
 def advisory_key(plan: Plan, meeting: Meeting) -> int:
     """Return the key of a meeting's advisory lock."""
-    name = f"trigger_kit {plan.target} {place_of(plan, meeting)}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+    return _hashed(plan.target, place_of(plan, meeting))
 
 
 def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> str:
@@ -102,13 +111,39 @@ def _refusal(plan: Plan, meeting: Meeting) -> list[str]:
         return []
     uris = ", ".join(measure.resolved.uri for measure in reading(plan, meeting))
     message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
+    return _raise_at_repeatable_read(message, "FOUND")
+
+
+def _raise_at_repeatable_read(message: str, *conditions: str) -> list[str]:
+    tests = [*conditions, "current_setting('transaction_isolation') = 'repeatable read'"]
     return [
-        "IF FOUND AND current_setting('transaction_isolation') = 'repeatable read' THEN",
+        f"IF {' AND '.join(tests)} THEN",
         f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
         "              ERRCODE = 'feature_not_supported',",
         "              HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';",
         "END IF;",
     ]
+
+
+def take_links(plan: Plan, start: Path, measures: Iterable[Measure]) -> list[str]:
+    """Return the statements by which rows that only have equal values wait for each other."""
+    statements = []
+    read = list(measures)
+    for link in plan.links(start, read):
+        function = "pg_advisory_xact_lock" if link.is_exclusive else "pg_advisory_xact_lock_shared"
+        key = _hashed(plan.target, *map(str, link.path))
+        uris = ", ".join(measure.resolved.uri for measure in read)
+        statements += [
+            *_raise_at_repeatable_read(f"At REPEATABLE READ, {uris} cannot be kept: no key ties its rows."),
+            f"PERFORM {function}({key});",
+        ]
+    return statements
+
+
+def _hashed(*parts: str) -> int:
+    """Return the key of an advisory lock."""
+    name = " ".join(("trigger_kit", *parts))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def arrive(plan: Plan, parents: Iterable[Meeting]) -> list[str]:

@@ -8,14 +8,14 @@ no level; it has no such value, and is refused.
 
 from __future__ import annotations
 
-from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, text_literal
+from trigger_kit.compiler.body import DEPTH, header, locking_test, restore_depth, set_depth, text_literal
 from trigger_kit.compiler.changes import collect_changes, parts, pause_test
 from trigger_kit.compiler.locks import lock_target_rows
 from trigger_kit.compiler.notes import note_missing_keys
 from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.text import block, quote, short_digest, table_placeholder
 from trigger_kit.compiler.updates import refill
-from trigger_kit.planner import Plan, Step
+from trigger_kit.planner import Event, Plan, Step
 
 __all__ = ["recursive_body", "recursive_update"]
 
@@ -31,6 +31,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
         "DECLARE",
         block("\n".join([DEPTH, *declarations])),
         "BEGIN",
+        *([block(locking_test()) + "\n"] if step.event is Event.UPDATE else []),
         "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
         f"    IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text THEN",
         "        RETURN NULL;",

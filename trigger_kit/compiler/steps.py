@@ -17,20 +17,22 @@ from trigger_kit.compiler.body import (
     header,
     is_marked,
     is_set,
+    locking_test,
     restore_depth,
     set_depth,
     set_mark,
+    text_literal,
     update_head,
 )
 from trigger_kit.compiler.changes import changed_names, changed_rows, collect_changes, parts, pause_test, touched
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_paths, lock_targets
-from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys
+from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.compiler.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.recursion import recursive_body
 from trigger_kit.compiler.template import CompiledTrigger, render
-from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
+from trigger_kit.compiler.text import block, object_name, quote, regclass_placeholder, table_placeholder
 from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Event, Plan, Step, Strategy
@@ -91,6 +93,7 @@ def _body(plan: Plan, step: Step) -> str:
         "DECLARE",
         block("\n".join(declarations)),
         "BEGIN",
+        *([block(locking_test()) + "\n"] if step.event is Event.UPDATE and lock_paths(plan, step) else []),
         block(pause_test(step)),
         "",
     ]
@@ -138,7 +141,7 @@ def _many_rows(plan: Plan, step: Step) -> str:
     key = Key(step.edge.key)
     declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
     declarations += ["tk_found bigint;"] if note_missing_keys(plan, step, counted=True) else []
-    before = [*_arrivals(plan, step), *lock_paths(plan, step), *_notes(plan, step)]
+    before = [*_links(plan, step), *_arrivals(plan, step), *lock_paths(plan, step), *_notes(plan, step)]
     return "\n".join(
         [
             "<<deltas>>",
@@ -155,6 +158,12 @@ def _many_rows(plan: Plan, step: Step) -> str:
             "END;",
         ]
     )
+
+
+def _links(plan: Plan, step: Step) -> list[str]:
+    """Return the statements by which rows that only have equal values wait for each other."""
+    feeds = step.edge.feeds_of(step.event)
+    return list(dict.fromkeys(line for feed in feeds for line in take_links(plan, feed.path, feed.measures)))
 
 
 def _arrivals(plan: Plan, step: Step) -> list[str]:
@@ -295,12 +304,32 @@ def _truncate_body(plan: Plan, step: Step) -> str:
         "DECLARE",
         block(DEPTH),
         "BEGIN",
+        block(_truncate_test(plan, step)),
+        "",
     ]
     if emptied:
         lines += [block(_empty(plan, emptied)), ""]
     if others:
         lines += [block("\n".join([set_depth(), refill(plan, others, ""), restore_depth()])), ""]
     return "\n".join([*lines, "    RETURN NULL;", "END;"])
+
+
+def _truncate_test(plan: Plan, step: Step) -> str:
+    """Return the test that refuses TRUNCATE where the snapshot may be older than targets that count its rows."""
+    uris = ", ".join(measure.resolved.uri for measure in step.measures)
+    message = f"TRUNCATE of {step.edge.source} cannot keep {uris} at this isolation level."
+    return "\n".join(
+        [
+            "-- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.",
+            "IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')",
+            f"    AND pg_relation_size({regclass_placeholder(plan.target)}) > 0",
+            "THEN",
+            f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
+            "              ERRCODE = 'feature_not_supported',",
+            "              HINT = 'Use READ COMMITTED for it, or DELETE.';",
+            "END IF;",
+        ]
+    )
 
 
 def _empty(plan: Plan, measures: list[Measure]) -> str:

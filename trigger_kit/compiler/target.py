@@ -31,7 +31,7 @@ from trigger_kit.compiler.body import (
 from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_path
-from trigger_kit.compiler.notes import arrive, note_missing
+from trigger_kit.compiler.notes import arrive, note_missing, take_links
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
 from trigger_kit.compiler.updates import refill
@@ -196,7 +196,9 @@ def _read_again(plan: Plan) -> str:
     locks = [lock_path(lock, "new_rows") for lock in plan.path_locks((), plan.pointing)]
     notes = [note_missing(plan, meeting, "new_rows") for meeting in plan.meetings((), plan.pointing)]
     comment = "-- Lock what the new rows point at, and look whether it has changed since they read it."
-    return "\n".join([comment, *locks, *notes, _refill_inserted(plan, plan.pointing)])
+    return "\n".join(
+        [comment, *take_links(plan, (), plan.pointing), *locks, *notes, _refill_inserted(plan, plan.pointing)]
+    )
 
 
 def _count_first(plan: Plan, measures: list[Measure]) -> str:

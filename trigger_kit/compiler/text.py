@@ -1,7 +1,7 @@
 """The words of the generated SQL: identifiers, literals, names of objects, indented blocks.
 
 Frozen text cannot know the schema that it will be installed in, so it names tables by placeholder:
-``{library_author}`` stands for the table of that name under the migration's search_path, ``{:schema}`` for the
+``{library_author}`` stands for the table of that name under the migration's search_path, ``{:regclass …}`` for its oid, ``{:schema}`` for the
 schema of the target and ``{:search_path}`` for the path that functions pin. Braces of the text itself are doubled,
 as in ``str.format``; those of a table's name, and %, are percent-encoded.
 """
@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from psycopg import sql
 
 __all__ = [
+    "REGCLASS",
     "SCHEMA",
     "SEARCH_PATH",
     "block",
@@ -27,12 +28,14 @@ __all__ = [
     "literal",
     "object_name",
     "quote",
+    "regclass_placeholder",
     "short_digest",
     "table_placeholder",
 ]
 
 SCHEMA = ":schema"
 SEARCH_PATH = ":search_path"
+REGCLASS = ":regclass "
 MAX_NAME_BYTES = 63
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
@@ -58,6 +61,11 @@ def table_placeholder(table: str) -> str:
     """Return the placeholder of a table, named by Django's ``db_table``."""
     name = table.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
     return "{" + name + "}"
+
+
+def regclass_placeholder(table: str) -> str:
+    """Return the placeholder of a table as a value of type regclass."""
+    return table_placeholder(table).replace("{", "{" + REGCLASS, 1)
 
 
 def fill_placeholders(text: str, resolve: Callable[[str], str]) -> str:

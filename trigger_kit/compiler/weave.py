@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pgtrigger
 
-from trigger_kit.compiler.body import FILLED, STATEMENT, WOVEN, header, mark_name, set_mark
+from trigger_kit.compiler.body import FILLED, STATEMENT, WOVEN, header, locking_test, mark_name, set_mark
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, short_digest
 from trigger_kit.planner import Plan
@@ -35,6 +35,7 @@ def _watch(plan: Plan, table: str) -> CompiledTrigger:
         f"    tk_noted text := current_setting('{name}', true);",
         f"    tk_statement text := {STATEMENT};",
         "BEGIN",
+        block(locking_test()),
         f"    IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' {own}' THEN",
         "        -- This statement changes two tables of a path: no delta knows the other's rows as they were.",
         block(set_mark(plan, FILLED), 2),

@@ -39,9 +39,11 @@ BEGIN
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {library_author} AS locked
                 SET "id" = locked."id"
                 WHERE locked."id" = ANY (tk_parents);
+                PERFORM set_config('trigger_kit.locking', '', true);
             END IF;
             PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
             tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

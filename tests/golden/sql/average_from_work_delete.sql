@@ -139,9 +139,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_publisher} AS locked
             SET "id" = locked."id"
             WHERE locked."number" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.

@@ -17,6 +17,15 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+        AND pg_relation_size({:regclass archive_publisher}) > 0
+    THEN
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count at this isolation level.',
+                  ERRCODE = 'feature_not_supported',
+                  HINT = 'Use READ COMMITTED for it, or DELETE.';
+    END IF;
+
     PERFORM
     FROM {archive_publisher} AS target
     WHERE target."kept_amount" IS DISTINCT FROM NULL

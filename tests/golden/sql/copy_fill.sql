@@ -25,12 +25,14 @@ BEGIN
     ORDER BY locked."id"
     FOR SHARE;
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
         UPDATE {archive_publisher} AS locked
         SET "id" = locked."id"
         WHERE (locked."number") IN (
             SELECT own."publisher_id"
             FROM new_rows AS own
         );
+        PERFORM set_config('trigger_kit.locking', '', true);
     END IF;
     PERFORM
     FROM {archive_country} AS locked
@@ -43,6 +45,7 @@ BEGIN
     ORDER BY locked."code"
     FOR SHARE;
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
         UPDATE {archive_country} AS locked
         SET "code" = locked."code"
         WHERE (locked."code") IN (
@@ -51,6 +54,7 @@ BEGIN
             JOIN {archive_publisher} AS hop_1
                 ON hop_1."number" = own."publisher_id"
         );
+        PERFORM set_config('trigger_kit.locking', '', true);
     END IF;
     INSERT INTO {:schema}."tk_waiting" (target, place, key)
     SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]

@@ -81,9 +81,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."publisher_id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

@@ -42,12 +42,14 @@ BEGIN
         ORDER BY locked."code"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_country} AS locked
             SET "code" = locked."code"
             WHERE (locked."code") IN (
                 SELECT hop_1."country_id"
                 FROM old_rows AS hop_1
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         -- One change per target, in key order; targets that do not change are left out.
@@ -76,9 +78,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."publisher_id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

@@ -42,12 +42,14 @@ BEGIN
         ORDER BY locked."code"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_country} AS locked
             SET "code" = locked."code"
             WHERE (locked."code") IN (
                 SELECT hop_1."country_id"
                 FROM new_rows AS hop_1
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
@@ -84,9 +86,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."publisher_id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

@@ -16,6 +16,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- An UPDATE that only writes rows which were locked changes nothing.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        RETURN NULL;
+    END IF;
+
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
@@ -46,6 +51,7 @@ BEGIN
         ORDER BY locked."id"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_publisher} AS locked
             SET "id" = locked."id"
             WHERE (locked."number") IN (
@@ -56,6 +62,7 @@ BEGIN
                     SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
                 ) AS own
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         PERFORM
         FROM {archive_country} AS locked
@@ -72,6 +79,7 @@ BEGIN
         ORDER BY locked."code"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_country} AS locked
             SET "code" = locked."code"
             WHERE (locked."code") IN (
@@ -84,6 +92,7 @@ BEGIN
                 JOIN {archive_publisher} AS hop_1
                     ON hop_1."number" = own."publisher_id"
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
@@ -128,9 +137,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

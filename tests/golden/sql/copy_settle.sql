@@ -39,12 +39,14 @@ BEGIN
             ORDER BY locked."code"
             FOR SHARE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {archive_country} AS locked
                 SET "code" = locked."code"
                 WHERE (locked."code") IN (
                     SELECT hop_1."country_id"
                     FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
                 );
+                PERFORM set_config('trigger_kit.locking', '', true);
             END IF;
             SELECT array_agg(touched.tk_key)
             INTO tk_keys
@@ -62,9 +64,11 @@ BEGIN
                 ORDER BY locked."id"
                 FOR NO KEY UPDATE;
                 IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                    PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                     UPDATE {archive_work} AS locked
                     SET "id" = locked."id"
                     WHERE locked."publisher_id" = ANY (tk_keys);
+                    PERFORM set_config('trigger_kit.locking', '', true);
                 END IF;
                 PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
                 tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
@@ -133,9 +137,11 @@ BEGIN
                 ORDER BY locked."id"
                 FOR NO KEY UPDATE;
                 IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                    PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                     UPDATE {archive_work} AS locked
                     SET "id" = locked."id"
                     WHERE locked."publisher_id" = ANY (tk_keys);
+                    PERFORM set_config('trigger_kit.locking', '', true);
                 END IF;
                 PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
                 tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

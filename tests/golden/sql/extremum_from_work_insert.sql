@@ -83,9 +83,11 @@ BEGIN
         FOR NO KEY UPDATE;
         GET DIAGNOSTICS tk_found = ROW_COUNT;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_publisher} AS locked
             SET "id" = locked."id"
             WHERE locked."number" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN

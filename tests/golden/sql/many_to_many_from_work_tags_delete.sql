@@ -53,12 +53,14 @@ BEGIN
         ORDER BY locked."id"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
             WHERE (locked."id") IN (
                 SELECT hop_1."tag_id"
                 FROM old_rows AS hop_1
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         IF tk_recompute THEN
@@ -100,9 +102,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.

@@ -50,12 +50,14 @@ BEGIN
         ORDER BY locked."id"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
             WHERE (locked."id") IN (
                 SELECT hop_1."tag_id"
                 FROM new_rows AS hop_1
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
@@ -106,9 +108,11 @@ BEGIN
         FOR NO KEY UPDATE;
         GET DIAGNOSTICS tk_found = ROW_COUNT;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN

@@ -17,6 +17,11 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
+    -- An UPDATE that only writes rows which were locked changes nothing.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        RETURN NULL;
+    END IF;
+
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
@@ -71,6 +76,7 @@ BEGIN
         ORDER BY locked."id"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
             WHERE (locked."id") IN (
@@ -91,6 +97,7 @@ BEGIN
                     ) AS changed
                 ) AS hop_1
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
@@ -173,9 +180,11 @@ BEGIN
         FOR NO KEY UPDATE;
         GET DIAGNOSTICS tk_found = ROW_COUNT;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN

@@ -15,6 +15,10 @@ DECLARE
     tk_noted text := current_setting('trigger_kit.woven_8545a5', true);
     tk_statement text := extract(epoch FROM statement_timestamp())::text;
 BEGIN
+    -- An UPDATE that only writes rows which were locked changes nothing.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        RETURN NULL;
+    END IF;
     IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' 7dced8' THEN
         -- This statement changes two tables of a path: no delta knows the other's rows as they were.
         PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);

@@ -51,12 +51,14 @@ BEGIN
         ORDER BY locked."id"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE (locked."id") IN (
                 SELECT hop_2."work_id"
                 FROM new_rows AS hop_2
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
@@ -108,9 +110,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_publisher} AS locked
             SET "id" = locked."id"
             WHERE locked."number" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

@@ -17,6 +17,11 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
+    -- An UPDATE that only writes rows which were locked changes nothing.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        RETURN NULL;
+    END IF;
+
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
@@ -74,6 +79,7 @@ BEGIN
         ORDER BY locked."id"
         FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE (locked."id") IN (
@@ -94,6 +100,7 @@ BEGIN
                     ) AS changed
                 ) AS hop_2
             );
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
@@ -179,9 +186,11 @@ BEGIN
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_publisher} AS locked
             SET "id" = locked."id"
             WHERE locked."number" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

@@ -36,9 +36,11 @@ BEGIN
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {archive_publisher} AS locked
                 SET "id" = locked."id"
                 WHERE locked."number" = ANY (tk_parents);
+                PERFORM set_config('trigger_kit.locking', '', true);
             END IF;
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
@@ -105,9 +107,11 @@ BEGIN
                 ORDER BY locked."id"
                 FOR NO KEY UPDATE;
                 IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                    PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                     UPDATE {archive_publisher} AS locked
                     SET "id" = locked."id"
                     WHERE locked."number" = ANY (tk_keys);
+                    PERFORM set_config('trigger_kit.locking', '', true);
                 END IF;
                 PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
                 tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

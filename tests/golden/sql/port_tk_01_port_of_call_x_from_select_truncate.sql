@@ -17,6 +17,15 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+        AND pg_relation_size({:regclass Port of call %7Bx%7D}) > 0
+    THEN
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of select cannot keep library.Port:departures, library.Port:arrivals, library.Port:miles_in at this isolation level.',
+                  ERRCODE = 'feature_not_supported',
+                  HINT = 'Use READ COMMITTED for it, or DELETE.';
+    END IF;
+
     PERFORM
     FROM {Port of call %7Bx%7D} AS target
     WHERE target."order" IS DISTINCT FROM 0

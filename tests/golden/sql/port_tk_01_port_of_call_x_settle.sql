@@ -38,9 +38,11 @@ BEGIN
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {Port of call %7Bx%7D} AS locked
                 SET "id" = locked."id"
                 WHERE locked."PortCode" = ANY (tk_parents);
+                PERFORM set_config('trigger_kit.locking', '', true);
             END IF;
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
             tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
@@ -95,9 +97,11 @@ BEGIN
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {Port of call %7Bx%7D} AS locked
                 SET "id" = locked."id"
                 WHERE locked."PortCode" = ANY (tk_parents);
+                PERFORM set_config('trigger_kit.locking', '', true);
             END IF;
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
             tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

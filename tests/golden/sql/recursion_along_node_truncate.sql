@@ -15,6 +15,15 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+        AND pg_relation_size({:regclass archive_node}) > 0
+    THEN
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_node cannot keep archive.Node:the_total at this isolation level.',
+                  ERRCODE = 'feature_not_supported',
+                  HINT = 'Use READ COMMITTED for it, or DELETE.';
+    END IF;
+
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {archive_node} AS target -- archive.Node:the_total
     SET

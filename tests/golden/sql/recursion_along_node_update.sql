@@ -17,6 +17,11 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_keys bigint[];
 BEGIN
+    -- An UPDATE that only writes rows which were locked changes nothing.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        RETURN NULL;
+    END IF;
+
     -- What the loop below writes fires this trigger again; the loop goes on by itself.
     IF current_setting('trigger_kit.along_beba31', true) = (pg_trigger_depth() - 1)::text THEN
         RETURN NULL;
@@ -103,9 +108,11 @@ BEGIN
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {archive_node} AS locked
                 SET "id" = locked."id"
                 WHERE locked."id" = ANY (tk_rows);
+                PERFORM set_config('trigger_kit.locking', '', true);
             END IF;
             tk_locked_rows := tk_rows;
         END LOOP;

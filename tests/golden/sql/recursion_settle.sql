@@ -36,9 +36,11 @@ BEGIN
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {archive_node} AS locked
                 SET "id" = locked."id"
                 WHERE locked."id" = ANY (tk_parents);
+                PERFORM set_config('trigger_kit.locking', '', true);
             END IF;
             PERFORM set_config('trigger_kit.filled_401064', extract(epoch FROM statement_timestamp())::text, true);
             tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
@@ -69,9 +71,11 @@ BEGIN
                     ORDER BY locked."id"
                     FOR NO KEY UPDATE;
                     IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                         UPDATE {archive_node} AS locked
                         SET "id" = locked."id"
                         WHERE locked."id" = ANY (tk_rows);
+                        PERFORM set_config('trigger_kit.locking', '', true);
                     END IF;
                     tk_locked_rows := tk_rows;
                 END LOOP;
