@@ -12,12 +12,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 
-from django.db.models import Max, Min, Model
+from django.db.models import Model
 from django.db.models.expressions import Col
 
-from trigger_kit.chains import Chain
 from trigger_kit.exceptions import RuleError
-from trigger_kit.expressions import Exists, First
 from trigger_kit.locks import Link, Meeting, PathLock, links, meetings, path_locks
 from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
 from trigger_kit.paths import Column, Path, Source, column_of
@@ -117,31 +115,6 @@ class Step:
         used = {measure.strategy for measure in self.measures}
         return tuple(strategy for strategy in Strategy if strategy in used)
 
-    def cost(self, measure: Measure) -> str:
-        """Return the cost of one changed source row for one rule."""
-        if self.event is Event.TRUNCATE:
-            return "one UPDATE of the rows with a value"
-        if measure.strategy is Strategy.DELTA:
-            return self._delta_cost(measure)
-        if measure.strategy is Strategy.EXTREMUM:
-            return "O(1), and one index look-up when the extremum leaves"
-        if measure.strategy is Strategy.COPY:
-            return "O(targets that point at it)"
-        if measure.chain is not None and _is_looked_up(measure.chain):
-            return "one index look-up"
-        return "O(group): its rows are read again"
-
-    def _delta_cost(self, measure: Measure) -> str:
-        assert measure.chain is not None
-        last = self.edge.source == measure.chain.path[-1].table
-        if self.event is not Event.INSERT and measure.null_when_empty:
-            return "O(1), and one index look-up when rows leave"
-        return "O(1)" if last else "O(its own rows further along the path)"
-
-
-# The value is that of one row, which an index finds; all other aggregates read the whole group.
-_LOOKED_UP = (Exists, First, Max, Min)
-
 
 @dataclass(frozen=True, eq=False)
 class Plan:
@@ -217,72 +190,6 @@ class Plan:
         """Every meeting of the plan's rules, each once."""
         paths = dict.fromkeys([(), *(source.path for source in self.sources)])
         return tuple(dict.fromkeys(meeting for path in paths for meeting in self.meetings(path, self.measures)))
-
-    def locks(self, step: Step) -> list[str]:
-        """Describe the rows that a step locks, in the order in which it does."""
-        if step.event is Event.TRUNCATE:
-            return [f"{self.target}: every row with a value, FOR NO KEY UPDATE, in key order"]
-        feeds = step.edge.feeds_of(step.event)
-        along = [lock for feed in feeds for lock in self.path_locks(feed.path, feed.measures)]
-        linked = [link for feed in feeds for link in self.links(feed.path, feed.measures)]
-        return [
-            *dict.fromkeys(map(str, [*linked, *along])),
-            f"{self.target}: the touched rows, FOR NO KEY UPDATE, in key order",
-        ]
-
-    def describe(self) -> str:
-        """Explain the plan in words, for ``trigger_kit plan``."""
-        lines = [f"{self.model._meta.label} (table {self.target}, rank {self.rank})"]
-        for measure in self.measures:
-            lines.append(f"  {measure.resolved.uri}: {measure.resolved.description}")
-            lines.append(f"      strategy: {strategy_words(measure)}")
-            lines += [f"      wants an index on {index}" for index in wanted_indexes(measure)]
-        for step in self.steps:
-            paths = " and ".join(dict.fromkeys(_path_words(feed.path) for feed in step.edge.feeds_of(step.event)))
-            lines.append(f"  after {step.event.name} on {step.edge.source} ({paths}):")
-            lines += [
-                f"      {measure.column}: {measure.strategy.value}, {step.cost(measure)}" for measure in step.measures
-            ]
-            lines += [f"      locks {lock}" for lock in self.locks(step)]
-        return "\n".join(lines)
-
-
-def strategy_words(measure: Measure) -> str:
-    """Say how a rule is kept."""
-    if measure.average_of is not None:
-        return f"delta, served from {' and '.join(measure.average_of)}"
-    return measure.strategy.value
-
-
-def wanted_indexes(measure: Measure) -> list[str]:
-    """Return the indexes without which the rule's look-ups read whole tables."""
-    wanted = {}
-    for source in measure.resolved.sources:
-        for hop in source.path:
-            if not hop.far_is_unique:
-                extra = _order_columns(measure) if measure.chain and hop == measure.chain.path[-1] else []
-                kind = [name for name in hop.far_names if name not in {c.name for c in hop.far}]
-                wanted[hop] = f"{hop.table} ({', '.join([*kind, *(c.name for c in hop.far), *extra])})"
-    return list(wanted.values())
-
-
-def _order_columns(measure: Measure) -> list[str]:
-    """Return the columns that a look-up takes the first row by."""
-    assert measure.chain is not None
-    if not _is_looked_up(measure.chain):
-        return []
-    wanted = [getattr(item, "expression", item) for item in measure.chain.order or [measure.chain.argument]]
-    return list(dict.fromkeys(str(node.target.column) for node in wanted if isinstance(node, Col)))
-
-
-def _is_looked_up(chain: Chain) -> bool:
-    """Whether an index can find the one row that the value comes from."""
-    compared = [getattr(item, "expression", item) for item in chain.order or [chain.argument]]
-    return chain.aggregate in _LOOKED_UP and all(node is None or isinstance(node, Col) for node in compared)
-
-
-def _path_words(path: Path) -> str:
-    return " <- ".join(map(str, reversed(path))) or "the target's own columns"
 
 
 def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Plan:

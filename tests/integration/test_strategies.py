@@ -20,6 +20,7 @@ from psycopg.sql import Literal
 from tests.archive.keeping import Rules, assert_rules_hold, keep
 from tests.archive.models import Person, Publisher, Review, Tag, Work
 from trigger_kit import Denormalize, Exists, First
+from trigger_kit.explanation import explain
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -131,7 +132,7 @@ def test_the_plan_names_the_strategy_and_it_holds(sql: Sql, name: str) -> None:
     rules = rules_of(model, **{column: expression})
     sql(ROWS)
     (plan,) = keep(rules)
-    assert f"strategy: {strategy}\n" in plan.describe() + "\n"
+    assert f"strategy: {strategy}\n" in explain(plan) + "\n"
     assert_rules_hold(rules)
     for statement in STATEMENTS:
         sql(statement)
@@ -295,7 +296,7 @@ def test_extrema_with_ties_nulls_dates_and_texts(sql: Sql) -> None:
 def test_an_average_is_served_from_sum_and_count_over_the_same_rows(sql: Sql, rules: Rules, served: bool) -> None:
     sql(ROWS)
     (plan,) = keep(rules)
-    assert ("served from" in plan.describe()) is served
+    assert ("served from" in explain(plan)) is served
     assert_rules_hold(rules)
     for statement in (*STATEMENTS[:8], "UPDATE archive_work SET price = 'NaN' WHERE id = 1", *STATEMENTS[8:]):
         sql(statement)

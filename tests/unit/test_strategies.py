@@ -27,6 +27,7 @@ from django.db.models.functions import Coalesce, Concat, Lower, Upper
 
 from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
 from trigger_kit import Denormalize, Exists, First
+from trigger_kit.explanation import explain
 from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
 from trigger_kit.planner import plan
 from trigger_kit.relations import resolve
@@ -134,7 +135,7 @@ def test_strategy(strategy: Strategy, model: type[Model], field: str, expression
 @pytest.mark.parametrize(("strategy", "model", "field", "expression"), ALL)
 def test_the_plan_names_the_strategy(strategy: Strategy, model: type[Model], field: str, expression: Any) -> None:
     made = plan(model, [Denormalize(field, expression)])
-    assert f"strategy: {strategy.value}\n" in made.describe() + "\n"
+    assert f"strategy: {strategy.value}\n" in explain(made) + "\n"
     # What a copy reads of its own row, the guard sees.
     assert {*made.steps} or strategy is Strategy.COPY
 

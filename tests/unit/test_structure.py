@@ -56,6 +56,7 @@ ORDER = (
     "autodetector",
     "schema",
     "maintenance",
+    "explanation",
     "graph",
     "checks",
     "admin",

@@ -1,9 +1,9 @@
 """The words of the generated SQL: identifiers, literals, names of objects, indented blocks.
 
 Frozen text cannot know the schema that it will be installed in, so it names tables by placeholder:
-``{library_author}`` stands for the table of that name under the migration's search_path, ``{:regclass …}`` for its oid, ``{:schema}`` for the
-schema of the target and ``{:search_path}`` for the path that functions pin. Braces of the text itself are doubled,
-as in ``str.format``; those of a table's name, and %, are percent-encoded.
+``{library_author}`` stands for the table of that name under the migration's search_path, ``{:regclass library_author}``
+for its oid, ``{:schema}`` for the schema of the target and ``{:search_path}`` for the path that functions pin. Braces
+of the text itself are doubled, as in ``str.format``; those of a table's name, and %, are percent-encoded.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS
 
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.explanation import explain
 from trigger_kit.installation import live_plans, script, uris_of
 from trigger_kit.maintenance import Verification, rule_statuses, verify
 from trigger_kit.registry import select
@@ -69,7 +70,7 @@ class Command(BaseCommand):
     def _plan(self, options: dict[str, Any]) -> None:
         plans = live_plans(options["database"])
         chosen = set(select(options["uris"], [uri for plan in plans for uri in uris_of(plan)]))
-        shown = [plan.describe() for plan in plans if chosen.intersection(uris_of(plan))]
+        shown = [explain(plan, plans) for plan in plans if chosen.intersection(uris_of(plan))]
         self.stdout.write("\n\n".join(shown) or "No rules are declared. Add Meta.denormalizations to a model.")
 
     def _sql(self, options: dict[str, Any]) -> None:
