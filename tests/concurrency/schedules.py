@@ -5,8 +5,11 @@ by turn. Each session has a connection and a thread of its own, so that a step m
 stage settles: every step that runs has finished, or is held by a transaction that does nothing until its next turn.
 A schedule that gives a turn to a session whose last step is still held cannot happen: it is *unreachable*.
 
-A step is SQL text or a function of the session's connection. The last one commits; where the session does not say so,
-a COMMIT is added. At REPEATABLE READ and SERIALIZABLE taking the snapshot is a step too, the first.
+A step is SQL text or a function of the session's connection. The last one commits or rolls back; where the session does
+neither, a COMMIT is added. At REPEATABLE READ and SERIALIZABLE taking the snapshot is a step too, the first.
+
+Of two sessions that wait for the same row the server lets either go first: what a schedule of three sessions shows, and
+which ones can be reached, may differ a little from run to run.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ Session = tuple[Step, ...]
 Schedule = tuple[int, ...]
 
 LEVELS = (IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE)
-COMMIT = "COMMIT"
+COMMIT, ROLLBACK = "COMMIT", "ROLLBACK"
 SNAPSHOT = "SELECT 'the snapshot is taken'"
 COMMITTED = "committed"
 DEADLOCK = "40P01"
@@ -74,8 +77,8 @@ def complete(session: Session, level: IsolationLevel) -> Session:
 
 
 def ends_transaction(step: Step) -> bool:
-    """Whether a step commits, as far as its text tells; what a function does is not known."""
-    return isinstance(step, str) and step.rstrip("; \n").upper().endswith(COMMIT)
+    """Whether a step commits or rolls back, as far as its text tells; what a function does is not known."""
+    return isinstance(step, str) and step.rstrip("; \n").upper().endswith((COMMIT, ROLLBACK))
 
 
 def schedules(sessions: Sequence[Session]) -> Iterator[Schedule]:

@@ -9,20 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
-import psycopg
 import pytest
-from django.apps import apps
-from django.db import connection, transaction
 from psycopg import IsolationLevel
-from psycopg.sql import Literal
-from pytest_django import DjangoDbBlocker
 
-from dev.postgres import Server
-from tests.archive.keeping import Rules, assert_rules_hold, keep
 from tests.concurrency.cases import CASES, Case
-from tests.concurrency.schedules import COMMITTED, DEADLOCK, SERIALIZATION, Explored, Run, Stage, is_serial
+from tests.concurrency.ground import Ground, Kept, drift
+from tests.concurrency.schedules import COMMITTED, DEADLOCK, SERIALIZATION, Explored, Run, is_serial
 from trigger_kit import Timing
 
 pytestmark = pytest.mark.django_db
@@ -31,56 +24,6 @@ REFUSED = "0A000"
 SHOWN = 3
 VARIANTS = [((case, timing), level) for case in CASES for timing in case.timings for level in case.levels]
 
-OBJECTS = """
-SELECT format('FUNCTION %s', oid::regprocedure) FROM pg_proc WHERE proname ~ '^~?tk_'
-UNION ALL
-SELECT format('TABLE %s', oid::regclass) FROM pg_class WHERE relname ~ '^~?tk_' AND relkind IN ('r', 'p')
-"""
-
-
-@dataclass
-class Ground:
-    """The archive's tables on real sessions: a stage for them, and a connection that sets up and cleans up."""
-
-    stage: Stage
-    admin: psycopg.Connection
-    emptying: str = ""
-
-    def objects(self) -> set[str]:
-        """Return the functions and tables of ours that exist now."""
-        return {name for (name,) in self.admin.execute(OBJECTS)}
-
-    def look_around(self) -> None:
-        """Take note of the tables that are there: the archive's and those that have come with rules."""
-        ours = {name.removeprefix("TABLE ") for name in self.objects() if name.startswith("TABLE ")}
-        # tk_state may hold what is known of other tables' rules.
-        tables = [*archive_tables(), *sorted(ours - {"tk_state"})]
-        # TRUNCATE would make every session plan its triggers' statements anew; these tables have few rows.
-        self.emptying = "; ".join(f"DELETE FROM {table}" for table in tables)
-
-    def reset(self, seed: str = "") -> None:
-        """Bring the tables to the rows of a seed; what is deleted fires no trigger, what is inserted does."""
-        self.admin.execute(f"BEGIN; SET LOCAL session_replication_role = replica; {self.emptying}; COMMIT".encode())
-        if seed:
-            self.admin.execute(f"BEGIN; {seed}; COMMIT".encode())
-
-
-@dataclass
-class Kept:
-    """A case whose rules are installed."""
-
-    case: Case
-    rules: Rules
-    ground: Ground
-
-    def reset(self) -> None:
-        """Go back to where the case starts."""
-        self.ground.reset(self.case.seed)
-
-    def explore(self, level: IsolationLevel, explored: Explored) -> Iterator[Run]:
-        """Run every schedule of the case."""
-        return self.ground.stage.explore(self.case.sessions, level, self.reset, explored)
-
 
 class Tally:
     """The number of schedules by what became of them, as a plugin of pytest that reports it."""
@@ -88,8 +31,9 @@ class Tally:
     def __init__(self) -> None:
         self.numbers: Counter[str] = Counter()
 
-    def add(self, explored: Explored) -> None:
-        """Add those of one case at one level."""
+    def add(self, explored: Explored, refused: int) -> None:
+        """Add those of one case at one level; ``refused`` of them have shown no more than that a step is refused."""
+        self.numbers["with a refusal"] += refused
         self.numbers.update(run=explored.complete, unreachable=explored.unreachable, repeated=explored.repeated)
 
     def __str__(self) -> str:
@@ -97,45 +41,6 @@ class Tally:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"schedules of {len(CASES)} cases: {self}")
-
-
-def archive_tables() -> list[str]:
-    models = apps.get_app_config("archive").get_models(include_auto_created=True)
-    return [model._meta.db_table for model in models]
-
-
-def defaults(change: Callable[[str, object], str]) -> Iterator[str]:
-    """Yield a statement per archive table that changes the columns for which Django has a default."""
-    for model in apps.get_app_config("archive").get_models():
-        fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
-        # A primary key with a default is a UUID, and given in every seed.
-        values = {field.column: field.get_default() for field in fields if not field.primary_key}
-        changes = [f"ALTER COLUMN {column} {change(column, value)}" for column, value in values.items()]
-        if changes:
-            yield f"ALTER TABLE {model._meta.db_table} {', '.join(changes)}"
-
-
-def set_default(column: str, value: object) -> str:
-    return f"SET DEFAULT {Literal('{}' if value == {} else value).as_string()}"
-
-
-def drop_default(column: str, value: object) -> str:
-    return "DROP DEFAULT"
-
-
-@pytest.fixture(scope="module")
-def ground(server: Server, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Ground]:
-    """Sessions on the test database, whose archive tables take short INSERTs meanwhile."""
-    url = server.database(connection.settings_dict["NAME"]).url
-    with django_db_blocker.unblock(), psycopg.connect(url, autocommit=True) as admin, Stage(url) as stage:
-        ground = Ground(stage, admin)
-        for statement in defaults(set_default):
-            admin.execute(statement.encode())
-        ground.look_around()
-        yield ground
-        ground.reset()
-        for statement in defaults(drop_default):
-            admin.execute(statement.encode())
 
 
 @pytest.fixture(scope="module")
@@ -151,17 +56,8 @@ def tally(request: pytest.FixtureRequest, record_testsuite_property: Callable[[s
 def kept(request: pytest.FixtureRequest, ground: Ground) -> Iterator[Kept]:
     """Install the rules of a case; what has come with them goes afterwards, whatever state it is in."""
     case, timing = request.param
-    before = ground.objects()
-    rules = case.rules_at(timing)
-    ground.reset()
-    with transaction.atomic():
-        keep(rules)
-    ground.look_around()
-    yield Kept(case, rules, ground)
-    ground.reset()
-    for name in ground.objects() - before:
-        ground.admin.execute(f"DROP {name} CASCADE".encode())
-    ground.look_around()
+    with ground.installed(case, timing) as kept:
+        yield kept
 
 
 def variant_id(value: tuple[Case, Timing] | IsolationLevel) -> str:
@@ -175,40 +71,38 @@ def variant_id(value: tuple[Case, Timing] | IsolationLevel) -> str:
 def test_the_contract_holds_after_every_schedule(kept: Kept, level: IsolationLevel, tally: Counter[str]) -> None:
     kept.reset()
     assert not drift(kept.rules)
-    explored, complaints, committed = Explored(), [], set()
+    explored, complaints, ends, refused = Explored(), [], set(), 0
     for run in kept.explore(level, explored):
-        committed |= {name for name, outcome in zip(run.sessions, run.outcomes, strict=True) if outcome == COMMITTED}
+        ends.update(zip(run.sessions, run.outcomes, strict=True))
         complaints += judge(kept, run)
-    tally.add(explored)
+        refused += REFUSED in run.outcomes
+    tally.add(explored, refused)
     if complaints:
         pytest.fail(report(kept.case, explored, complaints), pytrace=False)
-    assert len(committed) == len(kept.case.sessions), f"only {committed} can commit: is the case itself right?"
+    good = {name for name, outcome in ends if outcome in {COMMITTED, REFUSED}}
+    assert len(good) == len(kept.case.sessions), f"a session never commits, which makes a poor case: {ends}"
 
 
 def judge(kept: Kept, run: Run) -> list[str]:
     """Return what is wrong after a run, if anything: how the sessions ended, the values, or running them again."""
     problems = judge_outcomes(kept.case, run) + drift(kept.rules)
     text = str(run)
-    for index, outcome in enumerate(run.outcomes):
+    for name, session, outcome in zip(run.sessions, kept.case.sessions, run.outcomes, strict=True):
         if outcome in {SERIALIZATION, DEADLOCK}:
-            again = kept.ground.stage.run_alone(kept.case.sessions[index], run.level)
-            found = [f"run again alone, it ends with {end}" for end in again.outcomes if end not in may_end(kept.case)]
-            found += drift(kept.rules)
+            again = kept.ground.stage.run_alone(session, run.level)
+            found = judge_outcomes(kept.case, again) + drift(kept.rules)
             if found:
-                text += f"\n{run.sessions[index]} again, {again}"
+                text += f"\n{name} again, {again}"
                 problems += found
     return [f"{text}\n" + "\n".join(f"  !! {problem}" for problem in problems)] if problems else []
 
 
 def judge_outcomes(case: Case, run: Run) -> list[str]:
     """Return which sessions have ended as they must not."""
-    allowed = may_end(case)
+    allowed = may_end(case, run.level)
     if not is_serial(run.schedule):
         allowed |= {DEADLOCK} if case.deadlock else set()
-        if run.level is not IsolationLevel.READ_COMMITTED:
-            allowed |= {SERIALIZATION}
-    if run.level is not IsolationLevel.READ_COMMITTED and case.may_refuse:
-        allowed |= {REFUSED}
+        allowed |= {SERIALIZATION} if run.level is not IsolationLevel.READ_COMMITTED else set()
     return [
         f"{name} must not end with {outcome}"
         for name, outcome in zip(run.sessions, run.outcomes, strict=True)
@@ -216,24 +110,9 @@ def judge_outcomes(case: Case, run: Run) -> list[str]:
     ]
 
 
-def may_end(case: Case) -> set[str]:
+def may_end(case: Case, level: IsolationLevel) -> set[str]:
     """Return how a session may end that nobody disturbs."""
-    return {COMMITTED} | case.errors
-
-
-def drift(rules: Rules) -> list[str]:
-    """Return the rows whose value is not the true one.
-
-    The locks of the tables that it reads go with the savepoint: a TRUNCATE would wait for them.
-    """
-    savepoint = transaction.savepoint()
-    try:
-        assert_rules_hold(rules)
-    except AssertionError as error:
-        return str(error).splitlines()
-    finally:
-        transaction.savepoint_rollback(savepoint)
-    return []
+    return {COMMITTED} | case.errors | ({REFUSED} if level in case.refused_at else set())
 
 
 def report(case: Case, explored: Explored, complaints: list[str]) -> str:

@@ -79,6 +79,7 @@ def test_more_steps_and_sessions() -> None:
 def test_a_session_may_commit_by_itself() -> None:
     assert complete(("a",), READ_COMMITTED) == ("a", COMMIT)
     assert complete(("a; commit;\n",), READ_COMMITTED) == ("a; commit;\n",)
+    assert complete(("a", "ROLLBACK"), READ_COMMITTED) == ("a", "ROLLBACK")
     assert complete((print,), SERIALIZABLE) == (SNAPSHOT, print, COMMIT)
 
 
@@ -247,13 +248,15 @@ def test_an_error_that_is_not_the_servers_is_raised(stage: Stage, db: None) -> N
 
 
 def test_sessions_may_wait_behind_one_another(stage: Stage, reset: Callable[[], None], db: None) -> None:
+    """C waits for B, which waits for A. (Of two that wait for the same row, either may be the first to get it.)"""
     reset()
-    sessions = [(UPDATE.format(1), COMMIT)] * 3
-    run = stage.run(sessions, (0, 1, 2, 0, 1, 2), READ_COMMITTED)
+    sessions = [(UPDATE.format(1), COMMIT), (UPDATE.format(2), UPDATE.format(1), COMMIT), (UPDATE.format(2), COMMIT)]
+    run = stage.run(sessions, (0, 1, 1, 2, 0, 1, 2), READ_COMMITTED)
     assert run.is_complete
     assert run.outcomes == [COMMITTED] * 3
-    assert stage.monitor.execute("SELECT total FROM race_parent WHERE id = 1").fetchone() == (3,)
-    assert not stage.run(sessions, (0, 1, 2, 0, 2, 1), READ_COMMITTED).is_complete
+    assert [line.rpartition("-- ")[2] for line in run.lines if "waits" in line] == ["waits for A", "waits for B"]
+    assert stage.monitor.execute("SELECT total FROM race_parent ORDER BY id").fetchall() == [(2,), (2,)]
+    assert not stage.run(sessions, (0, 1, 1, 2, 0, 2, 1), READ_COMMITTED).is_complete
 
 
 def test_a_step_that_a_stranger_holds_fails_with_a_report(
