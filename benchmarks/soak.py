@@ -20,7 +20,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -40,8 +40,14 @@ LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
 STATEMENT_TIMEOUT = 20  # seconds: a statement that takes longer is stuck
 GRACE = 40  # seconds after its end in which a writer must have answered
 MOST_ERRORS = 20
+REFUSALS = (errors.ForeignKeyViolation, errors.UniqueViolation)
+# Tables are small here and large where it matters: rows are found by indexes, and so in the order of their keys.
+SETTINGS = (
+    f"SET statement_timeout = '{STATEMENT_TIMEOUT}s'",
+    "SET enable_seqscan = off",
+    "SET enable_bitmapscan = off",
+)
 # Deadlocks are looked for early, so that one costs a moment, not a second of a short run.
-SETTINGS = f"SET statement_timeout = '{STATEMENT_TIMEOUT}s'"
 EARLY = "SET deadlock_timeout = '50ms'"
 
 
@@ -69,11 +75,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Deadlock:
-    """A deadlock as its victim sees it: when, doing what, and which server processes waited for each other."""
+    """A deadlock as its victim sees it: when, in which function, who waited for whom, and the server's own words."""
 
     moment: float
     place: str
     pids: frozenset[int]
+    text: str
 
 
 @dataclass
@@ -115,23 +122,29 @@ def write(job: Job, tally: Tally) -> None:
         tally.pid = link.info.backend_pid
         time.sleep(max(0.0, job.start - time.monotonic()))
         end = job.start + job.seconds
+        # Some steps have no exact answer at the higher levels, and say so (docs/concurrency.md).
+        expected = REFUSALS if job.isolation == LEVELS[0] else (*REFUSALS, errors.FeatureNotSupported)
         while time.monotonic() < end and tally.errors.total() < MOST_ERRORS:
             transaction = writer.transaction()
-            while not attempt(link, transaction, workload.is_single, tally) and time.monotonic() < end:
+            while not attempt(link, transaction, workload.is_single, tally, expected) and time.monotonic() < end:
                 pass
 
 
 def prepare_session(link: psycopg.Connection, isolation: str) -> None:
     """Set the isolation level and time limits."""
-    link.execute(SETTINGS.encode())
-    link.execute(f"SET default_transaction_isolation = '{isolation.lower()}'".encode())
-    try:
+    for setting in (*SETTINGS, f"SET default_transaction_isolation = '{isolation.lower()}'"):
+        link.execute(setting.encode())
+    with suppress(errors.InsufficientPrivilege):  # only superusers may; deadlocks then cost a second each
         link.execute(EARLY)
-    except errors.InsufficientPrivilege:
-        pass  # only superusers may; deadlocks then cost a second each
 
 
-def attempt(link: psycopg.Connection, transaction: Sequence[Statement], is_single: bool, tally: Tally) -> bool:
+def attempt(
+    link: psycopg.Connection,
+    transaction: Sequence[Statement],
+    is_single: bool,
+    tally: Tally,
+    expected: tuple[type[psycopg.Error], ...],
+) -> bool:
     """Run a transaction once; return whether it is done with, for good or bad."""
     try:
         if is_single:
@@ -143,9 +156,9 @@ def attempt(link: psycopg.Connection, transaction: Sequence[Statement], is_singl
         tally.failures += 1
         return False
     except errors.DeadlockDetected as error:
-        tally.deadlocks.append(deadlock_of(error))
+        tally.deadlocks.append(deadlock_of(error, "; ".join(one.sql for one in transaction)))
         return False
-    except (errors.ForeignKeyViolation, errors.UniqueViolation):
+    except expected:
         tally.refused += 1
     except psycopg.Error as error:
         message = str(error).partition("\n")[0]
@@ -162,11 +175,13 @@ def run(link: psycopg.Connection, statement: Statement, tally: Tally) -> int:
     return max(0, link.execute(statement.sql.encode()).rowcount)
 
 
-def deadlock_of(error: errors.DeadlockDetected) -> Deadlock:
+def deadlock_of(error: errors.DeadlockDetected, sent: str) -> Deadlock:
     """Read who waited for whom out of the server's message, and in which function of ours."""
-    pids = re.findall(r"Process (\d+) waits", error.diag.message_detail or "")
-    functions = re.findall(r"function (?:\w+\.)?\"?([^\s\"(]+)", error.diag.context or "")
-    return Deadlock(time.monotonic(), functions[0] if functions else "", frozenset(map(int, pids)))
+    detail, context = error.diag.message_detail or "", error.diag.context or ""
+    pids = re.findall(r"Process (\d+) waits", detail)
+    functions = re.findall(r"function (?:\w+\.)?\"?([^\s\"(]+)", context)
+    place = (functions[0] if functions else "") + (", advisory lock" if "advisory lock" in detail else "")
+    return Deadlock(time.monotonic(), place, frozenset(map(int, pids)), f"{sent[:300]}\n{detail}\n{context}")
 
 
 class Crew:
@@ -189,7 +204,10 @@ class Crew:
         limit = max(job.start + job.seconds for job in jobs) + GRACE
         return [self._answer(pipe, limit) for _, pipe in self.members]
 
-    def end(self) -> None:
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         """End all processes."""
         for process, _ in self.members:
             process.terminate()
@@ -220,9 +238,8 @@ def make_template(server: Server) -> Mapping[str, int]:
 
     server.create()
     django.setup()
-    connect_django(server)
-    call_command("migrate", run_syncdb=True, verbosity=0)
-    connect_django(None)
+    with django_at(server):
+        call_command("migrate", run_syncdb=True, verbosity=0)
     with psycopg.connect(server.url, autocommit=True) as link:
         set_defaults(link)
         link.execute(SEED.encode())
@@ -243,18 +260,21 @@ def set_defaults(link: psycopg.Connection) -> None:
         link.execute(f"ALTER TABLE {table} ALTER {column} SET DEFAULT {default}".encode())
 
 
-def connect_django(server: Server | None) -> None:
-    """Point Django at a database, or away from it."""
+@contextmanager
+def django_at(server: Server) -> Iterator[None]:
+    """Connect Django to a database."""
     from django.db import connection
 
-    connection.close()
-    if server:
-        connection.settings_dict.update(server.django_settings)
+    connection.settings_dict.update(server.django_settings)
+    try:
+        yield
+    finally:
+        connection.close()
 
 
 @contextmanager
 def copied(template: Server, name: str) -> Iterator[Server]:
-    """Yield a copy of a database, and drop it."""
+    """Yield a copy of a database, and drop it, unless the whole server goes in the end: that is quicker."""
     copy = template.database(name)
     copy.drop()
     names = (sql.Identifier(name), sql.Identifier(DATABASE))
@@ -263,7 +283,8 @@ def copied(template: Server, name: str) -> Iterator[Server]:
     try:
         yield copy
     finally:
-        copy.drop()
+        if not template.is_throw_away:
+            copy.drop()
 
 
 def install(workload: Workload) -> None:
@@ -345,16 +366,15 @@ def cycle_of(deadlock: Deadlock, tallies: Iterable[Tally]) -> str:
 
 def soak(number: int, workload: Workload, template: Server, crew: Crew, job: Job) -> Outcome:
     """Run a workload in two copies of the database at once, and compare what is stored with what is true."""
-    with copied(template, f"{DATABASE}_kept") as kept, copied(template, f"{DATABASE}_bare") as bare:
-        connect_django(kept)
-        install(workload)
-        job = replace(job, workload=number, isolation=workload.isolation, start=time.monotonic() + 0.5)
+    name = f"{DATABASE}_{number}"
+    with copied(template, f"{name}_kept") as kept, copied(template, f"{name}_bare") as bare:
+        with django_at(kept):
+            install(workload)
+        job = replace(job, workload=number, isolation=workload.isolation, start=time.monotonic() + 0.3)
         jobs = [replace(job, url=server.url, writer=writer) for server in (kept, bare) for writer in range(job.writers)]
         tallies = crew.do(jobs)
-        try:
+        with django_at(kept):
             return Outcome(workload, tallies[: job.writers], tallies[job.writers :], drifts(workload))
-        finally:
-            connect_django(None)
 
 
 # The report ----------------------------------------------------------------------------------------------------------
@@ -394,71 +414,73 @@ def cells(outcome: Outcome) -> list[str]:
     ]
 
 
-def report(console: Console, outcomes: Sequence[Outcome], title: str) -> bool:
+def report(console: Console, outcomes: Sequence[Outcome], title: str, details: int = 0) -> bool:
     """Print the table, which statements met in deadlocks, and what is wrong; return whether nothing is."""
     console.print(table_of(outcomes, title))
     for outcome in outcomes:
+        name = f"{outcome.workload.name}, {outcome.workload.isolation.lower()}"
         for cycle, count in outcome.cycles().most_common(3):
-            console.print(f"[dim]{outcome.workload.name}: deadlock, {count} × {escape(cycle)}[/dim]")
-    wrong = [(outcome, problem) for outcome in outcomes for problem in outcome.problems()]
-    for outcome, problem in wrong:
-        console.print(f"[red]{outcome.workload.name} ({outcome.workload.isolation.lower()})[/red]: {escape(problem)}")
-        if problem.startswith("drift"):
-            for drift in outcome.drifts[:3]:
-                console.print(f"    {drift.uri} of {drift.key!r}: stored {drift.stored!r}, true {drift.true!r}")
-    return not wrong
+            console.print(f"[dim]{name}: deadlock, {count} × {escape(cycle)}[/dim]")
+        for deadlock in [one for tally in outcome.ours for one in tally.deadlocks][:details]:
+            console.print(escape(deadlock.text), end="\n\n")
+    for outcome in outcomes:
+        for problem in outcome.problems():
+            console.print(
+                f"[red]{outcome.workload.name}, {outcome.workload.isolation.lower()}[/red]: {escape(problem)}"
+            )
+        for drift in outcome.drifts[:3]:
+            console.print(f"    {drift.uri} of {drift.key!r}: stored {drift.stored!r}, true {drift.true!r}")
+    return not any(outcome.problems() for outcome in outcomes)
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=60, help="of writing, all workloads together (60)")
-    parser.add_argument("--workers", type=int, default=8, help="writers per database (8)")
+    parser.add_argument("--workers", type=int, default=8, help="writers per database (8; at most 64)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the writers' dice (random)")
     parser.add_argument("--isolation", type=str.upper, choices=LEVELS, help="run every workload at this level")
     parser.add_argument("--only", action="append", default=[], help="part of a workload's name; may be repeated")
+    parser.add_argument("--details", type=int, default=0, help="deadlocks per workload to print in full (0)")
     return parser.parse_args()
 
 
 def chosen(options: argparse.Namespace) -> list[tuple[int, Workload]]:
-    """Return the workloads to run, with their numbers."""
-    found = []
+    """Return the workloads to run, with their numbers; at one level there is one of each name."""
+    found: dict[tuple[str, str], tuple[int, Workload]] = {}
     for number, workload in enumerate(WORKLOADS):
         level = options.isolation or workload.isolation
         if not options.only or any(part in workload.name for part in options.only):
-            found.append((number, replace(workload, isolation=level)))
+            found.setdefault((workload.name, level), (number, replace(workload, isolation=level)))
     if not found:
-        raise SystemExit(f"No workload has {options.only} in its name.")
-    return found
+        raise SystemExit(f"No workload has {' or '.join(options.only)} in its name.")
+    return list(found.values())
 
 
 def main() -> int:
     """Run the workloads one after the other and print what they have shown."""
     options = arguments()
+    workloads = chosen(options)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is ended then, too
-    console, outcomes, workloads = Console(width=140, highlight=False), [], chosen(options)
+    console, outcomes = Console(width=140, highlight=False), []
     seconds = options.seconds / len(workloads)
     title = f"{options.workers} writers, {seconds:.1f} s per workload, --seed {options.seed}; in brackets: no triggers"
-    crew = Crew(2 * options.workers)
+    stopped = ""
     try:
-        with running_server() as started, console.status("preparing …") as status:
-            template = started.database(DATABASE)
-            types = make_template(template)
-            job = Job(0, "", "", options.seed, 0, options.workers, types, 0, seconds)
+        with running_server() as server, Crew(2 * options.workers) as crew, console.status("preparing …") as status:
+            template = server.database(DATABASE)
+            job = Job(0, "", "", options.seed, 0, options.workers, make_template(template), 0, seconds)
             for number, workload in workloads:
                 status.update(f"{workload.name}, {workload.isolation.lower()} …")
                 outcomes.append(soak(number, workload, template, crew, job))
-            template.drop()
-    except KeyboardInterrupt:
-        report(console, outcomes, f"stopped early; {title}")
-        return 130
-    except SilentWriterError as error:
-        report(console, outcomes, title)
-        console.print(f"[red]{error}[/red]")
-        return 1
-    finally:
-        crew.end()
-    return 0 if report(console, outcomes, title) else 1
+            if not template.is_throw_away:
+                template.drop()
+    except (KeyboardInterrupt, SilentWriterError) as error:
+        stopped = f"Stopped early. {error}".strip()
+    is_right = report(console, outcomes, title, options.details)
+    if stopped:
+        console.print(f"[red]{stopped}[/red]")
+    return 0 if is_right and not stopped else 1
 
 
 if __name__ == "__main__":

@@ -57,9 +57,14 @@ def path_locks(start: Path, sources: Iterable[Source], written: Collection[str])
 
     ``sources`` are all rows that the step's rules read. ``written`` are the tables that triggers of the same event
     update: the strongest lock that the event needs is taken first.
+
+    Of rows that point on and on, the last come first: a change there is written first, and then passed on to those that
+    point at it. What they point at may be another row by the time that they are locked, so that the way is gone again.
     """
     known = {source.path: source for source in sources}
-    ahead = [path for path in sorted(known, key=len) if _leads_on(start, path)]
+    onward = [path for path in sorted(known, key=len) if _leads_on(start, path)]
+    again = [path for path in onward if len(path) > len(start) + 1]
+    ahead = [*reversed(onward), *again]
     nearer = [start[:level] for level in range(len(start) - 1, 0, -1) if start[level].points_back]
     locks = []
     for path in [*ahead, *nearer]:

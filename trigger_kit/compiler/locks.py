@@ -11,26 +11,53 @@ from trigger_kit.compiler.changes import changed_rows
 from trigger_kit.compiler.dialect import far_sql, hop_condition
 from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.text import block, quote, table_placeholder
-from trigger_kit.locks import PathLock
+from trigger_kit.locks import PathLock, Strength
 from trigger_kit.paths import Path, is_comparable
-from trigger_kit.planner import Feed, Plan, Step
+from trigger_kit.planner import Event, Feed, Plan, Step
 
 __all__ = ["lock_path", "lock_paths", "lock_target_rows", "lock_targets"]
 
 
 def lock_paths(plan: Plan, step: Step) -> list[str]:
     """Return the statements that lock the rows along the paths of a step."""
-    statements: dict[str, None] = {}
-    for feed in step.edge.feeds_of(step.event):
-        for lock in plan.path_locks(feed.path, feed.measures):
-            statements[lock_path(lock, _changed(feed, step))] = None
+    feeds = step.edge.feeds_of(step.event)
+    statements = [text for texts in dict.fromkeys(_lock_feed(plan, step, feed) for feed in feeds) for text in texts]
     if not statements:
         return []
     return ["-- Lock what the path leads over, so that it cannot change meanwhile.", *statements]
 
 
-def _changed(feed: Feed, step: Step) -> str:
-    return changed_rows(feed, step)
+def _lock_feed(plan: Plan, step: Step, feed: Feed) -> tuple[str, ...]:
+    statements = []
+    for lock in plan.path_locks(feed.path, feed.measures):
+        rows = _pointing_rows(plan, step, feed) if _only_points(feed, lock) else changed_rows(feed, step)
+        statements += [lock_path(lock, rows)] if rows else []
+    return tuple(statements)
+
+
+def _only_points(feed: Feed, lock: PathLock) -> bool:
+    """Whether a lock matters only for rows that have come to point at the locked row.
+
+    A change of what they pointed at before finds them, and with them their target, whose lock both want. Deltas are
+    another case: each of two changes would multiply its own difference with what the other has found.
+    """
+    return feed.whole is None and lock.level > lock.start
+
+
+def _pointing_rows(plan: Plan, step: Step, feed: Feed) -> str | None:
+    """Return the FROM item of changed rows that have come to point at another row, or None where there are none."""
+    if step.event is Event.DELETE:
+        return None
+    if step.event is Event.INSERT:
+        return "new_rows"
+    onward = {
+        hop for s in plan.sources for hop in s.path[len(feed.path) :][:1] if s.path[: len(feed.path)] == feed.path
+    }
+    source = next(source for source in plan.sources if source.path == feed.path)
+    keys = [str(field.column) for field in source.model._meta.pk_fields]
+    names = list(dict.fromkeys([*keys, *(name for hop in sorted(onward, key=str) for name in hop.near_names)]))
+    now, before = (", ".join(f"{rows}.{quote(name)}" for name in names) for rows in ("new_rows", "old_rows"))
+    return f"(\n    SELECT {now} FROM new_rows\n    EXCEPT ALL\n    SELECT {before} FROM old_rows\n)"
 
 
 def lock_path(lock: PathLock, rows: str) -> str:
@@ -42,11 +69,20 @@ def lock_path(lock: PathLock, rows: str) -> str:
 def lock_rows(table: str, wanted: str, order: list[str], strength: str, *after: str) -> str:
     """Return the statements that lock some rows, of the alias ``locked``, in key order; ``after`` follow the first."""
     keys = ", ".join(f"locked.{name}" for name in order)
+    lock = f"PERFORM\nFROM {table_placeholder(table)} AS locked\nWHERE {wanted}\nORDER BY {keys}\n"
+    if strength == Strength.NO_KEY_UPDATE.value:
+        return "\n".join([f"{lock}{strength};", *after, write_locked(table, wanted, order)])
+    # Two transactions that share a lock and then both write deadlock.
+    lines = write_locked(table, wanted, order, f"{lock}{Strength.NO_KEY_UPDATE.value};").removesuffix("END IF;")
+    return "\n".join([f"{lines}ELSE", block(f"{lock}{strength};"), "END IF;"])
+
+
+def write_locked(table: str, wanted: str, order: list[str], *before: str) -> str:
+    """Return the statements that write what is locked, at REPEATABLE READ; ``before`` are run there first."""
     return "\n".join(
         [
-            f"PERFORM\nFROM {table_placeholder(table)} AS locked\nWHERE {wanted}\nORDER BY {keys}\n{strength};",
-            *after,
             "IF current_setting('transaction_isolation') = 'repeatable read' THEN",
+            *map(block, before),
             f"    PERFORM set_config('{LOCKING}', pg_trigger_depth()::text, true);",
             block(
                 f"UPDATE {table_placeholder(table)} AS locked\n"
@@ -107,6 +143,17 @@ def lock_targets(plan: Plan, step: Step, *, counted: bool) -> str:
     """Return the statements that lock the targets whose keys are in the arrays; ``tk_found`` counts them."""
     count = ["GET DIAGNOSTICS tk_found = ROW_COUNT;"] if counted else []
     return lock_target_rows(plan, Key(step.edge.key).is_among("locked"), *count)
+
+
+def lock_in_order(plan: Plan, rows: Key) -> str:
+    """Return the statements that lock the targets whose primary keys are in arrays, in the order of these."""
+    wanted = f"unnest({', '.join(rows.arrays)}) WITH ORDINALITY AS wanted ({', '.join(rows.names)}, tk_position)"
+    lock = (
+        f"PERFORM\nFROM {wanted}\nJOIN {table_placeholder(plan.target)} AS locked ON {rows.matches('locked', 'wanted')}\n"
+        "ORDER BY wanted.tk_position\nFOR NO KEY UPDATE OF locked;"
+    )
+    order = [quote(name) for name in plan.key_columns]
+    return f"{lock}\n{write_locked(plan.target, rows.is_among('locked'), order)}"
 
 
 def lock_target_rows(plan: Plan, wanted: str, *after: str) -> str:

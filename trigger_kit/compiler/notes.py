@@ -41,7 +41,10 @@ def advisory_key(plan: Plan, meeting: Meeting) -> int:
 
 
 def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> str:
-    """Return the statement that notes which parents of some rows are not there; ``rows`` is a FROM item."""
+    """Return the statements that note which parents of some rows are not there; ``rows`` is a FROM item.
+
+    Without a foreign key nothing will wait for them: there, this transaction waits for those who bring some now.
+    """
     hop = meeting.hop
     values = far_sql(hop, "child") if meeting.child_is_far else near_values((hop,), 1, "child")
     near, far = ("parent", "child") if meeting.child_is_far else ("child", "parent")
@@ -52,13 +55,28 @@ def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> s
     )
     missing = f"NOT EXISTS (\n{block(parent)}\n)"
     where = "\n  AND ".join([*conditions, *([kind] if kind else []), *present, missing])
+    if not meeting.is_constrained:
+        return _wait(plan, meeting, f"SELECT FROM {rows} AS child\nWHERE {where}")
     return "\n".join(
         [
             NOTE,
             f"SELECT DISTINCT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
             f"FROM {rows} AS child",
             f"WHERE {where};",
-            *_refusal(plan, meeting),
+        ]
+    )
+
+
+def _wait(plan: Plan, meeting: Meeting, missing: str) -> str:
+    """Return the statements that wait for those who bring parents, and hold up those to come, where some are missing."""
+    uris = ", ".join(measure.resolved.uri for measure in reading(plan, meeting))
+    message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
+    return "\n".join(
+        [
+            f"IF EXISTS (\n{block(missing)}\n) THEN",
+            block("\n".join(_raise_at_repeatable_read(message))),
+            f"    PERFORM pg_advisory_xact_lock({advisory_key(plan, meeting)});",
+            "END IF;",
         ]
     )
 
@@ -68,7 +86,7 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool) -> list[str]:
 
     ``counted`` says that ``tk_found`` is how many have one.
     """
-    found = [meeting for meeting in _of_step(plan, step) if not meeting.path and is_noted(meeting, step.event)]
+    found = [m for m in _of_step(plan, step) if not m.path and m.is_constrained and is_noted(m, step.event)]
     if not found:
         return []
     key = Key(step.edge.key)
@@ -81,7 +99,6 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool) -> list[str]:
                 f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
                 f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
                 f"    WHERE {key.matches('parent', 'child')}\n);",
-                *_refusal(plan, meeting),
             ]
         )
         notes.append(note)
@@ -103,15 +120,6 @@ def _of_step(plan: Plan, step: Step) -> list[Meeting]:
 
 def _names(plan: Plan, meeting: Meeting) -> str:
     return f"{text_literal(plan.target)}, '{place_of(plan, meeting)}'"
-
-
-def _refusal(plan: Plan, meeting: Meeting) -> list[str]:
-    """Return the statement that refuses what cannot be kept at REPEATABLE READ: nothing ties the two rows together."""
-    if meeting.is_constrained:
-        return []
-    uris = ", ".join(measure.resolved.uri for measure in reading(plan, meeting))
-    message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
-    return _raise_at_repeatable_read(message, "FOUND")
 
 
 def _raise_at_repeatable_read(message: str, *conditions: str) -> list[str]:

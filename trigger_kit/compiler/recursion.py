@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from trigger_kit.compiler.body import DEPTH, header, locking_test, restore_depth, set_depth, text_literal
 from trigger_kit.compiler.changes import collect_changes, parts, pause_test
-from trigger_kit.compiler.locks import lock_target_rows
+from trigger_kit.compiler.locks import lock_in_order
 from trigger_kit.compiler.notes import note_missing_keys
 from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.text import block, quote, short_digest, table_placeholder
@@ -83,13 +83,16 @@ def recursive_update(plan: Plan, step: Step, key: Key) -> str:
 
 
 def _lock(plan: Plan, step: Step, key: Key) -> str:
-    """Return the statements that lock every row that the loop may write, in key order.
+    """Return the statements that lock every row that the loop may write, in the order in which it will.
 
+    Not in key order: the client's statement has written its row already, and goes on from there, as all others do.
     While they wait for a lock, a row may have moved to where it reaches others.
     """
     rows, locked = Key(plan.key, "tk_row"), Key(plan.key, "tk_locked_row")
-    order = ", ".join(f"reached.{name}" for name in rows.names)
-    collected = ", ".join(f"array_agg(reached.{name} ORDER BY {order})" for name in rows.names)
+    order = ", ".join([f"levels.tk_level {_order(step)}", *(f"reached.{name}" for name in rows.names)])
+    collected = ",\n".join(f"    array_agg(reached.{name} ORDER BY {order})" for name in rows.names)
+    tie = " AND ".join(f"levels.{name} = reached.{name}" for name in rows.names)
+    cte = f"{_reached(plan, step, key)},\n{_levels(plan, step)}"
     same = " AND ".join(
         f"{row} IS NOT DISTINCT FROM {lock}" for row, lock in zip(rows.arrays, locked.arrays, strict=True)
     )
@@ -97,9 +100,11 @@ def _lock(plan: Plan, step: Step, key: Key) -> str:
     return "\n".join(
         [
             "LOOP",
-            block(f"{_reached(plan, step, key)}\nSELECT {collected}\nINTO {', '.join(rows.arrays)}\nFROM reached;"),
+            block(
+                f"{cte}\nSELECT\n{collected}\nINTO {', '.join(rows.arrays)}\nFROM reached LEFT JOIN levels ON {tie};"
+            ),
             f"    EXIT WHEN {same};",
-            block(lock_target_rows(plan, rows.is_among("locked"))),
+            block(lock_in_order(plan, rows)),
             block(keep),
             "END LOOP;",
         ]
@@ -110,7 +115,7 @@ def _loop(plan: Plan, step: Step, key: Key) -> str:
     """Return the loop over the levels: leaves first where a row reads its children, else roots first."""
     rows = Key(plan.key, "tk_row")
     arrays = ", ".join(f"array_agg(reached.{name})" for name in rows.names)
-    order = "DESC NULLS FIRST" if _reads_children(step) else "ASC NULLS FIRST"
+    order = _order(step)
     same = " AND ".join(f"levels.{name} = reached.{name}" for name in rows.names)
     return "\n".join(
         [
@@ -127,6 +132,11 @@ def _loop(plan: Plan, step: Step, key: Key) -> str:
             "END LOOP;",
         ]
     )
+
+
+def _order(step: Step) -> str:
+    """Return the order of levels: leaves first where a row reads its children, else roots first."""
+    return "DESC NULLS FIRST" if _reads_children(step) else "ASC NULLS FIRST"
 
 
 def _reads_children(step: Step) -> bool:

@@ -141,7 +141,8 @@ def _many_rows(plan: Plan, step: Step) -> str:
     key = Key(step.edge.key)
     declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
     declarations += ["tk_found bigint;"] if note_missing_keys(plan, step, counted=True) else []
-    before = [*_links(plan, step), *_arrivals(plan, step), *lock_paths(plan, step), *_notes(plan, step)]
+    before = [*_links(plan, step), *_arrivals(plan, step), *_notes(plan, step, waits=True)]
+    before += [*lock_paths(plan, step), *_notes(plan, step, waits=False)]
     return "\n".join(
         [
             "<<deltas>>",
@@ -174,12 +175,16 @@ def _arrivals(plan: Plan, step: Step) -> list[str]:
     return arrive(plan, (meeting for meeting in plan.all_meetings if meeting.path in reported))
 
 
-def _notes(plan: Plan, step: Step) -> list[str]:
-    """Return the statements that note rows which the changed ones point at and which are not there; not the targets."""
+def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
+    """Return the statements for rows which the changed ones point at and which are not there: waits, or notes.
+
+    Waits come before any lock. Missing targets are noted when they are locked.
+    """
     notes = []
     for feed in step.edge.feeds_of(step.event):
         for meeting in plan.meetings(feed.path, feed.measures):
-            if meeting.path and is_noted(meeting, step.event):
+            is_meant = not meeting.is_constrained if waits else meeting.is_constrained and meeting.path
+            if is_meant and is_noted(meeting, step.event):
                 is_signed = step.event is Event.UPDATE and not feed.is_own and meeting.is_constrained
                 conditions = ["child.tk_sign = 1"] if is_signed else []
                 notes.append(note_missing(plan, meeting, changed_rows(feed, step), *conditions))

@@ -4,8 +4,8 @@ Where a step does not find a row that the changed rows point at, it notes the ke
 transaction, after the foreign keys have been checked, a constraint trigger on this table computes afresh what follows
 from the rows that have come meanwhile. (Foreign keys that are checked at once leave nothing to note.)
 
-Without a foreign key in the database nobody waits for anybody: there, who brings a parent holds an advisory lock in
-shared mode, and who has missed one takes it exclusively at the end, so that one of the two sees the other.
+Without a foreign key in the database nobody would wait: there, who brings a parent holds an advisory lock in shared mode,
+and who misses one takes it exclusively before it looks (``compiler/notes.py``), so that one of the two sees the other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pgtrigger
 from trigger_kit.compiler.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark, text_literal
 from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.locks import lock_path, lock_target_rows
-from trigger_kit.compiler.notes import advisory_key, place_of, reading
+from trigger_kit.compiler.notes import place_of, reading
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, walk
 from trigger_kit.compiler.recursion import recursive_update
 from trigger_kit.compiler.template import CompiledTrigger, render
@@ -31,7 +31,8 @@ __all__ = ["compile_waiting"]
 
 def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
     """Compile the constraint trigger that settles what waits for rows of a plan."""
-    if not plan.all_meetings:
+    meetings = [meeting for meeting in plan.all_meetings if meeting.is_constrained]
+    if not meetings:
         return []
     sentence = f"At the end of a transaction: compute what follows for {plan.target} from rows that came meanwhile."
     lines = [
@@ -39,7 +40,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
         "DECLARE",
         block(DEPTH),
         "BEGIN",
-        *(block(_settle(plan, meeting)) + "\n" for meeting in plan.all_meetings),
+        *(block(_settle(plan, meeting)) + "\n" for meeting in meetings),
         "    RETURN NULL;",
         "END;",
     ]
@@ -73,9 +74,7 @@ def _settle(plan: Plan, meeting: Meeting) -> str:
         "BEGIN",
         block(_taken(plan, meeting, parent)),
         f"    IF {parent.arrays[0]} IS NOT NULL THEN",
-        block(
-            "\n".join([*_exclusive(plan, meeting), *_compute(plan, meeting, parent, keys), *_late(meeting, parent)]), 2
-        ),
+        block("\n".join([*_compute(plan, meeting, parent, keys), *_late(meeting, parent)]), 2),
         "    END IF;",
         "END;",
     ]
@@ -101,12 +100,6 @@ def _taken(plan: Plan, meeting: Meeting, parent: Key) -> str:
             "FROM settled;",
         ]
     )
-
-
-def _exclusive(plan: Plan, meeting: Meeting) -> list[str]:
-    if meeting.is_constrained:
-        return []
-    return [f"PERFORM pg_advisory_xact_lock({advisory_key(plan, meeting)});"]
 
 
 def _target_key(meeting: Meeting) -> tuple[Column, ...]:
@@ -153,8 +146,6 @@ def _recursive_edges(plan: Plan, meeting: Meeting) -> list[Edge]:
 
 def _late(meeting: Meeting, parent: Key) -> list[str]:
     """Return the test for parents that a snapshot of REPEATABLE READ does not show, though their foreign key holds."""
-    if not meeting.is_constrained:
-        return []
     child = Key(meeting.child)
     near, far = ("parent", "child") if meeting.child_is_far else ("child", "parent")
     rows = ", ".join(parent.arrays)

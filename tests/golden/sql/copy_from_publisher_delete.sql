@@ -32,26 +32,6 @@ BEGIN
     DECLARE
         tk_keys bigint[];
     BEGIN
-        -- Lock what the path leads over, so that it cannot change meanwhile.
-        PERFORM
-        FROM {archive_country} AS locked
-        WHERE (locked."code") IN (
-            SELECT hop_1."country_id"
-            FROM old_rows AS hop_1
-        )
-        ORDER BY locked."code"
-        FOR SHARE;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_country} AS locked
-            SET "code" = locked."code"
-            WHERE (locked."code") IN (
-                SELECT hop_1."country_id"
-                FROM old_rows AS hop_1
-            );
-            PERFORM set_config('trigger_kit.locking', '', true);
-        END IF;
-
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
             array_agg(change.tk_key)

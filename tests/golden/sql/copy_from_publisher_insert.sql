@@ -33,15 +33,15 @@ BEGIN
         tk_keys bigint[];
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
-        PERFORM
-        FROM {archive_country} AS locked
-        WHERE (locked."code") IN (
-            SELECT hop_1."country_id"
-            FROM new_rows AS hop_1
-        )
-        ORDER BY locked."code"
-        FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM new_rows AS hop_1
+            )
+            ORDER BY locked."code"
+            FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_country} AS locked
             SET "code" = locked."code"
@@ -50,6 +50,15 @@ BEGIN
                 FROM new_rows AS hop_1
             );
             PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM new_rows AS hop_1
+            )
+            ORDER BY locked."code"
+            FOR SHARE;
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]

@@ -30,15 +30,15 @@ BEGIN
         INTO tk_parents
         FROM settled;
         IF tk_parents IS NOT NULL THEN
-            PERFORM
-            FROM {archive_country} AS locked
-            WHERE (locked."code") IN (
-                SELECT hop_1."country_id"
-                FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
-            )
-            ORDER BY locked."code"
-            FOR SHARE;
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM
+                FROM {archive_country} AS locked
+                WHERE (locked."code") IN (
+                    SELECT hop_1."country_id"
+                    FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
+                )
+                ORDER BY locked."code"
+                FOR NO KEY UPDATE;
                 PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {archive_country} AS locked
                 SET "code" = locked."code"
@@ -47,6 +47,15 @@ BEGIN
                     FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
                 );
                 PERFORM set_config('trigger_kit.locking', '', true);
+            ELSE
+                PERFORM
+                FROM {archive_country} AS locked
+                WHERE (locked."code") IN (
+                    SELECT hop_1."country_id"
+                    FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
+                )
+                ORDER BY locked."code"
+                FOR SHARE;
             END IF;
             SELECT array_agg(touched.tk_key)
             INTO tk_keys

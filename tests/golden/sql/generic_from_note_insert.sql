@@ -39,8 +39,24 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_total" bigint[];
-        tk_found bigint;
     BEGIN
+        IF EXISTS (
+            SELECT FROM new_rows AS child
+            WHERE child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+              AND child."object_id" IS NOT NULL
+              AND NOT EXISTS (
+                SELECT FROM {archive_work} AS parent
+                WHERE child."object_id" = parent."id" AND child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+            )
+        ) THEN
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                RAISE EXCEPTION USING MESSAGE = 'At REPEATABLE READ, archive.Work:the_total cannot be kept for a row that points at a missing one.',
+                          ERRCODE = 'feature_not_supported',
+                          HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';
+            END IF;
+            PERFORM pg_advisory_xact_lock(4513436146170507018);
+        END IF;
+
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -78,28 +94,12 @@ BEGIN
         WHERE locked."id" = ANY (tk_keys)
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
-        GET DIAGNOSTICS tk_found = ROW_COUNT;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
             WHERE locked."id" = ANY (tk_keys);
             PERFORM set_config('trigger_kit.locking', '', true);
-        END IF;
-        -- Targets that are missing may come from another transaction: see tk_waiting.
-        IF tk_found < cardinality(tk_keys) THEN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_work', '7cc49f', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_work} AS parent
-                WHERE parent."id" = child.tk_key
-            );
-            IF FOUND AND current_setting('transaction_isolation') = 'repeatable read' THEN
-                RAISE EXCEPTION USING MESSAGE = 'At REPEATABLE READ, archive.Work:the_total cannot be kept for a row that points at a missing one.',
-                          ERRCODE = 'feature_not_supported',
-                          HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';
-            END IF;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

@@ -44,15 +44,15 @@ BEGIN
         "the_count" bigint[];
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
-        PERFORM
-        FROM {archive_tag} AS locked
-        WHERE (locked."id") IN (
-            SELECT hop_1."tag_id"
-            FROM old_rows AS hop_1
-        )
-        ORDER BY locked."id"
-        FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_tag} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_1."tag_id"
+                FROM old_rows AS hop_1
+            )
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
@@ -61,6 +61,15 @@ BEGIN
                 FROM old_rows AS hop_1
             );
             PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_tag} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_1."tag_id"
+                FROM old_rows AS hop_1
+            )
+            ORDER BY locked."id"
+            FOR SHARE;
         END IF;
 
         IF tk_recompute THEN

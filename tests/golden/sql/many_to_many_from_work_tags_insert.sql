@@ -41,15 +41,15 @@ BEGIN
         tk_found bigint;
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
-        PERFORM
-        FROM {archive_tag} AS locked
-        WHERE (locked."id") IN (
-            SELECT hop_1."tag_id"
-            FROM new_rows AS hop_1
-        )
-        ORDER BY locked."id"
-        FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_tag} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_1."tag_id"
+                FROM new_rows AS hop_1
+            )
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
@@ -58,6 +58,15 @@ BEGIN
                 FROM new_rows AS hop_1
             );
             PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_tag} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_1."tag_id"
+                FROM new_rows AS hop_1
+            )
+            ORDER BY locked."id"
+            FOR SHARE;
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]

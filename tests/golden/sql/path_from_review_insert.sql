@@ -42,15 +42,15 @@ BEGIN
         "the_total" bigint[];
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
-        PERFORM
-        FROM {archive_work} AS locked
-        WHERE (locked."id") IN (
-            SELECT hop_2."work_id"
-            FROM new_rows AS hop_2
-        )
-        ORDER BY locked."id"
-        FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM new_rows AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
@@ -59,6 +59,15 @@ BEGIN
                 FROM new_rows AS hop_2
             );
             PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM new_rows AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR SHARE;
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]

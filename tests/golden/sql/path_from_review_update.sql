@@ -56,29 +56,29 @@ BEGIN
         "the_total" bigint[];
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
-        PERFORM
-        FROM {archive_work} AS locked
-        WHERE (locked."id") IN (
-            SELECT hop_2."work_id"
-            FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
-                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                ) AS changed
-            ) AS hop_2
-        )
-        ORDER BY locked."id"
-        FOR SHARE;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM (
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    ) AS changed
+                ) AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
@@ -101,6 +101,29 @@ BEGIN
                 ) AS hop_2
             );
             PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM (
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    ) AS changed
+                ) AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR SHARE;
         END IF;
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
         SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]

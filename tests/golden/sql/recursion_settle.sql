@@ -59,17 +59,25 @@ BEGIN
                         UNION
                         SELECT this."id", this."parent_id", this."id"
                         FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+                    ),
+                    levels (tk_row, tk_own_1, tk_level) AS (
+                        SELECT reached.tk_row, reached.tk_own_1, 0
+                        FROM reached
+                        WHERE NOT EXISTS (SELECT FROM reached AS parent WHERE parent.tk_own_1 = reached.tk_up_1)
+                        UNION ALL
+                        SELECT reached.tk_row, reached.tk_own_1, levels.tk_level + 1
+                        FROM levels JOIN reached ON reached.tk_up_1 = levels.tk_own_1
                     )
-                    SELECT array_agg(reached.tk_row ORDER BY reached.tk_row)
+                    SELECT
+                        array_agg(reached.tk_row ORDER BY levels.tk_level DESC NULLS FIRST, reached.tk_row)
                     INTO tk_rows
-                    FROM reached;
+                    FROM reached LEFT JOIN levels ON levels.tk_row = reached.tk_row;
                     EXIT WHEN tk_rows IS NOT DISTINCT FROM tk_locked_rows;
-                    -- Lock in key order, so that two bulk statements cannot deadlock.
                     PERFORM
-                    FROM {archive_node} AS locked
-                    WHERE locked."id" = ANY (tk_rows)
-                    ORDER BY locked."id"
-                    FOR NO KEY UPDATE;
+                    FROM unnest(tk_rows) WITH ORDINALITY AS wanted (tk_row, tk_position)
+                    JOIN {archive_node} AS locked ON locked."id" = wanted.tk_row
+                    ORDER BY wanted.tk_position
+                    FOR NO KEY UPDATE OF locked;
                     IF current_setting('transaction_isolation') = 'repeatable read' THEN
                         PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                         UPDATE {archive_node} AS locked
