@@ -88,7 +88,9 @@ class Workload:
     @property
     def is_judged(self) -> bool:
         """Whether a deadlock that the same workload does not show without triggers is a failure."""
-        return not self.is_inherent and (self.is_single or self.timing != "IMMEDIATE")
+        if self.is_inherent or self.isolation != "READ COMMITTED":  # Elsewhere writers try again anyway, after 40001.
+            return False
+        return self.is_single or self.timing != "IMMEDIATE"
 
     def declared(self) -> Rules:
         """Return the rules with this workload's timing; Django must be set up."""
@@ -512,8 +514,8 @@ COPIES = (
 )  # fmt: skip
 MOVES = (*COPIES, change(WORK, "publisher_id"), change(REVIEW, "work_id"), change(PUBLISHER, "name", most=20))
 UPSERTS = (*EDGE, upsert(WORK, is_mixed=True), upsert(WORK, is_mixed=True))
-TREE = (insert(NODE), upsert(NODE, lasting=False), change(NODE, "parent_id", "own", lasting=False), delete(NODE),
-        move_node, touch_node)  # fmt: skip
+TREE = (insert(NODE), insert(NODE), change(NODE, "own", lasting=False), delete(NODE), touch_node)
+TREE_MOVES = (*TREE, upsert(NODE, lasting=False), change(NODE, "parent_id", "own", lasting=False), move_node)
 ARRIVALS = (arrive(WORK, "publisher_id", PUBLISHER), arrive(WORK, "publisher_id", PUBLISHER), come(PUBLISHER),
             go(PUBLISHER), clear(WORK, "publisher_id", PUBLISHER), pause, pause)  # fmt: skip
 EARLY_NOTES = (insert(EARLY_NOTE), insert(EARLY_NOTE), change(EARLY_NOTE, "object_id", "weight"), delete(EARLY_NOTE),
@@ -543,6 +545,8 @@ WORKLOADS = (
     # Two more that the soak has found, shown apart for the same reason: a statement writes its own table first. Here it
     # holds children when it asks for their new parent, while the parent's fan-out asks for the children.
     Workload("copies, children moved in bulk", ("copy", "copy of both"), MOVES, written=BELOW, is_inherent=True),
+    # A node that moves is held when its new ancestors are asked for; one of them may climb towards it.
+    Workload("tree rollup, nodes moved", ("rollup",), TREE_MOVES, is_inherent=True),
     # And here it has two events, the second of which locks targets after those of the first.
     Workload("upserts of old and new rows", ONE_EDGE, UPSERTS, is_inherent=True),
 )

@@ -50,9 +50,8 @@ def _pointing_rows(plan: Plan, step: Step, feed: Feed) -> str | None:
         return None
     if step.event is Event.INSERT:
         return "new_rows"
-    onward = {
-        hop for s in plan.sources for hop in s.path[len(feed.path) :][:1] if s.path[: len(feed.path)] == feed.path
-    }
+    level = len(feed.path)
+    onward = {s.path[level] for s in plan.sources if len(s.path) > level and s.path[:level] == feed.path}
     source = next(source for source in plan.sources if source.path == feed.path)
     keys = [str(field.column) for field in source.model._meta.pk_fields]
     names = list(dict.fromkeys([*keys, *(name for hop in sorted(onward, key=str) for name in hop.near_names)]))
@@ -149,7 +148,8 @@ def lock_in_order(plan: Plan, rows: Key) -> str:
     """Return the statements that lock the targets whose primary keys are in arrays, in the order of these."""
     wanted = f"unnest({', '.join(rows.arrays)}) WITH ORDINALITY AS wanted ({', '.join(rows.names)}, tk_position)"
     lock = (
-        f"PERFORM\nFROM {wanted}\nJOIN {table_placeholder(plan.target)} AS locked ON {rows.matches('locked', 'wanted')}\n"
+        f"PERFORM\nFROM {wanted}\n"
+        f"JOIN {table_placeholder(plan.target)} AS locked ON {rows.matches('locked', 'wanted')}\n"
         "ORDER BY wanted.tk_position\nFOR NO KEY UPDATE OF locked;"
     )
     order = [quote(name) for name in plan.key_columns]

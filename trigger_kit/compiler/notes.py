@@ -68,7 +68,7 @@ def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> s
 
 
 def _wait(plan: Plan, meeting: Meeting, missing: str) -> str:
-    """Return the statements that wait for those who bring parents, and hold up those to come, where some are missing."""
+    """Return the statements that wait for those who bring parents and hold up those to come, if some are missing."""
     uris = ", ".join(measure.resolved.uri for measure in reading(plan, meeting))
     message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
     return "\n".join(

@@ -4,8 +4,8 @@ Where a step does not find a row that the changed rows point at, it notes the ke
 transaction, after the foreign keys have been checked, a constraint trigger on this table computes afresh what follows
 from the rows that have come meanwhile. (Foreign keys that are checked at once leave nothing to note.)
 
-Without a foreign key in the database nobody would wait: there, who brings a parent holds an advisory lock in shared mode,
-and who misses one takes it exclusively before it looks (``compiler/notes.py``), so that one of the two sees the other.
+Without a foreign key in the database nobody would wait: there, who brings a parent holds an advisory lock in shared
+mode, and who misses one takes it exclusively before it looks (``compiler/notes.py``): one of the two sees the other.
 """
 
 from __future__ import annotations
