@@ -52,9 +52,9 @@ class Case:
 
 def cases() -> list[Case]:
     """Return the cases; Django must be set up to build their expressions."""
-    from django.contrib.postgres.aggregates import StringAgg
     from django.db.models import Count, Max, Sum, Value
 
+    from tests.archive.aggregates import StringAgg
     from trigger_kit import Denormalize, First
 
     both = f"{INSERT}; {DELETE}"

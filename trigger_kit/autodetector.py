@@ -15,7 +15,7 @@ from typing import Any
 from django.apps.registry import Apps
 from django.core.management.commands import makemigrations, migrate
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
-from django.db.migrations.operations import AlterField, DeleteModel, RemoveField
+from django.db.migrations.operations import AddField, AlterField, DeleteModel, RemoveField
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.migrations.writer import MigrationWriter
@@ -24,6 +24,7 @@ from django.db.models import Model
 from trigger_kit.compiler import CompiledTrigger, Sql, compile_plan
 from trigger_kit.compiler.values import backfill_sql
 from trigger_kit.exceptions import RuleError
+from trigger_kit.measures import Measure
 from trigger_kit.operations import (
     RULES,
     AddRule,
@@ -99,8 +100,16 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         read = {dependency[:3] for dependency in _dependencies(plan)}
         for app_label, generated in self.generated_operations.items():
             for operation in generated:
-                if _removed(app_label, operation) in read:
+                if _removed(app_label, operation) in read and not self._comes_back(app_label, operation):
                     vars(operation)["_auto_deps"].append(RuleDependency(*key, None, OperationDependency.Type.ALTER))
+
+    def _comes_back(self, app_label: str, operation: Operation) -> bool:
+        """Whether a field goes only to come back as another kind, which has to wait for it, and rules for that."""
+        return isinstance(operation, RemoveField) and any(
+            isinstance(other, AddField)
+            and (other.model_name_lower, other.name) == (operation.model_name_lower, operation.name)
+            for other in self.generated_operations.get(app_label, ())
+        )
 
     def _generate_removed_rules(self, old_key: ModelKey, state_rules: dict[ModelKey, list[Denormalize]]) -> None:
         key = self._new_key(old_key)
@@ -175,12 +184,14 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         if _time_zones(self.triggers_left.get(key, [])) not in (set(), _time_zones(compile_plan(plan))):
             return list(rules)  # settings.TIME_ZONE is another one
         kept = self._old_rules(key)
-        new = {field for field, rule in rules.items() if not _is_same(kept.get(field), rule)}
-        if self._has_operation(key):  # A function may have changed inside.
-            new |= {field for field, rule in rules.items() if not hasattr(rule.expression, "resolve_expression")}
-        if before is not None:
+        new = {field for field, rule in rules.items() if field not in kept}
+        if before is None:
+            new |= {field for field, rule in rules.items() if not _is_same(kept.get(field), rule)}
+        else:
             old, now = self._values(before), values_of_fields(plan)
             new |= {field for field in rules if old.get(field) != now[field]}
+        if self._has_operation(key):  # What migrations do not hold may have changed: functions, generic relations.
+            new |= {m.resolved.rule.field for m in plan.measures if _is_unwritten(m)}
         return [field for field in rules if field in new]
 
     def _has_operation(self, key: ModelKey) -> bool:
@@ -257,13 +268,20 @@ def values_of_fields(plan: Plan, renamed: Mapping[str, str] | None = None) -> di
     values = {}
     for measure in plan.measures:
         types = sorted((now(f'"{name}"'), kind) for name, kind in measure.resolved.column_types)
-        values[measure.resolved.rule.field] = (now(backfill_sql(plan, [measure.column])), types)
+        text = re.sub(r" -- .*", "", backfill_sql(plan, [measure.column]), count=1)
+        values[measure.resolved.rule.field] = (now(text), types)
     return values
 
 
 def _time_zones(triggers: Iterable[CompiledTrigger]) -> set[str]:
     """Return the time zones that parts of times are taken in."""
     return {zone for trigger in triggers for zone in re.findall(r"AT TIME ZONE ('[^']*')", trigger.text)}
+
+
+def _is_unwritten(measure: Measure) -> bool:
+    """Whether a value follows from what today's code says only, whatever a migration's state is."""
+    paths = (hop for source in measure.resolved.sources for hop in source.path)
+    return not hasattr(measure.resolved.rule.expression, "resolve_expression") or any(h.content_type for h in paths)
 
 
 def _table(app_label: str, model_state: ModelState) -> str:

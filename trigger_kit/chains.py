@@ -10,6 +10,7 @@ from django.db.models import Avg, Count, Max, Min, Sum, Value, lookups
 from django.db.models.aggregates import Aggregate
 from django.db.models.expressions import Case, Col, CombinedExpression, ExpressionWrapper, Star
 from django.db.models.fields import json
+from django.db.models.functions import Abs, Cast, Length, Lower, Ord, StrIndex, Upper
 from django.db.models.sql import AND, Query
 from django.db.models.sql.where import WhereNode
 
@@ -116,7 +117,7 @@ def is_null_without(node: Any, alias: str) -> bool:
     if isinstance(node, lookups.BuiltinLookup):
         strict = not isinstance(node, lookups.IsNull) and type(node).__module__ != json.__name__
         return strict and is_null_without(node.lhs, alias)
-    if isinstance(node, (CombinedExpression, ExpressionWrapper)):
+    if isinstance(node, (Abs, Cast, CombinedExpression, ExpressionWrapper, Length, Lower, Ord, StrIndex, Upper)):
         return any(is_null_without(child, alias) for child in node.get_source_expressions())
     if isinstance(node, Case):  # NULL where no condition holds and there is no default
         return _is_null(node.default) and all(_is_passed_over(case, alias) for case in node.cases)

@@ -19,7 +19,7 @@ from django.db.models import Avg, Model
 from trigger_kit.exceptions import RuleError
 from trigger_kit.measures import Measure, measure_rule, serve_averages
 from trigger_kit.planner import require_acyclic
-from trigger_kit.registry import declared
+from trigger_kit.registry import declared, rules_of
 from trigger_kit.relations import resolve, rule_uri
 from trigger_kit.rules import Denormalize, Guard
 from trigger_kit.sources import joins
@@ -86,7 +86,7 @@ def _check_model(model: type[Model]) -> Iterator[tuple[CheckMessage | None, Meas
         )
         return
     seen: set[str] = set()
-    for rule in value:
+    for rule in rules_of(model):
         uri = rule_uri(model, rule.field)
         if rule.field in seen:
             yield (

@@ -27,10 +27,11 @@ from django.db.models import (
     UUIDField,
     lookups,
 )
-from django.db.models.expressions import Case, CombinedExpression, ExpressionWrapper, Value
+from django.db.models.expressions import Case, CombinedExpression, ExpressionList, ExpressionWrapper, Value
 from django.db.models.fields import json
 from django.db.models.functions import Cast, Coalesce, ConcatPair, Greatest, JSONArray, JSONObject, Least, NullIf
 from django.db.models.lookups import Lookup
+from psycopg.types.range import Range
 
 from trigger_kit.orders import Problem
 
@@ -76,7 +77,7 @@ def check_lookup(lookup: Lookup[Any]) -> Problem | None:
         )
         return "E012", problem, "Compare with constants, or store the text in a column."
     kind = _temporal_kind(left)
-    for right in lookup.rhs if isinstance(lookup.rhs, (list, tuple)) else [lookup.rhs]:
+    for right in _compared(lookup.rhs):
         other = _temporal_kind_of(right)
         if kind and other == "text":
             problem = "it compares a date or time with a text, which is read as the session's settings say"
@@ -85,6 +86,15 @@ def check_lookup(lookup: Lookup[Any]) -> Problem | None:
             problem = "it compares a date with a time, which every session does in its own time zone"
             return "E012", problem, "Compare columns of one type."
     return check_time_zone(lookup) if isinstance(lookup, lookups.YearLookup) else None
+
+
+def _compared(right: Any) -> list[Any]:
+    """Return the values that a lookup compares with: the items of a list, the bounds of a range."""
+    if isinstance(right, ExpressionList):
+        return list(right.get_source_expressions())
+    if isinstance(right, Range):
+        return [right.lower, right.upper]
+    return list(right) if isinstance(right, (list, tuple)) else [right]
 
 
 def _temporal_kind(field: Any) -> str | None:
@@ -98,6 +108,8 @@ def _temporal_kind_of(value: Any) -> str | None:
     if hasattr(value, "resolve_expression"):
         field = _field_of(value)
         return "text" if isinstance(field, (CharField, TextField)) else _temporal_kind(field)
+    if isinstance(value, str):
+        return "text"
     if isinstance(value, datetime.datetime):
         return "DateTimeField"
     return "DateField" if isinstance(value, datetime.date) else None

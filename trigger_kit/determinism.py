@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 from django.contrib.postgres.search import SearchConfig
-from django.core.exceptions import EmptyResultSet, FieldError, FullResultSet
+from django.core.exceptions import EmptyResultSet, FieldError, FullResultSet, ValidationError
 from django.db import NotSupportedError
 from django.db.models import (
     Q,
@@ -52,7 +52,7 @@ from trigger_kit.conversions import (
 from trigger_kit.exceptions import RuleError
 from trigger_kit.orders import Problem, check_order, check_single, check_subquery
 from trigger_kit.paths import offline_connection
-from trigger_kit.relations import ResolvedRule
+from trigger_kit.relations import ResolvedRule, reason
 from trigger_kit.rules import describe
 from trigger_kit.sources import children
 
@@ -105,8 +105,8 @@ def _require_sql(resolved: ResolvedRule) -> None:
             sql.Literal(parameter).as_string(None)
     except (EmptyResultSet, FullResultSet):
         return
-    except (FieldError, NotSupportedError, TypeError, ValueError, psycopg.Error) as error:
-        problem = f"Django cannot write {describe(resolved.rule.expression)} as SQL: {str(error).rstrip('.')}"
+    except (FieldError, IndexError, NotSupportedError, TypeError, ValidationError, ValueError, psycopg.Error) as error:
+        problem = f"Django cannot write {describe(resolved.rule.expression)} as SQL: {reason(error)}"
         hint = "Use an expression that .annotate() accepts on this model."
         raise RuleError("trigger_kit.E005", f"{resolved.uri}: {problem}.", hint) from error
 

@@ -141,7 +141,7 @@ class First(Aggregate):
         filter_params += more
         if self.filter is not None:
             try:
-                condition, more = compiler.compile(self.filter)
+                condition, more = compiler.compile(getattr(self.filter, "condition", self.filter))
             except FullResultSet:
                 condition, more = "true", []
             conditions.append(condition)

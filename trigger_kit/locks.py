@@ -123,16 +123,13 @@ class Meeting:
     """Where a row that points meets the row that it points at, though two transactions bring them at once.
 
     Each of the two looks for the other, and does not see what is not committed. ``path`` leads from the target to the
-    parent row (the target itself, where it is empty); ``hop`` is the one between the two rows.
+    parent row (the target itself, where it is empty); ``hop`` is the one between the two rows, of which the row that
+    points is the near or the far one.
     """
 
     path: Path
     hop: Hop
-
-    @property
-    def child_is_far(self) -> bool:
-        """Whether the row that points is the far one of the hop."""
-        return self.path[-1:] != (self.hop,)
+    child_is_far: bool
 
     @property
     def parent(self) -> tuple[Column, ...]:
@@ -152,6 +149,6 @@ class Meeting:
 
 def meetings(start: Path, sources: Iterable[Source]) -> tuple[Meeting, ...]:
     """Return where changed rows at the end of a path meet the rows that they point at."""
-    back = [Meeting(start[:-1], start[-1])] if start and start[-1].points_back else []
+    back = [Meeting(start[:-1], start[-1], child_is_far=True)] if start and start[-1].points_back else []
     paths = sorted({source.path for source in sources if len(source.path) == len(start) + 1}, key=str)
-    return (*back, *(Meeting(path, path[-1]) for path in paths if _leads_on(start, path)))
+    return (*back, *(Meeting(path, path[-1], child_is_far=False) for path in paths if _leads_on(start, path)))

@@ -231,8 +231,9 @@ def require_acyclic(resolved: Iterable[ResolvedRule]) -> None:
 def _edges(measures: Sequence[Measure]) -> tuple[Edge, ...]:
     """Fuse what shares source table, target table and target key."""
     groups: dict[tuple[str, tuple[Column, ...], bool], dict[tuple[Path, Path | None], Feed]] = {}
-    for measure in measures:
-        for source, columns in _feeding(measure):
+    for kept in measures:
+        for source, columns in _feeding(kept):
+            measure = kept if source.path or not _is_added(kept) else _computed_afresh(kept)
             whole = measure.chain.path if measure.chain and _is_added(measure) else None
             key = source.path[0].near if source.path else _own_key(measure)
             feeds = groups.setdefault((source.table, key, measure.resolved.is_recursion(source)), {})
@@ -244,6 +245,11 @@ def _edges(measures: Sequence[Measure]) -> tuple[Edge, ...]:
         Edge(source, key[0].table, key, tuple(sorted(feeds.values(), key=lambda feed: feed.identity)), recursive)
         for (source, key, recursive), feeds in sorted(groups.items())
     )
+
+
+def _computed_afresh(measure: Measure) -> Measure:
+    """Return a measure as a change of the target's own row keeps it: there is nothing to add to."""
+    return replace(measure, strategy=Strategy.RECOMPUTE, average_of=None)
 
 
 def _is_added(measure: Measure) -> bool:

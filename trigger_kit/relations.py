@@ -22,7 +22,7 @@ from trigger_kit.paths import Column, Source, column_of, full_type
 from trigger_kit.rules import Denormalize, describe
 from trigger_kit.sources import UnlinkedTableError, UnreadableQueryError, read_sources
 
-__all__ = ["ResolvedRule", "resolve", "rule_uri"]
+__all__ = ["ResolvedRule", "reason", "resolve", "rule_uri"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,11 +113,15 @@ def _sources(query: Query, expression: Any, uri: str) -> tuple[Source, ...]:
             "Correlate it by equality: filter(author=OuterRef('pk')).",
         ) from error
     except UnreadableQueryError as error:
-        raise RuleError(
-            "trigger_kit.E025",
-            f"{uri} cannot be kept: a subquery uses union(), extra() or distinct(fields), whose columns are not known.",
-            "Write it with filter(), annotate(), order_by() and values().",
-        ) from error
+        raise _unreadable(uri) from error
+
+
+def _unreadable(uri: str) -> RuleError:
+    return RuleError(
+        "trigger_kit.E025",
+        f"{uri} cannot be kept: a subquery uses union(), extra() or distinct(fields), whose columns are not known.",
+        "Write it with filter(), annotate(), order_by() and values().",
+    )
 
 
 def _target_field(rule: Denormalize, model: type[Model], uri: str) -> Field[Any, Any]:
@@ -191,9 +195,11 @@ def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tupl
         with timezone.override(None):
             query.add_annotation(expression, "tk_value")
     except (FieldError, FieldDoesNotExist, IndexError, TypeError, ValidationError, ValueError) as error:
+        if getattr(getattr(expression, "query", None), "extra", None):  # Its columns have no type, from Django 6.1 on.
+            raise _unreadable(uri) from error
         raise RuleError(
             "trigger_kit.E005",
-            f"{uri}: Django cannot resolve {describe(rule.expression)}: {_reason(error)}.",
+            f"{uri}: Django cannot resolve {describe(rule.expression)}: {reason(error)}.",
             _path_hint(error),
         ) from error
     return query, query.annotations["tk_value"]
@@ -206,12 +212,12 @@ def _build(rule: Denormalize, uri: str) -> Any:
     except Exception as error:
         raise RuleError(
             "trigger_kit.E019",
-            f"{uri}: {describe(rule.expression)}() raises {type(error).__name__}: {_reason(error)}.",
+            f"{uri}: {describe(rule.expression)}() raises {type(error).__name__}: {reason(error)}.",
             "It is called without arguments once models are loaded, and returns what .annotate() takes.",
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return an error's message, to be followed by a full stop."""
     text = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
     return text.rstrip(".")

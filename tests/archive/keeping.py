@@ -24,6 +24,13 @@ def keep(rules: Rules) -> list[Plan]:
     return plans
 
 
+def make_tables(*made: type[Model]) -> None:
+    """Create the tables of models that a test declares."""
+    with connection.schema_editor() as editor:
+        for model in made:
+            editor.create_model(model)
+
+
 def install(plans: Iterable[Plan]) -> None:
     """Install the triggers of plans and fill their columns, dependents first."""
     ordered = list(plans)

@@ -74,6 +74,10 @@ class Work(Kept):
     moment = models.DateTimeField(null=True)
     data = models.JSONField(default=dict)
     least = models.IntegerField(default=0)
+    reading_time = models.DurationField(null=True)
+    doubled = models.GeneratedField(
+        expression=models.F("pages") * 2, output_field=models.IntegerField(), db_persist=True
+    )
     tags = models.ManyToManyField(Tag, related_name="works")
     notes = GenericRelation("Note", related_query_name="work")
 
@@ -124,13 +128,16 @@ class Series(Kept):
 
 
 class Note(models.Model):
-    """Points at a row of any model."""
+    """Points at a row of any model, and copies from it."""
 
     content_type = models.ForeignKey(ContentType, models.CASCADE)
     object_id = models.PositiveIntegerField()
     subject = GenericForeignKey("content_type", "object_id")
     text = models.TextField(default="")
     weight = models.IntegerField(default=1)
+    author = models.ForeignKey(Person, models.SET_NULL, null=True, related_name="written")
+    kept_text = models.TextField(null=True, editable=False)
+    kept_number = models.BigIntegerField(null=True, editable=False)
 
     class Meta:
         indexes = [models.Index(fields=["content_type", "object_id"])]

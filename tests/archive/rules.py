@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib.postgres.aggregates import ArrayAgg, BoolAnd, BoolOr, JSONBAgg, StringAgg
+from django.contrib.postgres.aggregates import ArrayAgg, BoolAnd, BoolOr, JSONBAgg
 from django.db.models import (
     Avg,
     Case,
@@ -25,9 +25,11 @@ from django.db.models import (
     When,
 )
 from django.db.models import Exists as DjangoExists
-from django.db.models.functions import Cast, Coalesce, Concat, Length, Lower, Upper
+from django.db.models.fields.json import KT, KeyTextTransform
+from django.db.models.functions import Abs, Cast, Coalesce, Concat, Extract, Length, Lower, Upper
 
-from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
+from tests.archive.aggregates import StringAgg
+from tests.archive.models import Country, Line, Node, Note, Novel, Person, Publisher, Review, Series, Tag, Work
 from trigger_kit import Exists, First
 
 Pool = dict[str, list[Any]]
@@ -50,6 +52,16 @@ def has_long_review() -> Any:
     return DjangoExists(Review.objects.filter(work__publisher=OuterRef("number"), text__contains="long"))
 
 
+def has_work_without_review() -> Any:
+    """Rows that an exclude() over a to-many relation leaves."""
+    return DjangoExists(Work.objects.filter(publisher=OuterRef("number")).exclude(reviews__stars=5))
+
+
+def has_other_work() -> Any:
+    """The same over a many-to-many relation, there and back."""
+    return DjangoExists(Work.objects.filter(tags=OuterRef("pk")).exclude(tags__weight=7))
+
+
 def without_reviews() -> Any:
     """A filter that Django turns into a subquery."""
     return Count("works", filter=~Q(works__reviews__stars=5), distinct=True)
@@ -66,6 +78,8 @@ PUBLISHER: Pool = {
         Count("works__people", distinct=True, filter=Q(works__people__name__icontains="a")),
         Count("works", filter=Q(works__pages__gt=F("number"))),
         without_reviews,
+        Count("works", filter=Q(works__data__size__icontains=".0")),
+        Count("works__reviews", filter=Q(works__data__size__icontains=".0")),
     ],
     "the_total": [
         Sum("works__price", default=0),
@@ -75,13 +89,18 @@ PUBLISHER: Pool = {
         Sum("works__tags__weight", default=0, filter=Q(works__tags__active=True)),
         Sum("works__reviews__stars", default=7),
         F("number") + Sum("works__pages", default=0),
+        Sum("works__doubled", default=0),
+        Sum(Case(When(works__published=True, then=1)), default=0),
+        Sum(Length("works__title"), default=0),
+        Sum(Abs("works__pages"), default=0),
+        Sum(F("works__pages") % 3, default=0),
     ],
-    "the_flag": [Exists("works"), Exists("works__reviews", filter=Q(works__reviews__stars=5)), has_long_review],
+    "the_flag": [Exists("works"), Exists("works__reviews", filter=Q(works__reviews__stars=5)), has_long_review, has_work_without_review],
     "the_label": [Upper("name"), Concat("name", Value(" of "), "country__name"), StringAgg("works__title", ", ", order_by="works__title", default=Value("none"))],
-    "kept_number": [Sum("works__pages"), Max("works__pages"), Min("works__reviews__stars"), F("country__rank"), Max("works__tags__weight")],
+    "kept_number": [Sum("works__pages"), Max("works__pages"), Min("works__reviews__stars"), F("country__rank"), Max("works__tags__weight"), Max(Extract("works__reading_time", "day"))],
     "kept_amount": [Sum("works__price"), Avg("works__pages"), Max("works__price"), Min("works__price", default=1)],
-    "kept_ratio": [Sum("works__score"), StdDev("works__pages"), Variance("works__reviews__stars"), Avg("works__score")],
-    "kept_text": [F("country__name"), First("works__title", order_by=["-works__pages", "works__title"]), Max("works__title")],
+    "kept_ratio": [Sum("works__score"), StdDev("works__pages"), Variance("works__reviews__stars"), Avg("works__score"), Sum("works__price")],
+    "kept_text": [F("country__name"), First("works__title", order_by=["-works__pages", "works__title"]), Max("works__title"), StringAgg(Cast("works__data", TextField()), ",", order_by="works__id")],
     "kept_flag": [BoolAnd("works__published"), BoolOr("works__published", filter=Q(works__pages__gt=1))],
     "kept_day": [Max("works__day"), First("works__day", order_by="-works__moment")],
     "kept_moment": [Max("works__moment"), Min("works__reviews__created")],
@@ -98,6 +117,8 @@ WORK: Pool = {
         Count("credits", filter=Q(credits__role="author")),
         Count("people"),
         Count("lines__remarks"),
+        Count("notes__author"),
+        Count("notes__author__written__person"),
         Count("reviews", filter=Q(reviews__stars__gte=F("least"))),
         count_of_reviews,
     ],
@@ -111,25 +132,30 @@ WORK: Pool = {
     ],
     "the_flag": [Exists("reviews", filter=Q(reviews__author__isnull=False)), Exists("tags"), Exists("notes")],
     "the_label": [Lower("title"), Concat("title", Value("/"), "publisher__name", Value("/"), "publisher__country__name")],
-    "kept_number": [F("publisher__number"), Max("reviews__stars"), Sum("notes__weight"), Length("title"), First("reviews", order_by="-reviews__created"), Length("editor__name")],
+    "kept_number": [F("publisher__number"), Max("reviews__stars"), Sum("notes__weight"), Length("title"), First("reviews", order_by="-reviews__created"), Length("editor__name"), Extract("reading_time", "day")],
     "kept_amount": [F("publisher__fee"), Avg("reviews__stars"), F("price") * 2],
-    "kept_text": [F("publisher__country__name"), F("editor__name"), latest_review, First("tags__name", order_by="-tags__weight", filter=Q(tags__active=True)), Max("people__name"), StringAgg("notes__text", "|", order_by="notes__id")],
+    "kept_text": [F("publisher__country__name"), F("editor__name"), latest_review, First("tags__name", order_by="-tags__weight", filter=Q(tags__active=True)), Max("people__name"), StringAgg("notes__text", "|", order_by="notes__id"), KT("data__size")],
     "kept_json": [F("data__size"), JSONBAgg("reviews__stars", order_by=("-reviews__stars",))],
     "kept_flag": [BoolOr("credits__person__works__published"), F("publisher__the_flag"), Q(pages__gt=1, published=True) | Q(title="")],
     "kept_moment": [Max("reviews__created"), Max("reviews__created", filter=Q(reviews__author__name="ann"))],
     "kept_list": [ArrayAgg("tags__name", order_by=("tags__name", "tags__id"), filter=Q(tags__isnull=False)), ArrayAgg("reviews__author__name", order_by="reviews__id", default=Value([]))],
 }  # fmt: skip
 PERSON: Pool = {
-    "the_count": [Count("friends"), Count("followers"), Count("follows", filter=Q(follows__name="ann")), Count("credits__work__reviews"), Count("reviews"), Count("follows__followers"), Count("works"), Count("works", filter=Q(works__published=True))],
-    "the_total": [Sum("works__pages", default=0), Sum("credits__share", default=0), Sum("works__publisher__fee", default=0)],
-    "the_flag": [Exists("followers", filter=Q(followers__name="bob")), Exists("edited")],
+    "the_count": [Count("friends"), Count("followers"), Count("follows", filter=Q(follows__name="ann")), Count("credits__work__reviews"), Count("reviews"), Count("follows__followers"), Count("works"), Count("works", filter=Q(works__published=True)), Count("written__work")],
+    "the_total": [Sum("works__pages", default=0), Sum("credits__share", default=0), Sum("works__publisher__fee", default=0), Sum("written__work__pages", default=0)],
+    "the_flag": [Exists("followers", filter=Q(followers__name="bob")), Exists("edited"), Exists("written__person")],
     "kept_text": [First("followers__name", order_by="followers__name"), Min("friends__name"), First("reviews__work__title", order_by="-reviews__created")],
     "kept_list": [ArrayAgg("friends__name", order_by="friends__id"), ArrayAgg("works__title", distinct=True, order_by="works__title")],
     "last_review": [First("reviews", order_by=["-reviews__created"])],
 }  # fmt: skip
+NOTE: Pool = {
+    "kept_text": [F("work__title"), F("person__name"), Concat("work__title", Value("/"), "person__name", output_field=TextField())],
+    "kept_number": [F("work__pages"), F("work__the_count"), Count("work__notes"), Max("person__notes__weight")],
+}  # fmt: skip
 TAG: Pool = {
     "the_count": [Count("works"), Count("works", filter=Q(works__published=True)), Count("works__reviews")],
     "the_total": [Sum("works__pages", default=0), Sum("works__price", default=0)],
+    "the_flag": [has_other_work],
     "kept_number": [Max("works__pages"), Sum("works__pages")],
     "kept_text": [First("works__title", order_by="-works__day"), Max("works__publisher__name")],
 }
@@ -167,7 +193,7 @@ COUNTRY: Pool = {
     "kept_text": [Max("publishers__kept_text"), First("publishers__works__title", order_by="publishers__works__pages")],
 }  # fmt: skip
 REVIEW: Pool = {
-    "kept_text": [F("work__publisher__country__name"), F("author__name"), F("work__the_label"), Case(When(stars__gt=2, then=F("work__title")), default=F("text"), output_field=TextField())],
+    "kept_text": [F("work__publisher__country__name"), F("author__name"), F("work__the_label"), KeyTextTransform("size", "work__data"), Case(When(stars__gt=2, then=F("work__title")), default=F("text"), output_field=TextField())],
     "kept_number": [F("work__pages"), F("work__the_count"), Case(When(stars__gt=2, then=Value(1)), default=F("author__id"), output_field=IntegerField())],
 }  # fmt: skip
 
@@ -175,6 +201,7 @@ POOLS: dict[type, Pool] = {
     Country: COUNTRY,
     Line: LINE,
     Node: NODE,
+    Note: NOTE,
     Novel: NOVEL,
     Person: PERSON,
     Publisher: PUBLISHER,

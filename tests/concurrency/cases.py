@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.postgres.aggregates import StringAgg
 from django.db.models import Avg, Count, F, Max, Model, Q, Sum, TextField
 from django.db.models.functions import Coalesce, Concat
 from psycopg import IsolationLevel
 
+from tests.archive.aggregates import StringAgg
 from tests.archive.keeping import Rules
 from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
 from tests.concurrency.schedules import LEVELS, Session

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from django.contrib.postgres.aggregates import StringAgg
+from django.contrib.postgres.aggregates import ArrayAgg
 from django.db.models import Avg, Count, F, Max, Min, Model, Q, Sum, Value
 from django.db.models.functions import Concat
 
@@ -48,7 +48,7 @@ CASES: dict[str, tuple[type[Model], list[Denormalize]]] = {
         [
             Denormalize("the_flag", Exists("works", filter=Q(works__published=True))),
             Denormalize("kept_text", First("works__title", order_by="-works__day")),
-            Denormalize("the_label", StringAgg("works__title", ", ", order_by="works__title", default=Value(""))),
+            Denormalize("kept_list", ArrayAgg("works__title", order_by=("works__title", "works__id"))),
         ],
     ),
     "recursion": (Node, [Denormalize("the_total", F("own") + Sum("children__the_total", default=0))]),

@@ -10,12 +10,14 @@ import pytest
 from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.postgres.aggregates import ArrayAgg
-from django.db import DatabaseError, transaction
-from django.db.models import Avg, Count, F, Max, Min, Model, Q, Sum, TextField, Value
-from django.db.models.functions import Concat
+from django.db import DatabaseError, models, transaction
+from django.db.models import Avg, Count, F, Max, Min, Model, OuterRef, Q, Subquery, Sum, TextField, Value
+from django.db.models import Exists as DjangoExists
+from django.db.models.functions import Coalesce, Concat
+from django.test.utils import isolate_apps
 from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep
+from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables
 from tests.archive.models import (
     Country,
     Credit,
@@ -345,6 +347,152 @@ def test_many_to_many_to_self(db: None) -> None:
     ):
         write()
         assert_rules_hold(FRIENDS)
+
+
+# One to one ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["number"], ["best"], ["name"], ["number", "best", "name"]], ids=" ".join)
+@isolate_apps("tests.archive")
+def test_a_path_that_begins_with_a_one_to_one_relation(sql: Sql, names: list[str]) -> None:
+    class User(models.Model):
+        name = models.TextField(default="")
+
+        class Meta:
+            app_label = "archive"
+
+    class Profile(models.Model):
+        user = models.OneToOneField(User, models.CASCADE)
+        number = models.IntegerField(default=0, db_default=0)
+        best = models.IntegerField(null=True)
+        name = models.TextField(null=True)
+
+        class Meta:
+            app_label = "archive"
+
+    class Post(models.Model):
+        user = models.ForeignKey(User, models.CASCADE, related_name="posts")
+        votes = models.IntegerField(default=1)
+
+        class Meta:
+            app_label = "archive"
+
+    values = {"number": Count("user__posts"), "best": Max("user__posts__votes"), "name": F("user__name")}
+    rules = rules_of(Profile, **{name: values[name] for name in names})
+    make_tables(User, Profile, Post)
+    keep(rules)
+    for statement in (
+        "INSERT INTO archive_user (id, name) VALUES (1, 'a'), (2, 'b')",
+        "INSERT INTO archive_post (id, user_id, votes) VALUES (1, 1, 5), (2, 1, 7), (3, 2, 1)",
+        "INSERT INTO archive_profile (id, user_id) VALUES (1, 1)",
+        "UPDATE archive_profile SET user_id = 2",
+        "INSERT INTO archive_profile (id, user_id) VALUES (2, 1)",
+        "UPDATE archive_post SET user_id = 3 - user_id, votes = votes + 1",
+        "DELETE FROM archive_profile WHERE id = 1",
+        "UPDATE archive_profile SET user_id = 2, id = 9",
+        "UPDATE archive_user SET name = name || '!'",
+    ):
+        sql(statement)
+        assert_rules_hold(rules)
+
+
+# Subqueries that leave rows out -------------------------------------------------------------------------------------
+
+
+def works_of(publisher: str = "number") -> Any:
+    return Work.objects.filter(publisher=OuterRef(publisher))
+
+
+def has_work_without_review() -> Any:
+    return DjangoExists(works_of().exclude(reviews__text="r1"))
+
+
+def title_without_review() -> Any:
+    return Subquery(works_of().filter(~Q(reviews__text="r1")).order_by("pk").values("title")[:1])
+
+
+def count_without_author() -> Any:
+    counted = works_of().exclude(reviews__author__name="ann").order_by().values("publisher")
+    return Coalesce(Subquery(counted.annotate(number=Count("*")).values("number")), 0)
+
+
+def has_work_without_tag() -> Any:
+    return DjangoExists(works_of().exclude(tags__name="t1"))
+
+
+def has_other_work() -> Any:
+    return DjangoExists(Work.objects.filter(tags=OuterRef("pk")).exclude(tags__weight=3))
+
+
+def has_work_of_others() -> Any:
+    return DjangoExists(Work.objects.filter(editor=OuterRef("pk")).exclude(credits__person__name="bob"))
+
+
+def has_child_without_child() -> Any:
+    return DjangoExists(Node.objects.filter(parent=OuterRef("pk")).exclude(children__name="x"))
+
+
+EXCLUDED: Rules = [
+    *rules_of(
+        Publisher,
+        the_flag=has_work_without_review,
+        kept_text=title_without_review,
+        the_count=count_without_author,
+        kept_flag=has_work_without_tag,
+        kept_number=Count(
+            "works", filter=Q(works__in=Work.objects.exclude(reviews__stars=5).filter(publisher__number=1))
+        ),
+    ),
+    *rules_of(
+        Country, the_count=Count("publishers__works", filter=~Q(publishers__works__tags__weight=3), distinct=True)
+    ),
+    *rules_of(Tag, the_flag=has_other_work),
+    *rules_of(Person, the_flag=has_work_of_others),
+]
+EXCLUDED_ROWS = """
+INSERT INTO archive_person (id, name) VALUES (1, 'ann'), (2, 'bob');
+INSERT INTO archive_tag (id, name, weight) VALUES (1, 't1', 1), (2, 't2', 3);
+"""
+
+
+def test_subqueries_with_exclude_over_to_many_relations(sql: Sql) -> None:
+    sql(WORLD + EXCLUDED_ROWS)
+    keep(EXCLUDED)
+    stored = lambda: check(EXCLUDED, Publisher, "number", "the_flag", "kept_text", "the_count", "kept_flag")  # noqa: E731
+    assert sorted(stored())[0] == (1, True, "w2", 2, True)
+    for statement in (
+        "INSERT INTO archive_review (id, work_id, text, author_id) VALUES (7, 2, 'r1', 1)",
+        "UPDATE archive_review SET text = 'r1' WHERE work_id = 1",
+        "UPDATE archive_review SET author_id = 3 - author_id, stars = 5 WHERE id = 7",
+        "UPDATE archive_person SET name = 'ann'",
+        "INSERT INTO archive_work_tags (id, work_id, tag_id) VALUES (1, 1, 1), (2, 1, 2), (3, 2, 1)",
+        "UPDATE archive_work SET publisher_id = 4 - publisher_id, editor_id = 1",
+        "INSERT INTO archive_credit (id, person_id, work_id, role, share) VALUES (1, 2, 1, '', 1), (2, 1, 4, '', 1)",
+        "UPDATE archive_person SET name = 'bob' WHERE id = 2",
+        "UPDATE archive_tag SET weight = 4 - weight, name = 't' || (3 - id)",
+        "UPDATE archive_work_tags SET tag_id = 3 - tag_id WHERE work_id = 2",
+        "WITH r AS (DELETE FROM archive_review WHERE text = 'r1') UPDATE archive_work SET publisher_id = 1",
+        "UPDATE archive_publisher SET number = -number",
+        "DELETE FROM archive_work_tags",
+        "DELETE FROM archive_work WHERE id = 1",
+    ):
+        sql(statement)
+        assert_rules_hold(EXCLUDED)
+
+
+def test_a_subquery_with_exclude_over_the_same_table(sql: Sql) -> None:
+    rules = rules_of(Node, the_flag=has_child_without_child)
+    sql("INSERT INTO archive_node (id, parent_id, name) VALUES (1, NULL, 'a'), (2, 1, 'b')")
+    keep(rules)
+    for statement, flags in (
+        ("INSERT INTO archive_node (id, parent_id, name) VALUES (3, 2, 'x'), (4, 1, 'c')", [True, True, False, False]),
+        ("UPDATE archive_node SET name = 'd' WHERE id = 4", [True, True, False, False]),
+        ("UPDATE archive_node SET parent_id = 4 WHERE id = 3", [True, False, False, True]),
+        ("DELETE FROM archive_node WHERE id = 2", [False, False, True]),
+        ("UPDATE archive_node SET name = 'y' WHERE id = 3", [True, False, True]),
+    ):
+        sql(statement)
+        assert [row[0] for row in check(rules, Node, "the_flag")] == flags
 
 
 # Trees --------------------------------------------------------------------------------------------------------------

@@ -10,14 +10,31 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib.auth.models import User
-from django.contrib.postgres.aggregates import ArrayAgg, BoolAnd, BoolOr, JSONBAgg, StringAgg
-from django.db import DatabaseError, connection, models, transaction
-from django.db.models import Avg, Count, F, Max, Min, Model, OuterRef, Q, StdDev, Subquery, Sum, Value, Variance
-from django.db.models.functions import Cast, Coalesce, Upper
+from django.contrib.postgres.aggregates import ArrayAgg, BoolAnd, BoolOr, JSONBAgg
+from django.db import DatabaseError, models, transaction
+from django.db.models import (
+    Avg,
+    Case,
+    Count,
+    F,
+    Max,
+    Min,
+    Model,
+    OuterRef,
+    Q,
+    StdDev,
+    Subquery,
+    Sum,
+    Value,
+    Variance,
+    When,
+)
+from django.db.models.functions import Abs, Cast, Coalesce, Length, Upper
 from django.test.utils import isolate_apps
 from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep
+from tests.archive.aggregates import StringAgg
+from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables
 from tests.archive.models import Person, Publisher, Review, Tag, Work
 from trigger_kit import Denormalize, Exists, First
 from trigger_kit.explanation import explain
@@ -93,6 +110,12 @@ STRATEGIES: dict[str, tuple[str, type[Model], str, Any]] = {
     "first": ("recompute", Work, "kept_text", First("reviews__text", order_by="-reviews__stars")),
     "array": ("recompute", Work, "kept_list", ArrayAgg("reviews__text", order_by="reviews__id", filter=Q(reviews__stars__gt=0))),
     "arithmetic": ("recompute", Work, "the_total", F("least") + Count("reviews")),
+    "decimal sum in a float": ("recompute", Publisher, "kept_ratio", Sum("works__price")),
+    "sum of a generated column": ("delta", Publisher, "kept_number", Sum("works__doubled")),
+    "sum of a case without default": ("delta", Publisher, "kept_number", Sum(Case(When(works__published=True, then=1)))),
+    "sum of lengths": ("delta", Work, "kept_number", Sum(Length("reviews__text"))),
+    "sum of absolute values": ("delta", Work, "the_total", Sum(Abs("reviews__stars"), default=0)),
+    "sum of remainders": ("delta", Work, "kept_number", Sum(F("reviews__stars") % 3)),
     "subquery": ("recompute", Work, "kept_text", latest_text),
     "subquery count": ("recompute", Work, "the_count", good_reviews),
     "filter over the target": ("recompute", Work, "the_count", Count("reviews", filter=Q(reviews__stars__gte=F("least")))),
@@ -382,6 +405,19 @@ def test_float_sums_do_not_drift(sql: Sql) -> None:
     assert check(rules, Publisher, "kept_ratio") == [(3.0,)]
 
 
+@pytest.mark.parametrize(("column", "large", "little"), [("price", "9999999.99", "0.01"), ("id", 2**60, 1)])
+def test_sums_in_a_float_column_do_not_drift(sql: Sql, column: str, large: Any, little: Any) -> None:
+    """A float cannot hold both numbers at once: what a delta took away would take digits of the other along."""
+    rules = rules_of(Publisher, kept_ratio=Sum(f"works__{column}"))
+    sql("INSERT INTO archive_publisher (id, number) VALUES (gen_random_uuid(), 1)")
+    keep(rules)
+    for number in (large, little):
+        sql(f"INSERT INTO archive_work (publisher_id, {column}) VALUES (1, %s)", number)
+        assert_rules_hold(rules)
+    sql(f"DELETE FROM archive_work WHERE {column} = %s", large)
+    assert check(rules, Publisher, "kept_ratio") == [(float(little),)]
+
+
 @pytest.mark.parametrize(
     "expression", [Sum("reviews__stars", default=0), Sum("reviews__stars", default=1), Count("reviews") * 2147483647]
 )
@@ -408,13 +444,53 @@ def test_a_rounding_column_is_recomputed(sql: Sql) -> None:
     assert check(rules, Publisher, "the_total") == [(Decimal("0.0333"),)]
 
 
+MOVED_ON = """
+CREATE FUNCTION pg_temp.move_on() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN UPDATE archive_child SET parent_id = 2 WHERE id = NEW.id; RETURN NULL; END $$;
+CREATE TRIGGER a_first AFTER INSERT ON archive_child FOR EACH ROW EXECUTE FUNCTION pg_temp.move_on()
+"""
+
+
+@pytest.mark.parametrize("is_checked", [False, True])
+@pytest.mark.parametrize("kind", [models.IntegerField, models.PositiveIntegerField])
+@isolate_apps("tests.archive")
+def test_a_number_never_passes_through_minus_one(sql: Sql, kind: Any, is_checked: bool) -> None:
+    """The UPDATE of a user's trigger reports before the INSERT that fired it."""
+
+    class Parent(models.Model):
+        number = kind(default=0)
+        total = kind(default=0)
+
+        class Meta:
+            app_label = "archive"
+            constraints = [
+                models.CheckConstraint(condition=Q(**{f"{name}__gte": 0}), name=f"{name}_is_not_negative")
+                for name in (("number", "total") if is_checked else ())
+            ]
+
+    class Child(models.Model):
+        parent = models.ForeignKey(Parent, models.CASCADE, related_name="children")
+        weight = models.IntegerField(default=1, db_default=1)
+
+        class Meta:
+            app_label = "archive"
+
+    rules = rules_of(Parent, number=Count("children"), total=Sum("children__weight", default=0))
+    make_tables(Parent, Child)
+    keep(rules)
+    sql(MOVED_ON)
+    sql("INSERT INTO archive_parent (id, number, total) VALUES (1, 0, 0), (2, 0, 0)")
+    for statement in (
+        "INSERT INTO archive_child (id, parent_id) VALUES (1, 1)",
+        "INSERT INTO archive_child (id, parent_id, weight) VALUES (2, 1, 5), (3, 2, 1)",
+        "WITH gone AS (DELETE FROM archive_child WHERE id = 1) INSERT INTO archive_child (id, parent_id) VALUES (4, 1)",
+    ):
+        sql(statement)
+        assert_rules_hold(rules)
+    assert check(rules, Parent, "number", "total") == [(0, 0), (3, 7)]
+
+
 # Models of a test's own: odd names, proxies, other people's tables --------------------------------------------------
-
-
-def make_tables(*made: type[Model]) -> None:
-    with connection.schema_editor() as editor:
-        for model in made:
-            editor.create_model(model)
 
 
 ODD = {

@@ -41,7 +41,7 @@ FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgrelid::regclass::text, tgname
 """
 TABLES = """
 SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'django_%'
-AND tablename NOT IN ('auth_permission', 'tk_touched') ORDER BY tablename
+AND tablename NOT IN ('auth_permission', 'tk_touched', 'tk_waiting') ORDER BY tablename
 """
 
 
@@ -193,6 +193,7 @@ class Project:
             for table, found in rows.items():
                 values = f'jsonb_populate_recordset(NULL::"{table}", %s::jsonb)'
                 self.sql(f'INSERT INTO "{table}" SELECT * FROM {values}', json.dumps(found))
+            self.sql("SET CONSTRAINTS ALL IMMEDIATE")
             return self.rows()
         finally:
             self.sql("ROLLBACK")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.migration.conftest import Make
 from tests.migration.library import CHURN, NUM_BOOKS, NUM_PUBLISHED, PAGES_TOTAL, ROWS, Kept, library
+from tests.migration.written import operations
 
 
 def test_fields_and_rules_come_in_one_migration_and_are_filled(make: Make, scratch: Make) -> None:
@@ -125,3 +126,43 @@ class Publisher(models.Model):
     assert project.value("SELECT num_books FROM books_publisher") == 2
     project.assert_in_sync()
     project.assert_like(scratch(books=models))
+
+
+INHERITED = """
+from django.db import models
+from django.db.models import Count
+from trigger_kit import Denormalize
+
+
+class Counted(models.Model):
+    num_books = models.IntegerField(default=0, editable=False)
+
+    class Meta:
+        abstract = True
+        denormalizations = [Denormalize("num_books", Count("books"))]
+
+
+class Author(Counted):
+    name = models.CharField(max_length=50)
+
+
+class Poet(Author):
+    metre = models.CharField(max_length=50)
+
+
+class Book(models.Model):
+    author = models.ForeignKey(Author, models.CASCADE, related_name="books")
+"""
+
+
+def test_the_rule_of_an_abstract_model_is_kept_once_by_the_table_that_has_the_column(make: Make) -> None:
+    rows = (
+        "INSERT INTO books_author (id, name, num_books) VALUES (1, 'a', 0); INSERT INTO books_poet VALUES (1, 'iamb')"
+    )
+    project = make(books=INHERITED, rows=rows)
+    written = [name for file in project.files() for name in operations(file)]
+    assert [name for name in written if "Rule" in name] == ["AddRule author.num_books"]
+    assert project.statuses() == {"books.Author:num_books": "installed"}
+    project.sql("INSERT INTO books_book (author_id) VALUES (1)")
+    assert project.value("SELECT num_books FROM books_author") == 1
+    project.assert_settled()

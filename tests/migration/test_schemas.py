@@ -43,7 +43,7 @@ def test_the_same_migrations_run_in_two_schemas(blank: Make) -> None:
         assert project.sql(VALUES) == expected
         project.assert_in_sync()
     functions = project.sql("SELECT pronamespace::regnamespace::text FROM pg_proc WHERE proname ~ '^~?tk_'")
-    assert [tenant for (tenant,) in sorted(functions)] == ["tenant_a"] * 8 + ["tenant_b"] * 8
+    assert [tenant for (tenant,) in sorted(functions)] == ["tenant_a"] * 9 + ["tenant_b"] * 9
 
 
 def test_ls_shows_the_rules_of_this_schema_only(blank: Make) -> None:

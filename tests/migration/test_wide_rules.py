@@ -11,7 +11,7 @@ from tests.migration.written import operations
 MODELS = '''
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
-from django.contrib.postgres.aggregates import StringAgg
+from tests.archive.aggregates import StringAgg
 from django.db import models
 from django.db.models import Avg, Count, F, Max, OuterRef, Q, Subquery, Sum, Value
 from django.db.models.functions import Concat
@@ -149,3 +149,52 @@ def test_a_changed_function_is_a_changed_rule(make: Make, installed: list[str]) 
     assert written["books"][0].startswith("AlterRule author.")
     assert any(name.startswith("BackfillRule author.") for name in written["books"])
     assert project.value("SELECT title FROM books_author WHERE id = 3") == "q"
+
+
+# Django's serializer writes keyword arguments in an order of its own.
+KEYWORDS = """
+from django.contrib.postgres.aggregates import ArrayAgg
+from tests.archive.aggregates import StringAgg
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Avg, Count, F, Q, Sum, Value
+from trigger_kit import Denormalize, First
+
+
+class Author(models.Model):
+    names = ArrayField(models.TextField(), null=True, editable=False)
+    text = models.TextField(null=True, editable=False)
+    label = models.TextField(db_default="", editable=False)
+    number = models.IntegerField(null=True, editable=False)
+    total = models.IntegerField(db_default=0, editable=False)
+    mean = models.FloatField(null=True, editable=False)
+
+    class Meta:
+        denormalizations = [
+            Denormalize("names", ArrayAgg("books__title", order_by="books__title", filter=Q(books__pages=1), distinct=True)),
+            Denormalize("text", StringAgg("books__title", ",", order_by="books__title", distinct=True)),
+            Denormalize(
+                "label",
+                StringAgg("books__title", delimiter=",", order_by="books__id", filter=Q(books__pages__gt=1), default=Value("-")),
+            ),
+            Denormalize("number", First("books__pages", order_by=F("books__title").desc(nulls_last=True), filter=Q(books__pages=1))),
+            Denormalize("total", Sum("books__pages", output_field=models.IntegerField(), default=0, filter=Q(books__pages=1))),
+            Denormalize("mean", Avg("books__pages", output_field=models.FloatField(), filter=Q(books__pages=1), distinct=True)),
+        ]
+
+
+class Book(models.Model):
+    author = models.ForeignKey(Author, models.CASCADE, related_name="books")
+    title = models.CharField(max_length=20)
+    pages = models.IntegerField(default=0)
+"""
+
+
+def test_the_order_of_keyword_arguments_is_no_change(make: Make, installed: list[str]) -> None:
+    project = make(books=KEYWORDS, rows="INSERT INTO books_author (id) VALUES (1)", installed=installed)
+    project.assert_settled()
+    project.sql("INSERT INTO books_book (author_id, title, pages) VALUES (1, 'b', 1), (1, 'a', 2), (1, 'b', 3)")
+    assert project.sql("SELECT names, text, label, number, total, mean FROM books_author") == [
+        (["b"], "a,b", "a,b", 1, 1, 1.0)
+    ]
+    project.assert_in_sync()

@@ -113,7 +113,7 @@ FAMILIES: dict[str, tuple[list[str], list[str]]] = {
         ["Work", "Tag", "Person"],
         ["work", "tag", "person", "credit", "work_tags", "person_friends", "person_follows", "review"],
     ),
-    "generic": (["Work"], ["work", "note"]),
+    "generic": (["Work", "Note", "Person"], ["work", "note", "person"]),
     "composite": (["Line"], ["work", "line", "remark", "publisher"]),
     "inheritance": (["Novel", "Series", "Work"], ["work", "novel", "series", "publisher", "review"]),
     "tree": (["Node"], ["node"]),

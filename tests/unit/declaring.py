@@ -117,4 +117,5 @@ def assert_refused(check_id: str, uri: str, reason: str, hint: str) -> None:
 
 def assert_accepted() -> None:
     """Assert that the checks have nothing to say."""
-    assert check_rules(None) == []
+    found = check_rules(None)
+    assert found == [], found

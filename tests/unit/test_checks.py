@@ -29,6 +29,7 @@ from tests.unit.declaring import (
 )
 from trigger_kit import Denormalize, First, Guard, Level, Timing
 from trigger_kit.checks import check_rules, check_setup
+from trigger_kit.registry import rules_of
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -471,6 +472,20 @@ def test_accepted_rules_of_an_abstract_model() -> None:
     type("Author", (abstract,), {"__module__": __name__, "Meta": meta})
     book()
     assert_accepted()
+
+
+def test_a_child_without_meta_leaves_the_rules_of_an_abstract_model_to_its_parent() -> None:
+    """Its ``_meta`` holds them too, by Python's inheritance; the column is the parent's."""
+    abstract = declare(
+        "Counted",
+        meta={"abstract": True, "denormalizations": [Denormalize("num_books", Count("books"))]},
+        num_books=models.IntegerField(default=0, editable=False),
+    )
+    parent = type("Author", (abstract,), {"__module__": __name__})
+    child = type("Poet", (parent,), {"__module__": __name__, "metre": models.TextField(default="")})
+    book()
+    assert_accepted()
+    assert [rules_of(model) for model in (parent, child)] == [abstract._meta.denormalizations, []]
 
 
 @pytest.mark.parametrize("guard", Guard)

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.postgres.aggregates import ArrayAgg, StringAgg
-from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.aggregates import ArrayAgg
+from django.contrib.postgres.fields import ArrayField, DateRangeField
 from django.db import models
 from django.db.models import (
+    Avg,
     Case,
     Count,
     Exists,
     F,
     Max,
+    Min,
     Q,
     Subquery,
     Sum,
@@ -30,6 +32,7 @@ from django.db.models.functions import (
     Upper,
 )
 
+from tests.archive.aggregates import StringAgg
 from tests.unit.declaring import (
     assert_accepted,
     assert_refused,
@@ -43,6 +46,7 @@ from trigger_kit import Denormalize, First
 
 pytestmark = pytest.mark.usefixtures("registry")
 TEXT = models.TextField()
+NAMES = ArrayField(models.TextField(), null=True, editable=False)
 
 
 # Whether the field takes the value ----------------------------------------------------------------------------------
@@ -87,6 +91,58 @@ def whole_rows() -> Any:
 def test_e013_a_queryset_must_give_one_column() -> None:
     keep("num_books", whole_rows)
     assert_refused("E013", "library.Author:num_books", "the type of its value is not known", ".values('…')")
+
+
+@pytest.mark.parametrize(
+    ("field", "expression", "reason"),
+    [
+        ("flag", Max("books__published", default=False), "no max() of a truth value"),
+        ("flag", Min("books__published", default=False), "no min() of a truth value"),
+        ("code", Max("books__code"), "no max() of a UUID"),
+        ("code", Min("books__code"), "no min() of a UUID"),
+        ("document", Max("books__data"), "no max() of a JSON value"),
+        ("cover", Min("books__cover"), "no min() of a binary value"),
+        ("text", Sum("books__title"), "no sum() of a text"),
+        ("text", Avg("books__title"), "no avg() of a text"),
+        ("total", Avg("books__published"), "no avg() of a truth value"),
+        ("total", Coalesce(Avg("books__title", output_field=models.FloatField()) + 1, 0.0), "no avg() of a text"),
+    ],
+)
+def test_e013_aggregates_that_postgresql_does_not_have(field: str, expression: Any, reason: str) -> None:
+    author(
+        Denormalize(field, expression),
+        code=models.UUIDField(null=True, editable=False),
+        cover=models.BinaryField(null=True, editable=False),
+    )
+    book(code=models.UUIDField(null=True), cover=models.BinaryField(null=True), data=models.JSONField(null=True))
+    assert_refused("E013", f"library.Author:{field}", f"PostgreSQL has {reason}", "Use BoolOr() or BoolAnd()")
+
+
+@pytest.mark.parametrize(
+    ("field", "expression"),
+    [
+        ("names", First("books__names", order_by="books__title")),
+        ("names", First("books__names", order_by="books__title", default=Value([]))),
+        ("names", Coalesce(First("books__names"), Value([]))),
+        ("span", First("books__span", order_by="books__title")),
+        ("span", First("books__span", default=Value(None))),
+    ],
+)
+def test_e005_the_first_of_arrays_and_ranges(field: str, expression: Any) -> None:
+    author(Denormalize(field, expression), names=NAMES, span=DateRangeField(null=True, editable=False))
+    book(names=ArrayField(models.TextField()), span=DateRangeField(null=True))
+    assert_refused("E005", f"library.Author:{field}", "First", ".annotate()")
+
+
+def latest_names() -> Any:
+    return Subquery(books().order_by("-pk").values("names")[:1])
+
+
+@pytest.mark.parametrize("expression", [latest_names, ArrayAgg("books__title", order_by="books__id")])
+def test_accepted_arrays(expression: Any) -> None:
+    author(Denormalize("names", expression), names=NAMES)
+    book(names=ArrayField(models.TextField()))
+    assert_accepted()
 
 
 def latest_pages() -> Any:

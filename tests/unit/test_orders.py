@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import django
 import pytest
-from django.contrib.postgres.aggregates import ArrayAgg, JSONBAgg, StringAgg
+from django.contrib.postgres.aggregates import ArrayAgg, JSONBAgg
 from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -16,12 +17,19 @@ from django.db.models import (
     Q,
     Subquery,
     Sum,
+    Value,
 )
+from django.db.models.fields.json import KT
 from django.db.models.functions import (
+    ATan2,
+    Cast,
+    Concat,
+    Extract,
     Lower,
     Upper,
 )
 
+from tests.archive.aggregates import StringAgg
 from tests.unit.declaring import (
     assert_accepted,
     assert_refused,
@@ -29,8 +37,10 @@ from tests.unit.declaring import (
     book,
     books,
     chapter,
+    declare,
     declared,
     keep,
+    only_message,
 )
 from trigger_kit import Denormalize
 
@@ -181,6 +191,187 @@ def test_accepted_total_orders(field: str, expression: Any) -> None:
     author(Denormalize(field, expression), names=NAMES, friends=models.ManyToManyField("self"))
     book(code=models.CharField(max_length=9, unique=True))
     assert_accepted()
+
+
+# Equal, but not alike -------------------------------------------------------------------------------------------------
+
+
+def data_as_text() -> Any:
+    return Cast(Subquery(books().order_by("data").values("data")[:1]), models.TextField())
+
+
+def text_of_data() -> Any:
+    return Subquery(books().order_by("data").annotate(text=Cast("data", models.TextField())).values("text")[:1])
+
+
+def days_of_the_shortest() -> Any:
+    return Subquery(books().order_by("read_in").annotate(days=Extract("read_in", "day")).values("days")[:1])
+
+
+def texts_in_the_order_of_data() -> Any:
+    return ArraySubquery(books().order_by("data").annotate(text=Cast("data", models.TextField())).values("text"))
+
+
+def loose_columns() -> dict[str, Any]:
+    return {
+        "data": models.JSONField(default=dict),
+        "alike": models.CharField(max_length=9, db_collation="case_insensitive"),
+        "code": models.CharField(max_length=9, db_collation="case_insensitive", unique=True),
+    }
+
+
+LISTS = {
+    "names": NAMES,
+    "sizes": ArrayField(models.FloatField(null=True), null=True, editable=False),
+    "spans": ArrayField(models.DurationField(null=True), null=True, editable=False),
+    "papers": ArrayField(models.JSONField(null=True), null=True, editable=False),
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "expression"),
+    [
+        ("text", StringAgg(Cast("books__data", models.TextField()), ",", order_by="books__data")),
+        ("names", ArrayAgg(Cast("books__data", models.TextField()), order_by="books__data")),
+        ("names", ArrayAgg(KT("books__data__a"), order_by="books__data")),
+        ("sizes", ArrayAgg(Extract("books__read_in", "day"), order_by="books__read_in")),
+        ("sizes", ArrayAgg(ATan2("books__weight", Value(-1.0)), order_by="books__weight")),
+        ("names", ArrayAgg(Lower("books__alike"), order_by="books__alike")),
+        ("names", ArrayAgg(Concat("books__alike", Value("!")), order_by="books__alike")),
+        ("text", data_as_text),
+        ("text", text_of_data),
+        ("total", days_of_the_shortest),
+        ("names", texts_in_the_order_of_data),
+    ],
+)
+def test_e027_what_is_made_of_values_that_are_equal_but_not_alike(field: str, expression: Any) -> None:
+    author(Denormalize(field, expression), **LISTS)
+    book(**loose_columns())
+    assert_refused("E027", f"library.Author:{field}", "is not total: ", "Order by a unique column as well")
+
+
+def least_data() -> Any:
+    return Subquery(books().order_by("data").values("data")[:1])
+
+
+def all_spans() -> Any:
+    return ArraySubquery(books().order_by("read_in").values("read_in"))
+
+
+@pytest.mark.parametrize(
+    ("field", "expression"),
+    [
+        ("papers", ArrayAgg("books__data", order_by="books__data")),
+        ("sizes", ArrayAgg("books__weight", order_by="books__weight")),
+        ("sizes", ArrayAgg("books__weight", order_by="books__weight", default=Value([]))),
+        ("spans", ArrayAgg("books__read_in", order_by="books__read_in")),
+        ("names", ArrayAgg("books__alike", order_by="books__alike")),
+        ("document", JSONBAgg("books__data", order_by="books__data")),
+        ("document", least_data),
+        ("spans", all_spans),
+        ("names", ArrayAgg(Cast("books__data", models.TextField()), order_by=("books__data", "books__id"))),
+        ("names", ArrayAgg("books__title", order_by="books__code")),
+    ],
+)
+def test_accepted_orders_by_the_collected_value_itself(field: str, expression: Any) -> None:
+    author(Denormalize(field, expression), **LISTS)
+    book(**loose_columns())
+    assert_accepted()
+
+
+# Unique, deferrable, composite ----------------------------------------------------------------------------------------
+
+
+def one_of_number_one() -> Any:
+    return Subquery(books().filter(number=1).values("title"))
+
+
+def one_of_all_authors() -> Any:
+    return Subquery(books().order_by("number").values("title")[:1])
+
+
+def numbered(fields: list[str], deferrable: Any = None) -> Any:
+    unique = models.UniqueConstraint(fields=fields, name="one_number", deferrable=deferrable)
+    return book(meta={"constraints": [unique]}, number=models.IntegerField())
+
+
+@pytest.mark.parametrize("fields", [["number"], ["author", "number"]])
+@pytest.mark.parametrize("deferrable", models.Deferrable)
+@pytest.mark.parametrize(
+    ("check_id", "field", "expression"),
+    [
+        ("E027", "names", ArrayAgg("books__title", order_by="books__number")),
+        ("E027", "text", StringAgg("books__title", ",", order_by="books__number")),
+        ("E027", "text", one_of_all_authors),
+        ("E028", "text", one_of_number_one),
+    ],
+)
+def test_a_deferrable_key_lets_rows_tie_for_a_while(
+    check_id: str, field: str, expression: Any, deferrable: Any, fields: list[str]
+) -> None:
+    author(Denormalize(field, expression), names=NAMES)
+    numbered(fields, deferrable)
+    message = only_message()
+    assert message.id == f"trigger_kit.{check_id}"
+
+
+@pytest.mark.parametrize("fields", [["number"], ["author", "number"]])
+@pytest.mark.parametrize(
+    ("field", "expression"),
+    [
+        ("names", ArrayAgg("books__title", order_by="books__number")),
+        ("text", StringAgg("books__title", ",", order_by="books__number")),
+        ("text", one_of_all_authors),
+        ("text", one_of_number_one),
+    ],
+)
+def test_accepted_orders_by_a_number_within_the_parent(field: str, expression: Any, fields: list[str]) -> None:
+    author(Denormalize(field, expression), names=NAMES)
+    numbered(fields)
+    assert_accepted()
+
+
+def line() -> Any:
+    return declare(
+        "Line",
+        pk=models.CompositePrimaryKey("author_id", "number"),
+        author=models.ForeignKey("Author", models.CASCADE, related_name="lines"),
+        number=models.IntegerField(),
+        text=models.TextField(),
+    )
+
+
+@pytest.mark.parametrize("order", [["lines__number"], ["lines__text", "-lines__number"]])
+def test_accepted_orders_by_the_rest_of_a_composite_key(order: list[str]) -> None:
+    author(Denormalize("names", ArrayAgg("lines__text", order_by=order)), names=NAMES)
+    line()
+    assert_accepted()
+
+
+def test_e027_a_number_within_another_row_than_the_parent() -> None:
+    """Of all lines of an author's friends, several have the number 1."""
+    author(
+        Denormalize("names", ArrayAgg("friends__lines__text", order_by="friends__lines__number")),
+        names=NAMES,
+        friends=models.ManyToManyField("self"),
+    )
+    line()
+    assert_refused("E027", "library.Author:names", "is not total: ", "Order by a unique column as well")
+
+
+@pytest.mark.skipif(django.VERSION < (6,), reason="StringAgg takes a column as its delimiter from Django 6 on")
+@pytest.mark.parametrize(("order", "is_total"), [("books__title", False), (["books__title", "books__pk"], True)])
+def test_e027_the_delimiter_is_collected_too(order: Any, is_total: bool) -> None:
+    joined = models.StringAgg("books__title", F("books__mark"), order_by=order)  # type: ignore[attr-defined]
+    author(Denormalize("text", joined))
+    book(mark=models.CharField(max_length=1))
+    if is_total:
+        assert_accepted()
+    else:
+        assert_refused("E027", "library.Author:text", "the order of StringAgg is not total", "Order by a unique column")
+
+
+# One row --------------------------------------------------------------------------------------------------------------
 
 
 def all_pages() -> Any:

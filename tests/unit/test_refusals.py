@@ -7,10 +7,11 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
-from django.contrib.postgres.aggregates import JSONBAgg, StringAgg
-from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.aggregates import JSONBAgg
+from django.contrib.postgres.fields import ArrayField, DateRangeField, DateTimeRangeField
 from django.contrib.postgres.functions import RandomUUID, TransactionNow
 from django.contrib.postgres.lookups import SearchLookup, TrigramSimilar, Unaccent
 from django.contrib.postgres.search import SearchHeadline, SearchQuery, SearchRank, SearchVector
@@ -23,6 +24,7 @@ from django.db.models import (
     Func,
     Max,
     Q,
+    Subquery,
     Sum,
     Value,
     When,
@@ -38,6 +40,7 @@ from django.db.models.functions import (
     JSONObject,
     Lower,
     Now,
+    NullIf,
     Random,
     RowNumber,
     TruncDate,
@@ -48,11 +51,13 @@ from django.db.models.functions import (
 from django.test.utils import register_lookup
 from django.utils import timezone
 
+from tests.archive.aggregates import StringAgg
 from tests.unit.declaring import (
     assert_accepted,
     assert_refused,
     author,
     book,
+    books,
     chapter,
     counted,
     declare,
@@ -64,7 +69,7 @@ from trigger_kit.compiler import compile_plan
 from trigger_kit.planner import plan
 
 pytestmark = pytest.mark.usefixtures("registry")
-TEXT, DAY, MOMENT = models.TextField(), models.DateField(), models.DateTimeField()
+TEXT, DAY, MOMENT, GAP = models.TextField(), models.DateField(), models.DateTimeField(), models.DurationField()
 
 
 # What Django cannot resolve, and what reads nothing -----------------------------------------------------------------
@@ -88,6 +93,49 @@ def test_e005_path_must_resolve(expression: Any) -> None:
 def test_e005_annotate_must_accept_it(expression: Any) -> None:
     keep("num_books", expression)
     assert_refused("E005", "library.Author:num_books", "Django cannot", "that .annotate() accepts")
+
+
+@pytest.mark.parametrize(
+    ("field", "expression"),
+    [
+        ("num_books", counted(books__printed_on__gt="01/02/2024")),
+        ("num_books", counted(books__published_at__lt="yesterday")),
+        ("num_books", counted(books__code="no uuid")),
+        ("num_books", counted(books__code__in=["no uuid"])),
+        ("num_books", counted(books__published="perhaps")),
+        ("num_books", counted(books__price__gt="cheap")),
+        ("num_books", counted(books__pages="many")),
+        ("num_books", counted(books__pages__range=(1,))),
+        ("num_books", counted(books__cover="x")),
+        ("num_books", counted(books__data__contains={"a": Decimal(1)})),
+        ("num_books", counted(books__data__a=Decimal(1))),
+        ("day", Max("books__printed_on", default="x")),
+    ],
+)
+def test_e005_constants_that_do_not_fit_their_column(field: str, expression: Any) -> None:
+    author(Denormalize(field, expression))
+    book(code=models.UUIDField(null=True), cover=models.BinaryField(null=True), data=models.JSONField(null=True))
+    assert_refused("E005", f"library.Author:{field}", "Django cannot", "that .annotate() accepts")
+
+
+@pytest.mark.parametrize(
+    ("field", "expression"),
+    [
+        ("num_books", counted(books__printed_on__gt="2024-02-01")),
+        ("num_books", counted(books__code="11111111-1111-1111-1111-111111111111")),
+        ("num_books", counted(books__code__in=[UUID(int=1)])),
+        ("num_books", counted(books__published="t")),
+        ("num_books", counted(books__price__gt="1.5")),
+        ("num_books", counted(books__pages="3")),
+        ("num_books", counted(books__cover=b"x")),
+        ("num_books", counted(books__data__contains={"a": 1.5})),
+        ("day", Max("books__printed_on", default=datetime.date(2024, 2, 1))),
+    ],
+)
+def test_accepted_constants(field: str, expression: Any) -> None:
+    author(Denormalize(field, expression))
+    book(code=models.UUIDField(null=True), cover=models.BinaryField(null=True), data=models.JSONField(null=True))
+    assert_accepted()
 
 
 @pytest.mark.parametrize("expression", [Value(1), Count("*"), Value(1) + Value(2), Q()])
@@ -117,6 +165,18 @@ def test_e019_callables_must_return_an_expression(expression: Any, reason: str, 
     assert_refused("E019", "library.Author:num_books", reason, hint)
 
 
+def failing_with_a_full_stop() -> Any:
+    raise LookupError("Nothing here.")
+
+
+@pytest.mark.parametrize(
+    "expression", [failing_with_a_full_stop, counted(books__printed_on="x"), counted(books__pages__range=(1,))]
+)
+def test_messages_end_in_one_full_stop(expression: Any) -> None:
+    keep("num_books", expression)
+    assert re.search(r"[^.]\.$", only_message().msg)
+
+
 # Functions ----------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +204,24 @@ def test_e020_functions_of_the_clock_and_of_chance(function: Any, name: str) -> 
 def test_e020_wherever_it_stands(field: str, expression: Any) -> None:
     keep(field, expression)
     assert_refused("E020", f"library.Author:{field}", "whose value changes although no row does", "Compare")
+
+
+@pytest.mark.parametrize(
+    ("field", "function"),
+    [("moment", Now()), ("moment", TransactionNow()), ("num_books", Random())],
+)
+def test_e020_comes_before_the_lack_of_columns(field: str, function: Any) -> None:
+    keep(field, function)
+    assert_refused("E020", f"library.Author:{field}", "whose value changes although no row does", "Compare")
+
+
+def any_book() -> Any:
+    return Subquery(books().order_by("?").values("pages")[:1])
+
+
+def test_e020_rows_at_random() -> None:
+    keep("total", any_book)
+    assert_refused("E020", "library.Author:total", "it takes rows at random", "Order by columns.")
 
 
 def test_e020_windows() -> None:
@@ -254,6 +332,85 @@ def test_e012_comparing_dates_with_times(condition: Q) -> None:
     assert_refused("E012", "library.Author:num_books", "it compares a date with a time", "Compare columns of one type.")
 
 
+AWARE = datetime.datetime(2024, 1, 2, tzinfo=datetime.UTC)
+NEW_YEAR = datetime.date(2024, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        Q(books__span__contains=NEW_YEAR),
+        Q(books__span__contains=F("day")),
+        Q(books__span__contains=F("books__printed_on")),
+        Q(books__span__startswith=F("day")),
+        Q(books__span__endswith__gt=F("day")),
+        Q(books__published_at__range=(F("day"), AWARE)),
+        Q(books__published_at__range=(AWARE, F("books__printed_on"))),
+        Q(books__published_at__in=[F("day")]),
+        Q(books__published_at__gt=Value(NEW_YEAR)),
+        Q(books__printed_on__gt=Greatest("moment", "moment")),
+    ],
+)
+def test_e012_dates_beside_times_in_ranges_and_lists(condition: Q) -> None:
+    author(Denormalize("num_books", Count("books", filter=condition)))
+    book(span=DateTimeRangeField(null=True))
+    assert_refused("E012", "library.Author:num_books", "it compares a date with a time", "Compare columns of one type.")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        Q(books__printed_on__gt=Value("01/02/2024")),
+        Q(books__published_at__gt=Value("2024-01-01 00:00")),
+        Q(books__printed_on__in=[NEW_YEAR, Value("01/02/2024")]),
+        Q(books__printed_on=F("label")),
+        Q(books__read_in__gt=Value("1 day")),
+    ],
+)
+def test_e012_comparing_dates_with_texts(condition: Q) -> None:
+    keep("num_books", Count("books", filter=condition))
+    assert_refused(
+        "E012", "library.Author:num_books", "with a text, which is read as the session", "Write the constant"
+    )
+
+
+@pytest.mark.parametrize(
+    "difference", [F("books__published_at") - F("books__printed_on"), F("books__published_at") - Value(NEW_YEAR)]
+)
+def test_e012_subtracting_a_date_from_a_time(difference: Any) -> None:
+    author(Denormalize("gap", Max(difference, output_field=GAP)), gap=models.DurationField(null=True, editable=False))
+    book()
+    assert_refused("E012", "library.Author:gap", "subtracts dates and times of different types", "of one type")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        Q(books__span__contains=AWARE),
+        Q(books__span__contains=F("books__published_at")),
+        Q(books__span__contains=F("moment")),
+        Q(books__span__startswith__gt=AWARE),
+        Q(books__span__overlap=(AWARE, None)),
+        Q(books__days__contains=NEW_YEAR),
+        Q(books__days__contains=F("day")),
+        Q(books__published_at__range=(F("moment"), AWARE)),
+        Q(books__published_at__in=[AWARE, F("moment")]),
+        Q(books__published_at__date=F("day")),
+        Q(books__printed_on__range=(NEW_YEAR, F("day"))),
+        Q(books__printed_on=TruncDate("books__published_at")),
+        Q(books__printed_on__gt=Value(NEW_YEAR)),
+        Q(books__read_in__gt=F("books__published_at") - F("moment")),
+        Q(books__read_in__gt=F("books__printed_on") - F("day")),
+        Q(books__read_in__gt=datetime.timedelta(days=1)),
+        Q(books__title=Value("01/02/2024")),
+    ],
+)
+def test_accepted_comparisons_of_one_type(condition: Q) -> None:
+    author(Denormalize("num_books", Count("books", filter=condition)))
+    book(span=DateTimeRangeField(null=True), days=DateRangeField(null=True))
+    assert_accepted()
+
+
 @pytest.mark.parametrize(
     ("field", "expression"),
     [
@@ -284,6 +441,7 @@ def test_e012_comparing_dates_with_times(condition: Q) -> None:
         ("moment", ExpressionWrapper(F("day"), MOMENT)),
         ("moment", Coalesce("moment", "day", output_field=MOMENT)),
         ("moment", Greatest("moment", "day", output_field=MOMENT)),
+        ("moment", NullIf("moment", "day", output_field=MOMENT)),
     ],
 )
 def test_e012_conversions_that_follow_a_setting(field: str, expression: Any) -> None:
@@ -326,6 +484,18 @@ def test_e012_a_date_plus_a_duration_is_a_time() -> None:
 def test_e012_a_set_has_no_order(values: Any) -> None:
     keep("num_books", counted(books__pages__in=values))
     assert_refused("E012", "library.Author:num_books", "lists values in a set", "Use a list or a tuple.")
+
+
+@pytest.mark.parametrize("values", [(n for n in (8, 16)), iter([8]), map(int, "8")])
+def test_e012_an_iterator_can_be_read_once(values: Any) -> None:
+    keep("num_books", counted(books__pages__in=values))
+    assert_refused("E012", "library.Author:num_books", "lists values in an iterator", "Use a list or a tuple.")
+
+
+@pytest.mark.parametrize("values", [[8, 16], (8,), range(8), {8: "a"}.keys()])
+def test_accepted_lists_of_values(values: Any) -> None:
+    keep("num_books", counted(books__pages__in=values))
+    assert_accepted()
 
 
 @pytest.mark.parametrize(
@@ -381,6 +551,9 @@ def test_e012_a_time_without_time_zone(settings: Any, condition: Q) -> None:
         ("day", ExpressionWrapper(F("due") + datetime.timedelta(days=7), output_field=DAY)),
         ("moment", F("since") + datetime.timedelta(hours=1)),
         ("moment", Coalesce(Max("books__published_at"), "since")),
+        ("moment", NullIf("since", "till")),
+        ("day", NullIf("due", Value(datetime.date(2024, 2, 1)))),
+        ("text", NullIf("label", Value("2024-01-01"), output_field=TEXT)),
         ("document", JSONObject(a="label", b="num_pens", c="day")),
         ("flag", Q(label__startswith=F("label"))),
     ],
@@ -392,6 +565,7 @@ def test_accepted_expressions(field: str, expression: Any) -> None:
         ratio=models.FloatField(),
         due=models.DateField(),
         since=models.DateTimeField(),
+        till=models.DateTimeField(),
     )
     book()
     chapter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.postgres.aggregates import ArrayAgg, BoolOr, JSONBAgg, StringAgg
+from django.contrib.postgres.aggregates import ArrayAgg, BoolOr, JSONBAgg
 from django.db.models import (
     Avg,
     Case,
@@ -23,9 +23,10 @@ from django.db.models import (
     When,
 )
 from django.db.models import Exists as DjangoExists
-from django.db.models.functions import Coalesce, Concat, Lower, Upper
+from django.db.models.functions import Abs, Coalesce, Concat, Length, Lower, Upper
 
-from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
+from tests.archive.aggregates import StringAgg
+from tests.archive.models import Country, Line, Node, Note, Novel, Person, Publisher, Review, Series, Tag, Work
 from trigger_kit import Denormalize, Exists, First
 from trigger_kit.explanation import explain
 from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
@@ -63,6 +64,12 @@ DELTA: list[Case_] = [
     (Publisher, "kept_amount", Sum("works__price")),
     (Publisher, "the_total", Sum(F("works__price") * F("works__pages"), default=0)),
     (Work, "the_total", Sum("reviews__stars", default=0)),
+    (Publisher, "the_total", Sum("works__doubled", default=0)),
+    (Publisher, "kept_number", Sum(Case(When(works__published=True, then=1)))),
+    (Work, "kept_number", Sum(Length("reviews__text"))),
+    (Work, "kept_number", Sum(Abs("reviews__stars"))),
+    (Work, "kept_number", Sum(F("reviews__stars") % 3)),
+    (Person, "the_count", Count("written__work")),
 ]
 EXTREMUM: list[Case_] = [
     (Work, "kept_number", Max("reviews__stars")),
@@ -77,6 +84,10 @@ RECOMPUTE: list[Case_] = [
     (Work, "kept_amount", Avg("reviews__stars")),
     (Work, "kept_ratio", StdDev("reviews__stars")),
     (Publisher, "kept_ratio", Sum("works__score")),
+    (Publisher, "kept_ratio", Sum("works__price")),
+    (Publisher, "kept_ratio", Sum("works__id")),
+    (Publisher, "kept_ratio", Sum("works__pages")),
+    (Note, "kept_number", Count("work__notes")),
     (Work, "the_total", Sum("reviews__stars", default=7)),
     (Work, "kept_number", Max("reviews__stars", default=7)),
     (Publisher, "kept_number", Max(F("works__pages") + 1)),
@@ -103,6 +114,8 @@ COPY: list[Case_] = [
     (Review, "kept_text", Upper("work__publisher__name")),
     (Review, "kept_number", Case(When(stars__gt=2, then=F("work__pages")), default=Value(1))),
     (Line, "kept_text", F("work__title")),
+    (Note, "kept_text", F("work__title")),
+    (Note, "kept_number", F("person__the_count")),
     (Novel, "kept_title", F("title")),
     (Novel, "kept_title", F("publisher__country__name")),
     (Node, "kept_text", F("parent__name")),

@@ -226,6 +226,8 @@ def _apply(plan: Plan, step: Step) -> str:
         lines += [_floor_test(step, floors), ""]
     lines += [set_depth()]
     if not any(_is_added(measure) for measure in step.measures):
+        # A full value of what others add to.
+        lines += [set_mark(plan, FILLED)] if any(measure not in plan.measures for measure in step.measures) else []
         lines.append(_recompute(plan, step))
     else:
         lines += [

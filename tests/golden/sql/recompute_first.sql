@@ -11,16 +11,16 @@ AS $trigger_kit$
 -- Rules of archive.Publisher:
 --   the_flag = Exists("works", filter=Q(works__published=True))
 --   kept_text = First("works__title", order_by="-works__day")
---   the_label = StringAgg("works__title", ", ", order_by="works__title", default=Value(""))
+--   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     NEW."the_flag" := false;
     NEW."kept_text" := NULL;
-    SELECT value."the_label"
-    INTO NEW."the_label"
+    SELECT value."kept_list"
+    INTO NEW."kept_list"
     FROM (
         SELECT
-            (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+            (ARRAY_AGG("archive_work"."title" ORDER BY "archive_work"."title", "archive_work"."id"))::text[] AS "kept_list"
         FROM (SELECT NEW.*) AS "archive_publisher"
         LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
         GROUP BY "archive_publisher"."id"

@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Rules of archive.Publisher:
 --   the_flag = Exists("works", filter=Q(works__published=True))
 --   kept_text = First("works__title", order_by="-works__day")
---   the_label = StringAgg("works__title", ", ", order_by="works__title", default=Value(""))
+--   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
@@ -80,11 +80,11 @@ BEGIN
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:the_label
+        UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:kept_list
         SET
             "the_flag" = value_1."the_flag",
             "kept_text" = value_1."kept_text",
-            "the_label" = value_2."the_label"
+            "kept_list" = value_2."kept_list"
         FROM {archive_publisher} AS this
         CROSS JOIN LATERAL (
             SELECT
@@ -104,7 +104,7 @@ BEGIN
         ) AS value_1
         CROSS JOIN LATERAL (
             SELECT
-                (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+                (ARRAY_AGG("archive_work"."title" ORDER BY "archive_work"."title", "archive_work"."id"))::text[] AS "kept_list"
             FROM (SELECT this.*) AS "archive_publisher"
             LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
             GROUP BY "archive_publisher"."id"
@@ -114,7 +114,7 @@ BEGIN
         AND (
             target."the_flag" IS DISTINCT FROM value_1."the_flag"
             OR target."kept_text" IS DISTINCT FROM value_1."kept_text"
-            OR target."the_label" IS DISTINCT FROM value_2."the_label"
+            OR target."kept_list" IS DISTINCT FROM value_2."kept_list"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         RETURN NULL;

@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Rules of archive.Publisher:
 --   the_flag = Exists("works", filter=Q(works__published=True))
 --   kept_text = First("works__title", order_by="-works__day")
---   the_label = StringAgg("works__title", ", ", order_by="works__title", default=Value(""))
+--   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -21,7 +21,7 @@ BEGIN
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
         AND pg_relation_size({:regclass archive_publisher}) > 0
     THEN
-        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:the_label at this isolation level.',
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:kept_list at this isolation level.',
                   ERRCODE = 'feature_not_supported',
                   HINT = 'Use READ COMMITTED for it, or DELETE.';
     END IF;
@@ -42,20 +42,20 @@ BEGIN
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
 
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:the_label
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_list
     SET
-        "the_label" = value_1."the_label"
+        "kept_list" = value_1."kept_list"
     FROM {archive_publisher} AS this
     CROSS JOIN LATERAL (
         SELECT
-            (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+            (ARRAY_AGG("archive_work"."title" ORDER BY "archive_work"."title", "archive_work"."id"))::text[] AS "kept_list"
         FROM (SELECT this.*) AS "archive_publisher"
         LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
         GROUP BY "archive_publisher"."id"
     ) AS value_1
     WHERE target."id" = this."id"
     AND (
-        target."the_label" IS DISTINCT FROM value_1."the_label"
+        target."kept_list" IS DISTINCT FROM value_1."kept_list"
     );
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
 

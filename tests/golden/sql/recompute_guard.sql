@@ -11,18 +11,18 @@ AS $trigger_kit$
 -- Rules of archive.Publisher:
 --   the_flag = Exists("works", filter=Q(works__published=True))
 --   kept_text = First("works__title", order_by="-works__day")
---   the_label = StringAgg("works__title", ", ", order_by="works__title", default=Value(""))
+--   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
         NEW."the_flag" IS DISTINCT FROM OLD."the_flag"
         OR NEW."kept_text" IS DISTINCT FROM OLD."kept_text"
-        OR NEW."the_label" IS DISTINCT FROM OLD."the_label"
+        OR NEW."kept_list" IS DISTINCT FROM OLD."kept_list"
     ) THEN
         NEW."the_flag" := OLD."the_flag";
         NEW."kept_text" := OLD."kept_text";
-        NEW."the_label" := OLD."the_label";
+        NEW."kept_list" := OLD."kept_list";
     END IF;
 
     IF NEW."number" IS DISTINCT FROM OLD."number" THEN
@@ -44,11 +44,11 @@ BEGIN
                     LIMIT 1
                 )::text AS "kept_text"
         ) AS value;
-        SELECT value."the_label"
-        INTO NEW."the_label"
+        SELECT value."kept_list"
+        INTO NEW."kept_list"
         FROM (
             SELECT
-                (COALESCE(STRING_AGG("archive_work"."title", ', ' ORDER BY "archive_work"."title"), ''))::text AS "the_label"
+                (ARRAY_AGG("archive_work"."title" ORDER BY "archive_work"."title", "archive_work"."id"))::text[] AS "kept_list"
             FROM (SELECT NEW.*) AS "archive_publisher"
             LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
             GROUP BY "archive_publisher"."id"
