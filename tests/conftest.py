@@ -41,6 +41,19 @@ def django_db_modify_db_settings(server: Server, django_db_modify_db_settings_pa
     connection.settings_dict["TEST"]["NAME"] = name or "test_trigger_kit"
 
 
+@pytest.fixture(autouse=True)
+def new_session(django_db_blocker: Any) -> Iterator[None]:
+    """Give the next test a session of its own.
+
+    A session keeps the plans of functions that a rollback has taken back, and looks them over at every change of a
+    table: after some hundred tests that make triggers, most of the time goes there.
+    """
+    yield
+    if connection.connection is not None and not connection.in_atomic_block:
+        with django_db_blocker.unblock():
+            connection.close()
+
+
 @pytest.fixture
 def sql(db: None) -> Callable[..., list[tuple[Any, ...]]]:
     """Run raw SQL and return its rows."""

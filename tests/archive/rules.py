@@ -210,3 +210,21 @@ POOLS: dict[type, Pool] = {
     Tag: TAG,
     Work: WORK,
 }
+
+
+def served(path: str, total: str) -> dict[str, Any]:
+    """An average beside the sum and the count over the same rows, from which it follows."""
+    return {
+        "kept_amount": Avg(path),
+        total: Sum(path, **({"default": 0} if total == "the_total" else {})),
+        "the_count": Count(path),
+    }
+
+
+# Rules that mean something together.
+BUNDLES: dict[type, list[dict[str, Any]]] = {
+    Person: [served("works__pages", "kept_number")],
+    Publisher: [served("works__pages", "kept_number"), served("works__reviews__stars", "the_total")],
+    Work: [served("reviews__stars", "the_total"), served("notes__weight", "kept_number")],
+    Line: [served("remarks__weight", "the_total")],
+}

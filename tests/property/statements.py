@@ -226,7 +226,7 @@ def update(draw: Any, table: Table) -> str:
         settings = [f"{name} = NULL" if name.startswith("kept") else f"{name} = {name}" for name in table.kept]
         settings += ["the_count = 77"] if "the_count" in table.kept else []
         settings = settings[-2:]
-    elif kind == 1 and table.rekeyed:
+    elif kind in {1, 2} and table.rekeyed:
         name = draw(st.sampled_from(table.rekeyed))
         settings = [f"{name} = {value_sql(name, draw({**table.key, **table.columns}[name]))}"]
     else:

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.archive.keeping import Rules, assert_rules_hold, install
-from tests.archive.rules import POOLS, Pool
+from tests.archive.rules import BUNDLES, POOLS, Pool
 from tests.property.statements import BY_NAME, SEED, Script, statements
 from tests.property.tally import SEQUENCES, note
 from tests.property.test_contract import EXAMPLES, RollBack, Step, relaxed
@@ -29,7 +29,15 @@ EXPECTED = {"22003", "23000", "23502", "23505", "21000", "55006", "27000"}
 def rule_sets(draw: Any, models: list[type[Model]]) -> Rules:
     """Some models, on each some rules for different columns."""
     chosen = draw(st.lists(st.sampled_from(models), min_size=1, max_size=3, unique=True))
-    return [(model, draw(rules_of(POOLS[model]))) for model in chosen]
+    return [(model, draw(bundles_of(model) if model in BUNDLES else rules_of(POOLS[model]))) for model in chosen]
+
+
+def bundles_of(model: type[Model]) -> st.SearchStrategy[list[Denormalize]]:
+    """Some rules for different columns, now and then a set that means something together."""
+    bundle = st.sampled_from(BUNDLES[model])
+    several = rules_of(POOLS[model])
+    made = bundle.map(lambda rules: [Denormalize(column, expression) for column, expression in rules.items()])
+    return st.one_of(several, several, several, made)
 
 
 @st.composite
