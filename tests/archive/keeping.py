@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import Model
 
 from trigger_kit import Denormalize
@@ -49,3 +49,9 @@ def assert_rules_hold(rules: Rules) -> None:
         for drift in find_drift(connection, rule_uri(model, rule.field), model, rule)
     ]
     assert not drifts, "\n".join(drifts)
+
+
+def open_savepoint() -> str:
+    """Open a savepoint, by the name that this version of Django has for it."""
+    opened: str = getattr(transaction, "savepoint_create", transaction.savepoint)()
+    return opened

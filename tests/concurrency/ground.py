@@ -12,7 +12,7 @@ from django.db import transaction
 from psycopg import IsolationLevel
 from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep
+from tests.archive.keeping import Rules, assert_rules_hold, keep, open_savepoint
 from tests.concurrency.cases import Case
 from tests.concurrency.schedules import Explored, Run, Stage
 from trigger_kit import Timing
@@ -112,7 +112,7 @@ def drift(rules: Rules) -> list[str]:
 
     The locks of the tables that it reads go with the savepoint: a TRUNCATE would wait for them.
     """
-    savepoint = transaction.savepoint()
+    savepoint = open_savepoint()
     try:
         assert_rules_hold(rules)
     except AssertionError as error:

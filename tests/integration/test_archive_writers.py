@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Avg, Count, F, Max, Min, Model, Q, Sum
 from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep
+from tests.archive.keeping import Rules, assert_rules_hold, keep, open_savepoint
 from tests.archive.models import Country, Line, Node, Person, Publisher, Remark, Review, Tag, Work
 from trigger_kit import Denormalize, Exists, First
 
@@ -26,7 +26,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 def short_inserts(sql: Sql) -> Iterator[None]:
     """Raw INSERTs need not name what they do not care about; rows that a test leaves without their parents are gone
     before foreign keys are checked."""
-    savepoint = transaction.savepoint()
+    savepoint = open_savepoint()
     for model in apps.get_app_config("archive").get_models():
         fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
         values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}
@@ -246,9 +246,9 @@ def test_truncate_cascades(sql: Sql, rows: None, table: str) -> None:
 def test_savepoints_rolled_back(sql: Sql, rows: None) -> None:
     before = check(RULES, Work, "the_count", "the_total", "kept_number", "kept_text")
     for statement, _ in STATEMENTS.values():
-        outer = transaction.savepoint()
+        outer = open_savepoint()
         sql(statement)
-        inner = transaction.savepoint()
+        inner = open_savepoint()
         sql("DELETE FROM archive_review")
         assert_rules_hold(RULES)
         transaction.savepoint_rollback(inner)

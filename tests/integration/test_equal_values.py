@@ -15,7 +15,7 @@ from django.db.models.functions import ATan2, Cast, Extract, Length
 from psycopg.sql import Literal
 
 from tests.archive.aggregates import StringAgg
-from tests.archive.keeping import Rules, assert_rules_hold, keep
+from tests.archive.keeping import Rules, assert_rules_hold, keep, open_savepoint
 from tests.archive.models import Country, Note, Novel, Publisher, Review, Series, Tag, Work
 from trigger_kit import Denormalize, Exists, First
 from trigger_kit.explanation import explain
@@ -27,7 +27,7 @@ TEXT = TextField()
 @pytest.fixture(autouse=True)
 def short_inserts(sql: Sql) -> Iterator[None]:
     """Raw INSERTs need not name what they do not care about."""
-    savepoint = transaction.savepoint()
+    savepoint = open_savepoint()
     for model in apps.get_app_config("archive").get_models():
         fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
         values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}

@@ -17,7 +17,7 @@ from django.db.models.functions import Concat
 from django.test.utils import isolate_apps
 from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables
+from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables, open_savepoint
 from tests.archive.models import Note, Person, Work
 from tests.integration.test_relations import NOTED
 from trigger_kit import Denormalize, Exists, First
@@ -28,7 +28,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 @pytest.fixture(autouse=True)
 def short_inserts(sql: Sql) -> Iterator[None]:
     """Raw INSERTs need not name what they do not care about; content types of a test's models are forgotten."""
-    savepoint = transaction.savepoint()
+    savepoint = open_savepoint()
     for model in apps.get_app_config("archive").get_models():
         fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
         values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}

@@ -17,7 +17,7 @@ from django.db.models.functions import Coalesce, Concat
 from django.test.utils import isolate_apps
 from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables
+from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables, open_savepoint
 from tests.archive.models import (
     Country,
     Credit,
@@ -41,7 +41,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 def short_inserts(sql: Sql) -> Iterator[None]:
     """Raw INSERTs need not name what they do not care about; rows that a test leaves without their parents are gone
     before foreign keys are checked."""
-    savepoint = transaction.savepoint()
+    savepoint = open_savepoint()
     for model in apps.get_app_config("archive").get_models():
         fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
         values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}
@@ -182,7 +182,7 @@ def test_rules_over_rules_follow_every_level(sql: Sql) -> None:
     sql(WORLD)
     keep(rules)
     for statement, _ in HOPS.values():
-        savepoint = transaction.savepoint()
+        savepoint = open_savepoint()
         sql(statement)
         assert_rules_hold(rules)
         transaction.savepoint_rollback(savepoint)

@@ -34,7 +34,7 @@ from django.test.utils import isolate_apps
 from psycopg.sql import Literal
 
 from tests.archive.aggregates import StringAgg
-from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables
+from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables, open_savepoint
 from tests.archive.models import Person, Publisher, Review, Tag, Work
 from trigger_kit import Denormalize, Exists, First
 from trigger_kit.explanation import explain
@@ -46,7 +46,7 @@ Sql = Callable[..., list[tuple[Any, ...]]]
 def short_inserts(sql: Sql) -> Iterator[None]:
     """Raw INSERTs need not name what they do not care about; rows that a test leaves without their parents are gone
     before foreign keys are checked."""
-    savepoint = transaction.savepoint()
+    savepoint = open_savepoint()
     for model in apps.get_app_config("archive").get_models():
         fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
         values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}
