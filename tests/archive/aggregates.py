@@ -9,7 +9,8 @@ from django.contrib.postgres import aggregates as postgres
 from django.db import models
 
 
-def StringAgg(expression: Any, delimiter: str, **kwargs: Any) -> Any:
+def StringAgg(expression: Any, delimiter: str | models.Value, **kwargs: Any) -> Any:
+    text = delimiter.value if isinstance(delimiter, models.Value) else delimiter
     if django.VERSION >= (6, 0):
-        return models.StringAgg(expression, models.Value(delimiter), **kwargs)
-    return postgres.StringAgg(expression, delimiter, **kwargs)
+        return models.StringAgg(expression, models.Value(text), **kwargs)
+    return postgres.StringAgg(expression, text, **kwargs)
