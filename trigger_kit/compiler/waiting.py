@@ -23,7 +23,7 @@ from trigger_kit.compiler.text import block, object_name, table_placeholder
 from trigger_kit.compiler.updates import refill
 from trigger_kit.locks import Meeting
 from trigger_kit.measures import Measure
-from trigger_kit.paths import Column
+from trigger_kit.paths import Column, key_type
 from trigger_kit.planner import Edge, Event, Plan, Step
 
 __all__ = ["compile_waiting"]
@@ -83,10 +83,8 @@ def _settle(plan: Plan, meeting: Meeting) -> str:
 
 def _taken(plan: Plan, meeting: Meeting, parent: Key) -> str:
     """Return the statement that takes the noted keys of this transaction out of the table."""
-    parts = [
-        f"array_agg(settled.key[{number}]::{kind[:-2]})"
-        for number, kind in enumerate((line.rstrip(";").split(" ", 1)[1] for line in parent.declarations()), 1)
-    ]
+    columns = enumerate(meeting.parent, 1)
+    parts = [f"array_agg(settled.key[{number}]::{key_type(column)})" for number, column in columns]
     return "\n".join(
         [
             "WITH settled AS (",
