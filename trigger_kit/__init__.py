@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trigger_kit.expressions import Exists, First
 from trigger_kit.rules import Denormalize, Guard, Level, Timing
 
 if TYPE_CHECKING:
+    from trigger_kit.exact import Exact
+    from trigger_kit.flushing import flush
     from trigger_kit.maintenance import paused, verify
 
-__all__ = ["Denormalize", "Exists", "First", "Guard", "Level", "Timing", "paused", "verify"]
+__all__ = ["Denormalize", "Exact", "Exists", "First", "Guard", "Level", "Timing", "flush", "paused", "verify"]
+_HOMES = {"Exact": "exact", "flush": "flushing", "paused": "maintenance", "verify": "maintenance"}
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs Django's settings when it is first asked for: models import this module."""
-    if name in {"paused", "verify"}:
-        from trigger_kit import maintenance
-
-        return getattr(maintenance, name)
+    if name in _HOMES:
+        return getattr(import_module(f"trigger_kit.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

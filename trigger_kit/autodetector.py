@@ -268,7 +268,7 @@ def values_of_fields(plan: Plan, renamed: Mapping[str, str] | None = None) -> di
     values = {}
     for measure in plan.measures:
         types = sorted((now(f'"{name}"'), kind) for name, kind in measure.resolved.column_types)
-        text = re.sub(r" -- .*", "", backfill_sql(plan, [measure.column]), count=1)
+        text = re.sub(r" -- .*", "", backfill_sql(plan, [measure.column], with_pending=False), count=1)
         values[measure.resolved.rule.field] = (now(text), types)
     return values
 

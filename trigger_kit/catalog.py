@@ -24,7 +24,7 @@ __all__ = [
 
 
 # Tables of ours, in the schema of each target.
-OWN_TABLES = ("tk_touched", "tk_waiting")
+OWN_TABLES = ("tk_touched", "tk_waiting", "tk_commit")
 
 
 @dataclass(frozen=True)

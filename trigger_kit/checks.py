@@ -18,7 +18,7 @@ from django.db.models import Avg, Model
 
 from trigger_kit.exceptions import RuleError
 from trigger_kit.measures import Measure, measure_rule, serve_averages
-from trigger_kit.planner import require_acyclic
+from trigger_kit.planner import plan_all
 from trigger_kit.registry import declared, rules_of
 from trigger_kit.relations import resolve, rule_uri
 from trigger_kit.rules import Denormalize, Guard
@@ -39,11 +39,18 @@ def check_rules(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
     for model in models:
         own = [measure for measure in measures if measure.resolved.model is model]
         messages += [message for measure in serve_averages(own) for message in _check_cost(measure)]
+    return messages + list(_check_together(measures))
+
+
+def _check_together(measures: Sequence[Measure]) -> Iterator[CheckMessage]:
+    """Check what rules have to do with each other."""
     try:
-        require_acyclic([measure.resolved for measure in measures])
+        rules: dict[type[Model], list[Denormalize]] = {}
+        for measure in measures:
+            rules.setdefault(measure.resolved.model, []).append(measure.resolved.rule)
+        plan_all(rules.items())
     except RuleError as error:
-        messages.append(_error(error, None))
-    return messages
+        yield _error(error, None)
 
 
 def check_setup(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:

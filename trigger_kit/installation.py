@@ -46,6 +46,53 @@ CREATE TABLE IF NOT EXISTS {:schema}."tk_waiting" (
 );
 CREATE INDEX IF NOT EXISTS "tk_waiting_transaction" ON {:schema}."tk_waiting" (transaction);
 COMMENT ON TABLE {:schema}."tk_waiting" IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
+
+CREATE UNLOGGED TABLE IF NOT EXISTS {:schema}."tk_commit" (
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    rank integer NOT NULL,
+    target text NOT NULL
+);
+CREATE INDEX IF NOT EXISTS "tk_commit_transaction" ON {:schema}."tk_commit" (transaction, rank, target);
+COMMENT ON TABLE {:schema}."tk_commit" IS 'trigger_kit: targets that open transactions will write when they commit';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_commit"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- At the end of a transaction: let its targets be written, sources before what is computed from them.
+-- Each row that goes fires the trigger of its target; that may make others due.
+DECLARE
+    tk_target text;
+BEGIN
+    LOOP
+        SELECT due.target INTO tk_target
+        FROM {:schema}."tk_commit" AS due
+        WHERE due.transaction = pg_current_xact_id()
+        ORDER BY due.rank, due.target
+        LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        DELETE FROM {:schema}."tk_commit" AS due
+        WHERE due.transaction = pg_current_xact_id() AND due.target = tk_target;
+    END LOOP;
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+DO $trigger_kit$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgname = 'tk_commit' AND tgrelid = {:regclass tk_commit}
+    ) THEN
+        CREATE CONSTRAINT TRIGGER "tk_commit"
+            AFTER INSERT ON {:schema}."tk_commit"
+            DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION {:schema}."tk_commit"();
+    END IF;
+END;
+$trigger_kit$;
 """
 
 
@@ -86,11 +133,14 @@ def change_triggers(
     known = find_triggers(connection, {str(trigger.name) for trigger in triggers}, place.schema)
     if after:
         run(fill_placeholders(CREATE_OWN_TABLES, place))
-    run(lock_sql(after or dropped, place, known))
+    run(lock_sql([*(after or dropped), *(trigger for trigger in dropped if trigger.sources)], place, known))
     for trigger in dropped:
         installed = known.get(str(trigger.name))
         run(trigger.render_uninstall(place, installed.table if installed else None))
     for trigger in after:
+        # What is beside a trigger, such as a queue, is emptied before it is made anew.
+        if undo := trigger.render_undo(place):
+            run(undo)
         run(trigger.render_install(place))
         installed = known.get(str(trigger.name))
         # CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen.
@@ -111,6 +161,7 @@ def lock_sql(
         installed = (known or {}).get(str(trigger.name))
         order = (trigger.on in OWN_TABLES, trigger.on == trigger.owner, trigger.on)
         tables[installed.table if installed else place(trigger.on)] = order
+        tables |= {place(source): (False, source == trigger.owner, source) for source in trigger.sources}
     return f"LOCK TABLE {', '.join(sorted(tables, key=tables.__getitem__))} IN SHARE ROW EXCLUSIVE MODE;"
 
 
@@ -164,9 +215,10 @@ def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
         triggers = compile_plan(plan)
         parts.append(f"-- {plan.model._meta.label}: {', '.join(uris_of(plan))}")
         parts += [fill_placeholders(CREATE_OWN_TABLES, place).strip(), lock_sql(triggers, place)]
-        parts += [trigger.render_install(place) for trigger in triggers]
+        for trigger in triggers:
+            parts += [trigger.render_undo(place), trigger.render_install(place)]
         parts += [sql.strip() for sql in backfill_statements(plan, place)]
-    return "\n\n".join([*parts, "COMMIT;"])
+    return "\n\n".join(filter(None, [*parts, "COMMIT;"]))
 
 
 def backfill_statements(plan: Plan, place: Placement, columns: Iterable[str] | None = None) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,23 +11,25 @@ from typing import Any
 from django.apps import apps as live_apps
 from django.db import DEFAULT_DB_ALIAS, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import F, FloatField, Model
+from django.db.models import FloatField, Model
 from django.utils import timezone
 
 from trigger_kit.catalog import Placement, installed_triggers, search_path, trigger_status
 from trigger_kit.compiler import compile_plan
-from trigger_kit.compiler.text import fill_placeholders
+from trigger_kit.compiler.text import fill_placeholders, identifier
 from trigger_kit.compiler.values import repair_sql
+from trigger_kit.exact import exact
 from trigger_kit.installation import live_plans, require_postgresql, runner
 from trigger_kit.planner import Plan
 from trigger_kit.registry import declared, select
 from trigger_kit.relations import rule_uri
-from trigger_kit.rules import Denormalize
+from trigger_kit.rules import Denormalize, Timing
 
 __all__ = [
     "Drift",
     "RuleStatus",
     "Verification",
+    "as_committed",
     "find_drift",
     "paused",
     "rule_statuses",
@@ -106,11 +108,32 @@ def verify(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS) -> Verifi
         for rule in rules
         if router.allow_migrate_model(using, model)
     }
-    with _read_only(connection):
-        chosen = {uri: pairs[uri] for uri in select(uris, list(pairs))}
+    chosen = {uri: pairs[uri] for uri in select(uris, list(pairs))}
+    with _read_only(connection), as_committed(connection, chosen.values()):
         drifts = [drift for uri, (model, rule) in chosen.items() for drift in find_drift(connection, uri, model, rule)]
         rows = {uri: model._base_manager.using(using).count() for uri, (model, _) in chosen.items()}
     return Verification(rows, drifts)
+
+
+@contextmanager
+def as_committed(connection: BaseDatabaseWrapper, rules: Iterable[tuple[type[Model], Denormalize]]) -> Iterator[None]:
+    """See the values that DEFERRED rules would have if the open transaction committed now, and leave it as it is."""
+    tables = {model._meta.db_table for model, rule in rules if rule.timing is Timing.DEFERRED}
+    if not tables or not connection.in_atomic_block:
+        yield
+        return
+    names = {f'{identifier(Placement(connection, table).schema)}."tk_commit"' for table in tables}
+    try:
+        with transaction.atomic(using=connection.alias):
+            runner(connection)(f"SET CONSTRAINTS {', '.join(sorted(names))} IMMEDIATE")
+            yield
+            raise _TakeBackError
+    except _TakeBackError:
+        return
+
+
+class _TakeBackError(Exception):
+    """Ends a savepoint whose changes must not stay."""
 
 
 def find_drift(connection: BaseDatabaseWrapper, uri: str, model: type[Model], rule: Denormalize) -> list[Drift]:
@@ -118,7 +141,7 @@ def find_drift(connection: BaseDatabaseWrapper, uri: str, model: type[Model], ru
     field = model._meta.get_field(rule.field)
     kind = field.cast_db_type(connection)  # type: ignore[union-attr]
     keys = [key.attname for key in model._meta.pk_fields]
-    rows = model._base_manager.using(connection.alias).annotate(tk_stored=F(rule.field), tk_true=rule.build())
+    rows = model._base_manager.using(connection.alias).annotate(tk_stored=exact(rule, model), tk_true=rule.build())
     # The active time zone is the request's; the rule's is the project's.
     with timezone.override(None):
         sql, params = rows.order_by().values_list(*keys, "tk_stored", "tk_true").query.sql_with_params()

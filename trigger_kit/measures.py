@@ -88,6 +88,16 @@ class Measure:
         return self.resolved.column.name
 
     @property
+    def timing(self) -> Timing:
+        """When changes reach the column."""
+        return self.resolved.rule.timing
+
+    @property
+    def is_added(self) -> bool:
+        """Whether a change is added to the value or compared with it, where it need not be recomputed."""
+        return self.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
+
+    @property
     def null_when_empty(self) -> bool:
         """Whether the value over no rows is NULL, so that arrivals and departures have to be told apart."""
         return self.empty == "NULL"
@@ -120,28 +130,51 @@ def measure_rule(resolved: ResolvedRule) -> Measure:
 
     Raises RuleError where none keeps it exact.
     """
-    _require_supported_options(resolved)
+    _require_supported_level(resolved)
     require_deterministic(resolved)
     _require_column(resolved)
     require_fitting_field(resolved)
     aggregate, default = _unwrap(resolved.expression)
     chain = None if aggregate is None else find_chain(resolved, aggregate, default)
     if chain is not None:
-        return _chain_measure(resolved, chain)
+        return _timed(_chain_measure(resolved, chain))
     strategy = Strategy.COPY if _is_copy(resolved) else Strategy.RECOMPUTE
-    return Measure(resolved, strategy, None, _constant_empty(resolved, aggregate, default))
+    return _timed(Measure(resolved, strategy, None, _constant_empty(resolved, aggregate, default)))
 
 
-def _require_supported_options(resolved: ResolvedRule) -> None:
-    """Refuse the timings and levels that do not exist yet."""
-    rule = resolved.rule
-    for option, default in ((rule.timing, Timing.IMMEDIATE), (rule.level, Level.STATEMENT)):
-        if option is not default:
-            raise RuleError(
-                "trigger_kit.E015",
-                f"{resolved.uri} cannot be kept: {option} is not supported yet.",
-                f"Use {default}, the default.",
-            )
+def _require_supported_level(resolved: ResolvedRule) -> None:
+    """Refuse the level that does not exist yet."""
+    if resolved.rule.level is not Level.STATEMENT:
+        raise RuleError(
+            "trigger_kit.E015",
+            f"{resolved.uri} cannot be kept: {resolved.rule.level} is not supported yet.",
+            f"Use {Level.STATEMENT}, the default.",
+        )
+
+
+def _timed(measure: Measure) -> Measure:
+    """Return a measure as its timing keeps it, and refuse what the timing cannot.
+
+    At commit, deltas are added up and everything else is computed afresh, once: extrema too, because what they are
+    compared with has changed since. A queue holds nothing but deltas.
+    """
+    resolved = measure.resolved
+    is_forward = measure.strategy is Strategy.COPY or resolved.is_recursive
+    if measure.timing is not Timing.IMMEDIATE and is_forward:
+        kind = "a tree rollup, whose rows read each other" if resolved.is_recursive else "a copy of other columns"
+        raise RuleError(
+            "trigger_kit.E030",
+            f"{resolved.uri} cannot be {measure.timing.name}: it is {kind}.",
+            "Leave out timing=: only values that gather several rows can wait.",
+        )
+    if measure.timing is Timing.QUEUED and (measure.strategy is not Strategy.DELTA or measure.null_when_empty):
+        nullable = measure.strategy is Strategy.DELTA
+        reason = "its value is NULL over no rows" if nullable else "no signed difference keeps its value"
+        way_out = "Give it a default: Sum(…, default=0)." if nullable else "Use Timing.DEFERRED, or a Count or Sum."
+        raise RuleError("trigger_kit.E031", f"{resolved.uri} cannot be QUEUED: {reason}.", way_out)
+    if measure.timing is Timing.DEFERRED and measure.strategy is Strategy.EXTREMUM:
+        return replace(measure, strategy=Strategy.RECOMPUTE)
+    return measure
 
 
 def _require_column(resolved: ResolvedRule) -> None:
@@ -274,8 +307,9 @@ def _served(measure: Measure, measures: Sequence[Measure]) -> Measure:
     chain = measure.chain
     if chain is None or chain.aggregate is not Avg:
         return measure
-    total = next((m for m in measures if _serves(m, chain, Sum)), None)
-    number = next((m for m in measures if _serves(m, chain, Count)), None)
+    together = [other for other in measures if other.timing is measure.timing]
+    total = next((m for m in together if _serves(m, chain, Sum)), None)
+    number = next((m for m in together if _serves(m, chain, Count)), None)
     if total is None or number is None or scale_of(chain.argument) == inf:
         return measure
     return replace(measure, strategy=Strategy.DELTA, average_of=(total.column, number.column))

@@ -20,10 +20,22 @@ from trigger_kit.locks import Link, Meeting, PathLock, links, meetings, path_loc
 from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
 from trigger_kit.paths import Column, Path, Source, column_of
 from trigger_kit.relations import ResolvedRule, resolve
-from trigger_kit.rules import Denormalize
+from trigger_kit.rules import Denormalize, Timing
 from trigger_kit.sources import nodes
 
-__all__ = ["Edge", "Event", "Feed", "Plan", "Step", "Strategy", "plan", "plan_all", "require_acyclic"]
+__all__ = [
+    "Edge",
+    "Event",
+    "Feed",
+    "Plan",
+    "Step",
+    "Strategy",
+    "plan",
+    "plan_all",
+    "require_acyclic",
+    "require_apart",
+    "require_unread",
+]
 
 
 class Event(enum.Enum):
@@ -73,7 +85,8 @@ class Edge:
     """All feeds from one source table into one key of one target table: they share one function per event.
 
     ``key`` are the target's columns that the first hop leaves from; they need not be unique. The rules of a recursive
-    edge read their own column in other rows: what it writes, it reads again, level by level.
+    edge read their own column in other rows: what it writes, it reads again, level by level. Where the rules wait for
+    the end of the transaction or for a flush, those that are added to have an edge of their own.
     """
 
     source: str
@@ -81,11 +94,27 @@ class Edge:
     key: tuple[Column, ...]
     feeds: tuple[Feed, ...]
     is_recursive: bool = False
+    timing: Timing = Timing.IMMEDIATE
 
     @cached_property
     def measures(self) -> tuple[Measure, ...]:
         """The measures of all feeds, in one order, each once."""
         return tuple(dict.fromkeys(measure for feed in self.feeds for measure in feed.measures))
+
+    @property
+    def is_added(self) -> bool:
+        """Whether something is added to the target, or compared with what it has."""
+        return any(measure.is_added for measure in self.measures)
+
+    @property
+    def is_deferred(self) -> bool:
+        """Whether changes are noted, for the end of the transaction."""
+        return self.timing is Timing.DEFERRED
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether deltas are appended to a queue, for the next flush."""
+        return self.timing is Timing.QUEUED and self.is_added
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -179,6 +208,14 @@ class Plan:
         """Return where changed rows at the end of a path meet the rows that they point at."""
         return meetings(start, [source for measure in measures for source in measure.resolved.sources])
 
+    def folds(self, timing: Timing) -> tuple[Edge, ...]:
+        """Return what is added to the target later: one edge per key, with every sum that is kept by it."""
+        keys: dict[tuple[Column, ...], list[Feed]] = {}
+        for edge in self.edges:
+            if edge.timing is timing is not Timing.IMMEDIATE and edge.is_added:
+                keys.setdefault(edge.key, []).extend(edge.feeds)
+        return tuple(Edge(key[0].table, key[0].table, key, tuple(fed), timing=timing) for key, fed in keys.items())
+
     @cached_property
     def pointing(self) -> list[Measure]:
         """The measures that read rows which the target's row points at, or which have an equal value."""
@@ -196,16 +233,19 @@ def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Pla
     """Plan the rules of one model."""
     measures = serve_averages([measure_rule(resolve(rule, model)) for rule in rules])
     edges = _edges(measures)
-    return Plan(model, rank, tuple(measures), edges, frozenset((edge.source, edge.target) for edge in edges))
+    writes = frozenset((edge.source, edge.target) for edge in edges if not edge.is_queued)
+    return Plan(model, rank, tuple(measures), edges, writes)
 
 
 def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> list[Plan]:
     """Plan every model's rules; the plans come in rank order, a target after the sources that it reads."""
     plans = [plan(model, rules) for model, rules in declared if rules]
     require_acyclic([measure.resolved for item in plans for measure in item.measures])
+    require_unread([measure.resolved for item in plans for measure in item.measures])
     ranks = _ranks({item.target: {edge.source for edge in item.edges} for item in plans})
     writes = frozenset[tuple[str, str]]().union(*(item.writes for item in plans))
     ranked = [replace(item, rank=ranks[item.target], writes=writes) for item in plans]
+    require_apart(ranked)
     return sorted(ranked, key=lambda item: (item.rank, item.target))
 
 
@@ -225,36 +265,71 @@ def require_acyclic(resolved: Iterable[ResolvedRule]) -> None:
         ) from error
 
 
+def require_unread(resolved: Iterable[ResolvedRule]) -> None:
+    """Raise RuleError where a rule reads a column whose changes wait in a queue: its value is not the true one."""
+    rules = list(resolved)
+    queued = {(rule.column.table, rule.column.name): rule for rule in rules if rule.rule.timing is Timing.QUEUED}
+    for rule in rules:
+        for column in sorted(queued.keys() & rule.required):
+            raise RuleError(
+                "trigger_kit.E032",
+                f"{rule.uri} cannot be kept: it reads {queued[column].uri}, which is QUEUED.",
+                f"Let {queued[column].uri} be IMMEDIATE or DEFERRED, or read what it is computed from.",
+            )
+
+
+def require_apart(plans: Sequence[Plan]) -> None:
+    """Raise RuleError where a statement locks a target that it writes at the end of the transaction only.
+
+    Two transactions would both hold the lock, and then wait for each other.
+    """
+    deferred = {(e.source, e.target): m for item in plans for e in item.edges if e.is_deferred for m in e.measures}
+    for item in plans:
+        for step in item.steps:
+            for feed in step.edge.feeds_of(step.event):
+                for lock in item.path_locks(feed.path, feed.measures):
+                    late = deferred.get((step.edge.source, lock.table))
+                    if late is not None:
+                        raise RuleError(
+                            "trigger_kit.E033",
+                            f"{late.resolved.uri} cannot be DEFERRED: {feed.measures[0].resolved.uri} makes every "
+                            f"change of {step.edge.source} lock {lock.table} at once, so that two transactions would "
+                            "wait for each other.",
+                            "Use Timing.QUEUED or IMMEDIATE.",
+                        )
+
+
 # Edges --------------------------------------------------------------------------------------------------------------
 
 
 def _edges(measures: Sequence[Measure]) -> tuple[Edge, ...]:
     """Fuse what shares source table, target table and target key."""
-    groups: dict[tuple[str, tuple[Column, ...], bool], dict[tuple[Path, Path | None], Feed]] = {}
+    groups: dict[tuple[str, tuple[Column, ...], bool, str, bool], dict[tuple[Path, Path | None], Feed]] = {}
     for kept in measures:
         for source, columns in _feeding(kept):
-            measure = kept if source.path or not _is_added(kept) else _computed_afresh(kept)
-            whole = measure.chain.path if measure.chain and _is_added(measure) else None
+            measure = kept if source.path or not kept.is_added else _computed_afresh(kept)
+            whole = measure.chain.path if measure.chain and measure.is_added else None
             key = source.path[0].near if source.path else _own_key(measure)
-            feeds = groups.setdefault((source.table, key, measure.resolved.is_recursion(source)), {})
+            is_apart = measure.timing is not Timing.IMMEDIATE and measure.is_added
+            group = (source.table, key, measure.resolved.is_recursion(source), measure.timing.value, is_apart)
+            feeds = groups.setdefault(group, {})
             feed = feeds.setdefault((source.path, whole), Feed(source.path, whole))
             feed.measures.append(measure)
             feed.columns.update(columns)
             feed.loose.update(source.loose_columns & columns)
     return tuple(
-        Edge(source, key[0].table, key, tuple(sorted(feeds.values(), key=lambda feed: feed.identity)), recursive)
-        for (source, key, recursive), feeds in sorted(groups.items())
+        Edge(source, key[0].table, key, _sorted(feeds.values()), recursive, Timing(timing))
+        for (source, key, recursive, timing, _), feeds in sorted(groups.items())
     )
+
+
+def _sorted(feeds: Iterable[Feed]) -> tuple[Feed, ...]:
+    return tuple(sorted(feeds, key=lambda feed: feed.identity))
 
 
 def _computed_afresh(measure: Measure) -> Measure:
     """Return a measure as a change of the target's own row keeps it: there is nothing to add to."""
     return replace(measure, strategy=Strategy.RECOMPUTE, average_of=None)
-
-
-def _is_added(measure: Measure) -> bool:
-    """Whether a change is added to the value or compared with it, where it need not be recomputed."""
-    return measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
 
 
 def _own_key(measure: Measure) -> tuple[Column, ...]:

@@ -7,7 +7,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 
 from trigger_kit.exceptions import DriftError
-from trigger_kit.maintenance import find_drift
+from trigger_kit.maintenance import as_committed, find_drift
 from trigger_kit.registry import declared
 from trigger_kit.relations import rule_uri
 
@@ -17,15 +17,15 @@ __all__ = ["assert_in_sync"]
 def assert_in_sync(*models: type[Model], using: str = DEFAULT_DB_ALIAS) -> None:
     """Raise DriftError, an AssertionError, where a rule of these models (or of any) does not hold.
 
-    Works inside a test's transaction: it reads what the test has written.
+    Works inside a test's transaction: it reads what the test has written, DEFERRED values as if it committed now, and
+    QUEUED ones with what is pending.
     """
-    drifts = [
-        drift
-        for model, rules in declared(apps)
-        if not models or model in models
-        for rule in rules
-        for drift in find_drift(connections[using], rule_uri(model, rule.field), model, rule)
-    ]
+    connection = connections[using]
+    found = [(model, rule) for model, rules in declared(apps) if not models or model in models for rule in rules]
+    with as_committed(connection, found):
+        drifts = [
+            drift for model, rule in found for drift in find_drift(connection, rule_uri(model, rule.field), model, rule)
+        ]
     if not drifts:
         return
     lines = [f"{drift.uri} of {drift.key!r}: stored {drift.stored!r}, true {drift.true!r}" for drift in drifts]

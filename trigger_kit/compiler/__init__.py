@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trigger_kit.compiler.commit import compile_commit
+from trigger_kit.compiler.queue import compile_queue
 from trigger_kit.compiler.steps import compile_step
 from trigger_kit.compiler.target import compile_target
 from trigger_kit.compiler.template import TEMPLATE_VERSION, CompiledTrigger, Sql, comment_digest
@@ -15,4 +17,5 @@ __all__ = ["TEMPLATE_VERSION", "CompiledTrigger", "Sql", "comment_digest", "comp
 def compile_plan(plan: Plan) -> tuple[CompiledTrigger, ...]:
     """Compile all that keeps one target: its own triggers, the watch over its paths, one per step, what waits."""
     steps = (compile_step(plan, step) for step in plan.steps)
-    return (*compile_target(plan), *compile_weave(plan), *steps, *compile_waiting(plan))
+    later = (*compile_waiting(plan), *compile_commit(plan), *compile_queue(plan))
+    return (*compile_target(plan), *compile_weave(plan), *steps, *later)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trigger_kit.compiler.text import escape_braces, literal, short_digest, table_placeholder
+from trigger_kit.compiler.text import escape_braces, short_digest, table_placeholder
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Plan
 
@@ -24,7 +24,6 @@ __all__ = [
     "restore_depth",
     "set_depth",
     "set_mark",
-    "text_literal",
     "update_head",
 ]
 
@@ -116,8 +115,3 @@ def locking_test() -> str:
 def restore_depth() -> str:
     """Return the statement that puts the depth back."""
     return "tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);"
-
-
-def text_literal(text: str) -> str:
-    """Return a string literal for frozen text."""
-    return escape_braces(literal(text))

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from django.db.models import Count, Max
 
-from trigger_kit.compiler.body import text_literal
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, filter_clause, is_present
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, row_name, walk
-from trigger_kit.compiler.text import block, quote
+from trigger_kit.compiler.text import block, quote, text_literal
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path
 from trigger_kit.planner import Event, Feed, Step, Strategy

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 
-from trigger_kit.compiler.body import text_literal
 from trigger_kit.compiler.dialect import far_sql, hop_condition, kind_sql
 from trigger_kit.compiler.locks import near_values
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.text import block, short_digest, table_placeholder
+from trigger_kit.compiler.text import advisory_number, block, short_digest, table_placeholder, text_literal
 from trigger_kit.locks import Meeting
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path
@@ -37,7 +35,7 @@ def place_of(plan: Plan, meeting: Meeting) -> str:
 
 def advisory_key(plan: Plan, meeting: Meeting) -> int:
     """Return the key of a meeting's advisory lock."""
-    return _hashed(plan.target, place_of(plan, meeting))
+    return advisory_number(plan.target, place_of(plan, meeting))
 
 
 def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> str:
@@ -81,15 +79,15 @@ def _wait(plan: Plan, meeting: Meeting, missing: str) -> str:
     )
 
 
-def note_missing_keys(plan: Plan, step: Step, *, counted: bool) -> list[str]:
+def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None = None) -> list[str]:
     """Return the statements that note which keys in the arrays have no target.
 
-    ``counted`` says that ``tk_found`` is how many have one.
+    ``counted`` says that ``tk_found`` is how many have one; ``key`` names the arrays where they have other names.
     """
     found = [m for m in _of_step(plan, step) if not m.path and m.is_constrained and is_noted(m, step.event)]
     if not found:
         return []
-    key = Key(step.edge.key)
+    key = key or Key(step.edge.key)
     notes = []
     for meeting in found:
         note = "\n".join(
@@ -139,19 +137,13 @@ def take_links(plan: Plan, start: Path, measures: Iterable[Measure]) -> list[str
     read = list(measures)
     for link in plan.links(start, read):
         function = "pg_advisory_xact_lock" if link.is_exclusive else "pg_advisory_xact_lock_shared"
-        key = _hashed(plan.target, *map(str, link.path))
+        key = advisory_number(plan.target, *map(str, link.path))
         uris = ", ".join(measure.resolved.uri for measure in read)
         statements += [
             *_raise_at_repeatable_read(f"At REPEATABLE READ, {uris} cannot be kept: no key ties its rows."),
             f"PERFORM {function}({key});",
         ]
     return statements
-
-
-def _hashed(*parts: str) -> int:
-    """Return the key of an advisory lock."""
-    name = " ".join(("trigger_kit", *parts))
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
 def arrive(plan: Plan, parents: Iterable[Meeting]) -> list[str]:

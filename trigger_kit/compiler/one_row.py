@@ -11,12 +11,13 @@ from collections.abc import Callable
 from django.db.models import Count
 
 from trigger_kit.compiler.additions import additions, negative
+from trigger_kit.compiler.appending import append_one
 from trigger_kit.compiler.body import restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import changed_names, parts
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, is_present
 from trigger_kit.compiler.text import block, quote
 from trigger_kit.measures import Measure
-from trigger_kit.planner import Event, Step
+from trigger_kit.planner import Event, Plan, Step
 
 __all__ = ["has_one_row_path", "one_row", "one_row_declarations"]
 
@@ -39,7 +40,7 @@ def one_row_declarations(step: Step) -> list[str]:
     return lines + [f"{part.name} {part.type};" for part in parts(step)]
 
 
-def one_row(step: Step) -> str:
+def one_row(plan: Plan, step: Step) -> str:
     """Return the statements that deal with a statement of one row, and leave all others to what follows."""
     targets = ", ".join(["tk_seen", "tk_moved", "tk_key", *changed_names(step)])
     unchanged = "\nAND ".join(f"delta.{name} = 0" for name in changed_names(step))
@@ -61,7 +62,7 @@ def one_row(step: Step) -> str:
             "        ) THEN",
             "            RETURN NULL;",
             "        END IF;",
-            block(_write(step), 2),
+            block(_write(plan, step), 2),
             "    END IF;",
             "END IF;",
         ]
@@ -117,9 +118,13 @@ def _presence(measure: Measure, row: str) -> str:
     return f"CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "1"
 
 
-def _write(step: Step) -> str:
-    """Return the UPDATE of the one target, unless only a recomputed or locked one would be right."""
+def _write(plan: Plan, step: Step) -> str:
+    """Return the UPDATE of the one target, unless only a recomputed or locked one would be right; or what waits."""
     edge = step.edge
+    # NaN does not cancel out.
+    safe = [f"delta.{quote(m.column)} <> 'NaN'" for m in step.measures if m.is_sum and m.may_be_nan]
+    if edge.is_queued or edge.is_deferred:
+        return _if_safe(safe, f"{append_one(plan, step)}\nRETURN NULL;")
     floors = [
         negative(m, "delta.{}") for m in step.measures if m.must_not_be_negative and step.event is not Event.INSERT
     ]
@@ -133,11 +138,14 @@ def _write(step: Step) -> str:
         "IF FOUND THEN\n    RETURN NULL;\nEND IF;",
     ]
     update = "\n".join(lines)
-    # NaN does not cancel out, and a departure must lock before it looks whether rows are left.
-    safe = [f"delta.{quote(m.column)} <> 'NaN'" for m in step.measures if m.is_sum and m.may_be_nan]
+    # A departure must lock before it looks whether rows are left.
     if step.event is not Event.INSERT:
         safe += [f"delta.{name} >= 0" for name in changed_names(step) if name.startswith("tk_rows_")]
-    return f"IF {' AND '.join(safe)} THEN\n{block(update)}\nEND IF;" if safe else update
+    return _if_safe(safe, update)
+
+
+def _if_safe(conditions: list[str], statements: str) -> str:
+    return f"IF {' AND '.join(conditions)} THEN\n{block(statements)}\nEND IF;" if conditions else statements
 
 
 def _directly(step: Step) -> Step:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pgtrigger
 
 from trigger_kit.compiler.additions import additions, extremum, negative
+from trigger_kit.compiler.appending import append, append_keys
 from trigger_kit.compiler.body import (
     DEPTH,
     FILLED,
@@ -21,7 +22,6 @@ from trigger_kit.compiler.body import (
     restore_depth,
     set_depth,
     set_mark,
-    text_literal,
     update_head,
 )
 from trigger_kit.compiler.changes import changed_names, changed_rows, collect_changes, parts, pause_test, touched
@@ -30,12 +30,14 @@ from trigger_kit.compiler.locks import lock_paths, lock_targets
 from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.compiler.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.pending import forget_columns, names_pending, reconsider
 from trigger_kit.compiler.recursion import recursive_body
 from trigger_kit.compiler.template import CompiledTrigger, render
-from trigger_kit.compiler.text import block, object_name, quote, regclass_placeholder, table_placeholder
+from trigger_kit.compiler.text import block, object_name, quote, regclass_placeholder, table_placeholder, text_literal
 from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Event, Plan, Step, Strategy
+from trigger_kit.rules import Timing
 
 __all__ = ["compile_step"]
 
@@ -59,14 +61,8 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
     clauses = [f"FOR EACH {pgtrigger.Statement}"]
     if event in _REFERENCING:
         clauses.insert(0, _REFERENCING[event])
-    keys = [column.name for column in edge.key]
-    kind = "along" if edge.is_recursive else "from"
     return render(
-        name=object_name(
-            f"tk_{plan.rank:02}_",
-            (edge.target, kind, edge.source, event.value),
-            (edge.source, edge.target, *keys, event.value),
-        ),
+        name=_name(plan, step),
         on=edge.source,
         owner=edge.target,
         body=body,
@@ -74,6 +70,16 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
         operation=_OPERATION[event],
         clauses=clauses,
     )
+
+
+def _name(plan: Plan, step: Step) -> str:
+    """Return the name of a step's trigger and function; edges of other timings have one of their own."""
+    edge, event = step.edge, step.event.value
+    kind = "along" if edge.is_recursive else "from"
+    identity = [edge.source, edge.target, *(column.name for column in edge.key), event]
+    if edge.timing is not Timing.IMMEDIATE:
+        identity += [edge.timing.value, "added" if edge.is_added else "computed"]
+    return object_name(f"tk_{plan.rank:02}_", (edge.target, kind, edge.source, event), identity)
 
 
 def _compile_body(plan: Plan, step: Step) -> str:
@@ -84,7 +90,7 @@ def _compile_body(plan: Plan, step: Step) -> str:
 
 def _body(plan: Plan, step: Step) -> str:
     one = has_one_row_path(step)
-    adds = any(_is_added(measure) for measure in step.measures)
+    adds = any(measure.is_added for measure in step.measures)
     declarations = [DEPTH, *(["tk_recompute boolean := false;"] if adds else [])]
     declarations += one_row_declarations(step) if one else []
     lines = [
@@ -100,7 +106,7 @@ def _body(plan: Plan, step: Step) -> str:
     if adds:
         lines += [block(_mark_test(plan, step.event)), ""]
     if one:
-        lines += [block(one_row(step)), ""]
+        lines += [block(one_row(plan, step)), ""]
     return "\n".join([*lines, block(_many_rows(plan, step)), "END;"])
 
 
@@ -109,10 +115,6 @@ def _sentence(step: Step) -> str:
     keys = ", ".join(column.name for column in edge.key)
     verbs = "add the difference to" if step.strategies == (Strategy.DELTA,) else "bring up to date"
     return f"After {step.event.name} on {edge.source}: {verbs} {edge.target} (by {keys})."
-
-
-def _is_added(measure: Measure) -> bool:
-    return measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
 
 
 def _mark_test(plan: Plan, event: Event) -> str:
@@ -140,7 +142,8 @@ def _many_rows(plan: Plan, step: Step) -> str:
     """Return the block that makes one change per target and writes the targets in key order."""
     key = Key(step.edge.key)
     declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
-    declarations += ["tk_found bigint;"] if note_missing_keys(plan, step, counted=True) else []
+    is_counted = not step.edge.is_deferred and note_missing_keys(plan, step, counted=True)
+    declarations += ["tk_found bigint;"] if is_counted else []
     before = [*_links(plan, step), *_arrivals(plan, step), *_notes(plan, step, waits=True)]
     before += [*lock_paths(plan, step), *_notes(plan, step, waits=False)]
     return "\n".join(
@@ -184,6 +187,8 @@ def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
     for feed in step.edge.feeds_of(step.event):
         for meeting in plan.meetings(feed.path, feed.measures):
             is_meant = not meeting.is_constrained if waits else meeting.is_constrained and meeting.path
+            if step.edge.is_queued and not meeting.path:
+                continue  # What is appended waits for its target; the rest see _recompute_now().
             if is_meant and is_noted(meeting, step.event):
                 is_signed = step.event is Event.UPDATE and not feed.is_own and meeting.is_constrained
                 conditions = ["child.tk_sign = 1"] if is_signed else []
@@ -193,7 +198,7 @@ def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
 
 def _collect(step: Step) -> str:
     """Return the statements that fill the arrays: keys and parts, or keys alone where all is recomputed."""
-    if not any(_is_added(measure) for measure in step.measures):
+    if not any(measure.is_added for measure in step.measures):
         return collect_changes(step)
     lines = ["IF tk_recompute THEN", block(_collect_keys(step)), "ELSE", block(collect_changes(step))]
     nan = [f"'NaN' = ANY (deltas.{quote(m.column)})" for m in step.measures if m.is_sum and m.may_be_nan]
@@ -218,14 +223,22 @@ def _collect_keys(step: Step) -> str:
 
 
 def _apply(plan: Plan, step: Step) -> str:
-    """Return the statements that lock the targets, all in one order, and write them."""
+    """Return the statements that lock the targets, all in one order, and write them; or that let them wait."""
+    if step.edge.is_deferred:
+        if not step.edge.is_added:
+            return append(plan, step)
+        keys, changes = append_keys(plan, step), append(plan, step)
+        return f"IF tk_recompute THEN\n{block(keys)}\nELSE\n{block(changes)}\nEND IF;"
+    if step.edge.is_queued:
+        changes = block(append(plan, step))
+        return f"IF NOT tk_recompute THEN\n{changes}\n    RETURN NULL;\nEND IF;\n{_recompute_now(plan, step)}"
     notes = note_missing_keys(plan, step, counted=True)
     lines = [lock_targets(plan, step, counted=bool(notes)), *notes, ""]
     floors = [negative(m, "change.{}") for m in step.measures if m.must_not_be_negative]
     if floors and step.event is not Event.INSERT:
         lines += [_floor_test(step, floors), ""]
     lines += [set_depth()]
-    if not any(_is_added(measure) for measure in step.measures):
+    if not any(measure.is_added for measure in step.measures):
         # A full value of what others add to.
         lines += [set_mark(plan, FILLED)] if any(measure not in plan.measures for measure in step.measures) else []
         lines.append(_recompute(plan, step))
@@ -239,6 +252,29 @@ def _apply(plan: Plan, step: Step) -> str:
             "END IF;",
         ]
     return "\n".join([*lines, restore_depth()])
+
+
+def _recompute_now(plan: Plan, step: Step) -> str:
+    """Return the statements that write the full values of queued columns, less what is pending: no delta is right."""
+    waits = [
+        note_missing(plan, meeting, changed_rows(feed, step))
+        for feed in step.edge.feeds_of(step.event)
+        for meeting in plan.meetings(feed.path, feed.measures)
+        if not meeting.path and not meeting.is_constrained and is_noted(meeting, step.event)
+    ]
+    notes = note_missing_keys(plan, step, counted=True)
+    return "\n".join(
+        [
+            "-- No delta is right here: write what is true, less what is pending.",
+            *dict.fromkeys(waits),
+            lock_targets(plan, step, counted=bool(notes)),
+            *notes,
+            set_mark(plan, FILLED),
+            set_depth(),
+            _recompute(plan, step),
+            restore_depth(),
+        ]
+    )
 
 
 def _floor_test(step: Step, floors: list[str]) -> str:
@@ -297,7 +333,7 @@ def _other_values(plan: Plan, step: Step) -> list[Values]:
     if extrema:
         selected = ",\n".join(f"{extremum(plan, step, m, n)} AS {quote(m.column)}" for n, m in extrema)
         values.append(Values(f"SELECT\n{block(selected)}", tuple(measure for _, measure in extrema)))
-    return values + values_of([measure for measure in step.measures if not _is_added(measure)], "this")
+    return values + values_of([measure for measure in step.measures if not measure.is_added], "this")
 
 
 # TRUNCATE -----------------------------------------------------------------------------------------------------------
@@ -306,6 +342,7 @@ def _other_values(plan: Plan, step: Step) -> list[Values]:
 def _truncate_body(plan: Plan, step: Step) -> str:
     emptied = [m for m in step.measures if m.chain is not None and m.empty is not None]
     others = [m for m in step.measures if m not in emptied]
+    waiting = reconsider(plan, step.measures)
     lines = [
         header(plan, f"After TRUNCATE of {step.edge.source}: its rows count for nothing any more.", step.measures),
         "DECLARE",
@@ -313,6 +350,7 @@ def _truncate_body(plan: Plan, step: Step) -> str:
         "BEGIN",
         block(_truncate_test(plan, step)),
         "",
+        *map(block, waiting),
     ]
     if emptied:
         lines += [block(_empty(plan, emptied)), ""]
@@ -342,12 +380,16 @@ def _truncate_test(plan: Plan, step: Step) -> str:
 def _empty(plan: Plan, measures: list[Measure]) -> str:
     """Return the statements that put all targets back to their value over no rows."""
     target = table_placeholder(plan.target)
-    stale = "\n   OR ".join(f"target.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in measures)
+    differs = [f"target.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in measures]
+    queued = [measure for measure in measures if measure.timing is Timing.QUEUED]
+    pending = [f"({probe})" for probe in dict.fromkeys(names_pending(measure, "target") for measure in queued)]
+    stale, touched = "\n   OR ".join(differs), "\n   OR ".join([*differs, *pending])
     settings = ",\n    ".join(f"{quote(m.column)} = {m.empty}" for m in measures)
     order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
     return "\n".join(
         [
-            f"PERFORM\nFROM {target} AS target\nWHERE {stale}\nORDER BY {order}\nFOR NO KEY UPDATE;",
+            f"PERFORM\nFROM {target} AS target\nWHERE {touched}\nORDER BY {order}\nFOR NO KEY UPDATE;",
+            *([forget_columns(plan, queued)] if queued else []),
             "",
             set_depth(),
             f"{update_head(plan.target, measures)}\nSET {settings}\nWHERE {stale};",

@@ -26,20 +26,20 @@ from trigger_kit.compiler.body import (
     restore_depth,
     set_depth,
     set_mark,
-    text_literal,
 )
 from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_path
 from trigger_kit.compiler.notes import arrive, note_missing, take_links
+from trigger_kit.compiler.pending import forget_pending, key_of, names_pending, reconsider
 from trigger_kit.compiler.template import CompiledTrigger, render
-from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
+from trigger_kit.compiler.text import block, object_name, quote, table_placeholder, text_literal
 from trigger_kit.compiler.updates import refill
 from trigger_kit.fitting import zero_of
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Hop
 from trigger_kit.planner import Plan, Strategy
-from trigger_kit.rules import Guard
+from trigger_kit.rules import Guard, Timing
 
 __all__ = ["compile_target"]
 
@@ -47,15 +47,11 @@ __all__ = ["compile_target"]
 def compile_target(plan: Plan) -> list[CompiledTrigger]:
     """Compile the triggers that a target carries itself."""
     triggers = [_first(plan), _guard(plan)]
-    if any(_is_added(measure) for measure in plan.measures):
+    if any(measure.is_added for measure in plan.measures):
         triggers.insert(0, _fresh(plan))
-    if _waited_for(plan.measures) or plan.pointing:
+    if _waited_for(plan.measures) or plan.pointing or plan.folds(Timing.DEFERRED):
         triggers.append(_fill(plan))
     return triggers
-
-
-def _is_added(measure: Measure) -> bool:
-    return measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
 
 
 def _waited_for(measures: Iterable[Measure]) -> list[Hop]:
@@ -175,6 +171,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
         "DECLARE",
         block(DEPTH),
         "BEGIN",
+        *map(block, reconsider(plan, plan.measures, "inserted")),
         *([block(_read_again(plan)) + "\n"] if plan.pointing else []),
         *([block(_count_first(plan, waited))] if waited else []),
         block("RETURN NULL;"),
@@ -203,7 +200,8 @@ def _read_again(plan: Plan) -> str:
 
 def _count_first(plan: Plan, measures: list[Measure]) -> str:
     """Return the statements that give new rows the values over source rows that were there first."""
-    probes = "\n        OR ".join(f"({_probe(hop, 'inserted')})" for hop in _waited_for(measures))
+    found = [f"({probe})" for probe in _probes(measures, "inserted")]
+    probes = "\n        OR ".join(found)
     lines = [
         *arrive(plan, (meeting for meeting in plan.all_meetings if not meeting.path)),
         "IF EXISTS (",
@@ -211,7 +209,7 @@ def _count_first(plan: Plan, measures: list[Measure]) -> str:
         "    FROM new_rows AS inserted",
         f"    WHERE {probes}",
         ") THEN",
-        *([block(_mark_filled(plan))] if any(map(_is_added, measures)) else []),
+        *([block(_mark_filled(plan))] if any(measure.is_added for measure in measures) else []),
         block(_refill_inserted(plan, measures)),
         "END IF;",
     ]
@@ -222,6 +220,13 @@ def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
     keys = " AND ".join(f"inserted.{quote(name)} = this.{quote(name)}" for name in plan.key_columns)
     update = refill(plan, measures, "", rows=f"JOIN new_rows AS inserted ON {keys}")
     return "\n".join([set_depth(), update, restore_depth()])
+
+
+def _probes(measures: Iterable[Measure], row: str) -> list[str]:
+    """Return the scalar subqueries one of which is true where a row does not start from the value over no rows."""
+    read = list(measures)
+    pending = {key_of(measure): names_pending(measure, row) for measure in read if _is_queued(measure)}
+    return [*(_probe(hop, row) for hop in _waited_for(read)), *pending.values()]
 
 
 def _probe(hop: Hop, row: str) -> str:
@@ -309,15 +314,21 @@ def _by_key(plan: Plan) -> dict[tuple[str, ...], list[Measure]]:
 
 def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) -> str:
     """Return the part of the guard that gives a row under a new key the value over the rows that point at it."""
-    probes = " OR ".join(f"EXISTS ({_probe(hop, 'NEW')})" for hop in _waited_for(measures))
+    probes = " OR ".join(f"EXISTS ({probe})" for probe in _probes(measures, "NEW"))
     lines = ["", f"IF {' OR '.join(map(_changed, columns))} THEN"]
+    lines += [block(forget_pending(m, "OLD")) for m in {key_of(m): m for m in measures if _is_queued(m)}.values()]
+    lines += map(block, reconsider(plan, measures, "NEW"))
     lines += [block(_assign(item, _kept)) for item in values_of(measures, "NEW")]
     met = (meeting for meeting in plan.all_meetings if not meeting.path and meeting.hop in _waited_for(measures))
     lines[2:2] = map(block, arrive(plan, met))
-    if any(map(_is_added, measures)):
+    if any(measure.is_added for measure in measures):
         lines[2:2] = [block(_mark_fresh(plan))]
         lines += [f"    IF {probes} THEN", block(_mark_filled(plan), 2), "    END IF;"]
     return "\n".join([*lines, "END IF;"])
+
+
+def _is_queued(measure: Measure) -> bool:
+    return measure.timing is Timing.QUEUED
 
 
 def _changed_copy(measure: Measure) -> str:

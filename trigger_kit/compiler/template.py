@@ -7,7 +7,8 @@ the template's output is a new version: makemigrations then offers one AlterRule
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from textwrap import dedent
 from typing import Any
 
@@ -17,7 +18,7 @@ from django.db.migrations.writer import MigrationWriter
 
 from trigger_kit.compiler.text import SCHEMA, digest, fill_placeholders, identifier, quote, table_placeholder
 
-__all__ = ["TEMPLATE_VERSION", "CompiledTrigger", "Sql", "comment_digest", "render"]
+__all__ = ["TEMPLATE_VERSION", "Beside", "CompiledTrigger", "Sql", "comment_digest", "dollar_quotes", "render"]
 
 TEMPLATE_VERSION = 1
 
@@ -101,13 +102,28 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
     """A trigger and its function as frozen text; tables stand in it as placeholders.
 
     ``name`` is the name of both, ``on`` the ``db_table`` that the trigger sits on, ``owner`` the ``db_table`` of the
-    target that it serves, whose schema the function is created in.
+    target that it serves, whose schema the function is created in. Where the text makes more than these, such as a
+    table of pending changes, ``undo`` brings these to their targets and drops what another version makes anew, and
+    ``drop`` the rest. ``sources`` are the tables whose writers use it.
     """
 
-    def __init__(self, *, name: str, on: str, owner: str, sql: Sql) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        on: str,
+        owner: str,
+        sql: Sql,
+        undo: Sql | None = None,
+        drop: Sql | None = None,
+        sources: Sequence[str] = (),
+    ) -> None:
         super().__init__(name=name, sql=FrozenSql(pgid=name, table=on, text=sql.text))
         self.on = on
         self.owner = owner
+        self.undo = undo
+        self.drop = drop
+        self.sources = tuple(sources)
 
     @property
     def text(self) -> str:
@@ -125,20 +141,31 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
         text = f"{self.text}\n\nCOMMENT ON TRIGGER {name} ON {table}\n    IS '{self.comment}';"
         return fill_placeholders(text, resolve)
 
+    def render_undo(self, resolve: Callable[[str], str]) -> str:
+        """Return the SQL that makes room for another version of what is beside the trigger, placeholders resolved."""
+        return fill_placeholders(str(self.undo), resolve) if self.undo else ""
+
     def render_uninstall(self, resolve: Callable[[str], str], table: str | None = None) -> str:
         """Return the SQL that drops the trigger and its function, with placeholders resolved.
 
         ``table`` is the SQL of the table that the trigger sits on now, where that has another name than then.
         """
         name = identifier(str(self.name))
-        return (
-            f"DROP TRIGGER IF EXISTS {name} ON {table or resolve(self.on)};\n"
-            f"DROP FUNCTION IF EXISTS {resolve(SCHEMA)}.{name}();"
-        )
+        drops = [
+            self.render_undo(resolve),
+            f"DROP TRIGGER IF EXISTS {name} ON {table or resolve(self.on)};",
+            f"DROP FUNCTION IF EXISTS {resolve(SCHEMA)}.{name}();",
+            fill_placeholders(str(self.drop), resolve) if self.drop else "",
+        ]
+        return "\n".join(filter(None, drops))
 
     def deconstruct(self) -> tuple[str, list[Any], dict[str, Any]]:
         """Return what a migration writes."""
-        kwargs = {"name": self.name, "on": self.on, "owner": self.owner, "sql": Sql(self.text)}
+        kwargs: dict[str, Any] = {"name": self.name, "on": self.on, "owner": self.owner, "sql": Sql(self.text)}
+        if self.undo is not None:
+            kwargs |= {"undo": self.undo, "sources": list(self.sources)}
+        if self.drop is not None:
+            kwargs["drop"] = self.drop
         return "trigger_kit.compiler.CompiledTrigger", [], kwargs
 
     def __eq__(self, other: object) -> bool:
@@ -149,6 +176,20 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
 
     def __repr__(self) -> str:
         return f"<CompiledTrigger {self.name} on {self.on}>"
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a trigger's text makes before and after it, and how to undo that; ``drop`` is what another version replaces.
+
+    ``sources`` are the tables whose writers use it.
+    """
+
+    before: str
+    after: tuple[str, ...]
+    undo: str
+    drop: str
+    sources: tuple[str, ...]
 
 
 def comment_digest(comment: str | None) -> str | None:
@@ -167,6 +208,7 @@ def render(
     operation: object,
     clauses: list[str],
     is_constraint: bool = False,
+    beside: Beside | None = None,
 ) -> CompiledTrigger:
     """Fill the template. ``when`` and ``operation`` are pgtrigger's, ``clauses`` the lines up to EXECUTE.
 
@@ -176,16 +218,27 @@ def render(
         create=CREATE_CONSTRAINT.format(name=quote(name), table=table_placeholder(on)) if is_constraint else CREATE,
         name=quote(name),
         body=body,
-        quotes=_dollar_quotes(body),
+        quotes=dollar_quotes(body),
         when=when,
         operation=operation,
         table=table_placeholder(on),
         clauses="".join(f"    {clause}\n" for clause in clauses),
     )
-    return CompiledTrigger(name=name, on=on, owner=owner, sql=Sql(text))
+    if beside is None:
+        return CompiledTrigger(name=name, on=on, owner=owner, sql=Sql(text))
+    whole = "\n\n".join([beside.before, text, *beside.after])
+    return CompiledTrigger(
+        name=name,
+        on=on,
+        owner=owner,
+        sql=Sql(whole),
+        undo=Sql(beside.undo),
+        drop=Sql(beside.drop) if beside.drop else None,
+        sources=beside.sources,
+    )
 
 
-def _dollar_quotes(body: str) -> str:
+def dollar_quotes(body: str) -> str:
     """Return a dollar quote that the body does not contain."""
     tag = "trigger_kit"
     while f"${tag}$" in body:

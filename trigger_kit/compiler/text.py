@@ -21,16 +21,19 @@ __all__ = [
     "REGCLASS",
     "SCHEMA",
     "SEARCH_PATH",
+    "advisory_number",
     "block",
     "digest",
     "fill_placeholders",
     "identifier",
     "literal",
     "object_name",
+    "plain_name",
     "quote",
     "regclass_placeholder",
     "short_digest",
     "table_placeholder",
+    "text_literal",
 ]
 
 SCHEMA = ":schema"
@@ -91,6 +94,11 @@ def literal(value: Any) -> str:
     return sql.Literal(value).as_string(None).strip()
 
 
+def text_literal(text: str) -> str:
+    """Return a string literal for frozen text."""
+    return escape_braces(literal(text))
+
+
 def digest(text: str) -> str:
     """Return the hash that tells one text from another; it stands in the trigger's COMMENT."""
     return hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -101,11 +109,24 @@ def short_digest(*parts: str) -> str:
     return hashlib.sha256("\x00".join(parts).encode()).hexdigest()[:6]
 
 
+def advisory_number(*parts: str) -> int:
+    """Return the key of an advisory lock."""
+    name = " ".join(("trigger_kit", *parts))
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
+
+
 def object_name(prefix: str, words: Iterable[str], identity: Iterable[str]) -> str:
     """Return a lower-case name of at most 63 bytes: prefix, readable words, and a digest of the identity."""
     readable = "_".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)
     suffix = "_" + short_digest(*identity)
     return prefix + readable[: MAX_NAME_BYTES - len(prefix) - len(suffix)] + suffix
+
+
+def plain_name(prefix: str, table: str) -> str:
+    """Return the name of an object that people type: prefix and table, and a digest only where these do not do."""
+    name = prefix + table
+    is_plain = re.fullmatch(r"[a-z0-9_]+", table) and len(name) <= MAX_NAME_BYTES
+    return name if is_plain else object_name(prefix, (table,), (table,))
 
 
 def block(text: str, levels: int = 1) -> str:

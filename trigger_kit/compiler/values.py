@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trigger_kit.compiler.body import text_literal, update_head
+from trigger_kit.compiler.body import update_head
 from trigger_kit.compiler.fragments import grouped_value, is_grouped, named, values_of
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, walk
-from trigger_kit.compiler.text import block, quote, table_placeholder
+from trigger_kit.compiler.pending import less_pending, reconsider
+from trigger_kit.compiler.text import block, quote, table_placeholder, text_literal
 from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path, key_type
@@ -16,8 +17,11 @@ from trigger_kit.planner import Edge, Plan
 __all__ = ["backfill_sql", "repair_sql"]
 
 
-def backfill_sql(plan: Plan, columns: Iterable[str] | None = None) -> str:
-    """Return one UPDATE that writes the full values of a target's rules (all, or some columns) where they differ."""
+def backfill_sql(plan: Plan, columns: Iterable[str] | None = None, *, with_pending: bool = True) -> str:
+    """Return one UPDATE that writes the full values of a target's rules (all, or some columns) where they differ.
+
+    ``with_pending=False`` leaves out what follows from pending changes: the text then says what a value is.
+    """
     wanted = None if columns is None else set(columns)
     measures = [m for m in plan.measures if wanted is None or m.column in wanted]
     grouped = [m for m in measures if is_grouped(m)]
@@ -31,12 +35,15 @@ def backfill_sql(plan: Plan, columns: Iterable[str] | None = None) -> str:
         for measure in group:
             column = quote(measure.column)
             value = _or_empty(measure, f"fed_{number}.{column}", f"fed_{number}.tk_found")
+            value = less_pending(measure, value, "this") if with_pending else value
             settings.append(f"{column} = {value}")
             differences.append(f"target.{column} IS DISTINCT FROM {value}")
     source = "\n".join([f"{table_placeholder(plan.target)} AS this", *joins])
-    return update_from(
+    update = update_from(
         update_head(plan.target, measures), settings, source, same_row(plan, "this"), "\nOR ".join(differences)
     )
+    before = reconsider(plan, measures, is_query=True) if with_pending else []
+    return "\n\n".join([*before, update])
 
 
 def _by_path(measures: Iterable[Measure]) -> dict[Path, list[Measure]]:
@@ -89,7 +96,8 @@ def repair_sql(plan: Plan, edge: Edge) -> str:
     touched = f'SELECT {", ".join(parts)} FROM {{:schema}}."tk_touched" WHERE {noted}'
     order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
     update = refill(plan, edge.measures, f"({', '.join(key.of('this'))}) IN ({touched})")
-    return (
+    before = "".join(f"{statement}\n\n" for statement in reconsider(plan, edge.measures, is_query=True))
+    return before + (
         f"SELECT FROM {table_placeholder(edge.target)} AS target\n"
         f"WHERE ({', '.join(key.of('target'))}) IN ({touched})\n"
         f"ORDER BY {order} FOR NO KEY UPDATE;\n\n"

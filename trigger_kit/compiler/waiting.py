@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import pgtrigger
 
-from trigger_kit.compiler.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark, text_literal
+from trigger_kit.compiler.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark
 from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.locks import lock_path, lock_target_rows
 from trigger_kit.compiler.notes import place_of, reading
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, walk
+from trigger_kit.compiler.pending import reconsider
 from trigger_kit.compiler.recursion import recursive_update
 from trigger_kit.compiler.template import CompiledTrigger, render
-from trigger_kit.compiler.text import block, object_name, table_placeholder
+from trigger_kit.compiler.text import block, object_name, table_placeholder, text_literal
 from trigger_kit.compiler.updates import refill
 from trigger_kit.locks import Meeting
 from trigger_kit.measures import Measure
@@ -129,7 +130,7 @@ def _compute(plan: Plan, meeting: Meeting, parent: Key, keys: Key) -> list[str]:
 
 def _refilled(plan: Plan, meeting: Meeting, measures: list[Measure], wanted: str, this: str, key: Key) -> list[str]:
     plain = [measure for measure in measures if not measure.resolved.is_recursive]
-    lines = [lock_target_rows(plan, wanted), set_mark(plan, FILLED), set_depth()]
+    lines = [*reconsider(plan, measures), lock_target_rows(plan, wanted), set_mark(plan, FILLED), set_depth()]
     lines += [refill(plan, plain, this)] if plain else []
     lines += [restore_depth()]
     for edge in _recursive_edges(plan, meeting):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.explanation import explain
+from trigger_kit.flushing import BATCH_SIZE, Queue, flush, follow, queues
 from trigger_kit.installation import live_plans, script, uris_of
 from trigger_kit.maintenance import Verification, rule_statuses, verify
 from trigger_kit.registry import select
@@ -19,18 +23,30 @@ from trigger_kit.registry import select
 class Command(BaseCommand):
     """Look at the rules of a project and at what a database makes of them."""
 
-    help = "Look at rules: what is installed (ls), what it does (plan, sql), whether values are right (verify)."
+    help = (
+        "Look at rules: what is installed (ls), what it does (plan, sql), whether values are right (verify). "
+        "Fold what is pending for QUEUED rules (flush)."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the subcommands."""
-        commands = parser.add_subparsers(dest="command", required=True, metavar="{ls,plan,sql,verify}")
+        commands = parser.add_subparsers(dest="command", required=True, metavar="{ls,plan,sql,verify,flush}")
         ls = commands.add_parser("ls", help="List every rule and whether its triggers are installed.")
         plan = commands.add_parser("plan", help="Explain what reacts to what, at which cost and under which locks.")
         sql = commands.add_parser("sql", help="Print the installation as a script for psql.")
         verify_ = commands.add_parser(
             "verify", help="Compare stored with true values; change nothing; exit with 1 where they differ."
         )
-        for command in (ls, plan, sql, verify_):
+        flush_ = commands.add_parser("flush", help="Fold what is pending for QUEUED rules, once or for ever.")
+        flush_.add_argument("--follow", action="store_true", help="Go on: fold whatever comes until interrupted.")
+        flush_.add_argument(
+            "--batch-size",
+            type=positive,
+            default=BATCH_SIZE,
+            metavar="ROWS",
+            help=f"Pending rows per transaction, about; default: {BATCH_SIZE:,}.",
+        )
+        for command in (ls, plan, sql, verify_, flush_):
             command.add_argument(
                 "uris", nargs="*", metavar="RULE", help="app, app.Model or app.Model:field; default: all."
             )
@@ -85,6 +101,24 @@ class Command(BaseCommand):
         if not found.in_sync:
             raise SystemExit(1)
 
+    def _flush(self, options: dict[str, Any]) -> None:
+        found = queues(options["uris"], using=options["database"])
+        if not found:
+            self.stdout.write("No rule is QUEUED here: nothing can be pending.")
+            return
+        report = FlushReport(self.stdout)
+        settings = {"using": options["database"], "batch_size": options["batch_size"], "on_batch": report.add}
+        if not options["follow"]:
+            flush(options["uris"], **settings)
+            report.finish(found)
+            return
+        self.stdout.write(f"Following {', '.join(queue.label for queue in found)}. Interrupt to stop.")
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            follow(options["uris"], **settings, on_loss=report.lose)
+        except KeyboardInterrupt:
+            report.finish(found)
+
     def _print_verification(self, found: Verification) -> None:
         drifted: dict[str, int] = dict.fromkeys(found.rows, 0)
         for drift in found.drifts:
@@ -100,6 +134,46 @@ class Command(BaseCommand):
 
     def _print_json(self, value: Any) -> None:
         self.stdout.write(json.dumps(value, indent=2, default=str))
+
+
+class FlushReport:
+    """Tells what a flush does: one line that changes on a terminal, at most one line a second elsewhere."""
+
+    def __init__(self, out: Any) -> None:
+        self.out = out
+        self.rows: Counter[str] = Counter()
+        self.told = time.monotonic()
+
+    def add(self, queue: Queue, rows: int) -> None:
+        """Take note of a batch."""
+        self.rows[queue.label] += rows
+        if time.monotonic() - self.told >= 1:
+            self.told = time.monotonic()
+            start, end = ("\r", "") if self.out.isatty() else ("", "\n")
+            self.out.write(f"{start}{self._line(queue.label)} so far", ending=end)
+
+    def lose(self, error: Exception) -> None:
+        """Say that the connection is gone."""
+        self.out.write(f"Lost the connection, trying again: {error}".strip())
+
+    def finish(self, queues: Sequence[Queue]) -> None:
+        """Say what was done in all."""
+        if self.out.isatty():
+            self.out.write("\r", ending="")
+        for queue in queues:
+            self.out.write(self._line(queue.label))
+
+    def _line(self, label: str) -> str:
+        count = self.rows[label]
+        return f"{label}: {count:,} pending {'row' if count == 1 else 'rows'} folded"
+
+
+def positive(text: str) -> int:
+    """Return a number of the command line that must be 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def _as_json(found: Verification) -> dict[str, Any]:

@@ -1,0 +1,109 @@
+"""COMPILE the end of a step whose rules wait: it appends what has changed, and leaves the target alone."""
+
+from __future__ import annotations
+
+from trigger_kit.compiler.changes import Part, parts
+from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.pending import deferred_table, queue_table, waiting_flag
+from trigger_kit.compiler.text import advisory_number, block, literal, plain_name, quote, text_literal
+from trigger_kit.planner import Edge, Event, Plan, Step
+
+__all__ = ["announce", "append", "append_keys", "append_one", "edge_number", "follower_lock", "pending_columns"]
+
+
+def edge_number(plan: Plan, edge: Edge) -> int:
+    """Return the number that notes name their edge by."""
+    return 1 + [other for other in plan.edges if other.is_deferred].index(edge)
+
+
+def pending_columns(plan: Plan, step: Step) -> list[str]:
+    """Return the columns that hold the parts of a step's changes; those that count rows are numbered per target."""
+    if not step.edge.is_added:
+        return []
+    fold = next(edge for edge in plan.folds(step.edge.timing) if edge.key == step.edge.key)
+    names = {(part.measure, part.combine, part.name.startswith("tk_rows_")): part.name for part in _all(fold)}
+    return [names[part.measure, part.combine, part.name.startswith("tk_rows_")] for part in parts(step)]
+
+
+def _all(fold: Edge) -> list[Part]:
+    return parts(Step(fold, Event.UPDATE))
+
+
+def _columns(plan: Plan, step: Step) -> list[str]:
+    return [quote(column.name) for column in step.edge.key] + pending_columns(plan, step)
+
+
+def append(plan: Plan, step: Step) -> str:
+    """Return the statements that append the changes in the arrays."""
+    key = Key(step.edge.key)
+    arrays = ", ".join([*key.arrays, *(f"deltas.{part.name}" for part in parts(step))])
+    columns = ", ".join(_columns(plan, step))
+    if step.edge.is_queued:
+        rows = f"INSERT INTO {queue_table(plan.target)} ({columns})\nSELECT * FROM unnest({arrays});"
+    else:
+        number = edge_number(plan, step.edge)
+        rows = (
+            f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns})\n"
+            f"SELECT {number}, change.* FROM unnest({arrays}) AS change;"
+        )
+    return f"{rows}\n{announce(plan, step)}"
+
+
+def append_keys(plan: Plan, step: Step) -> str:
+    """Return the statements that note the keys in the arrays: their targets are to be computed afresh at commit."""
+    key = Key(step.edge.key)
+    columns = ", ".join(quote(column.name) for column in step.edge.key)
+    return "\n".join(
+        [
+            f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns}, tk_recompute)",
+            f"SELECT {edge_number(plan, step.edge)}, change.*, true FROM unnest({', '.join(key.arrays)}) AS change;",
+            announce(plan, step),
+        ]
+    )
+
+
+def append_one(plan: Plan, step: Step) -> str:
+    """Return the statements that append the change of one row, which is in variables."""
+    columns = _columns(plan, step)
+    values = ["tk_key", *(f"delta.{part.name}" for part in parts(step))]
+    table = queue_table(plan.target)
+    if step.edge.is_deferred:
+        columns, values = ["tk_edge", *columns], [str(edge_number(plan, step.edge)), *values]
+        table = deferred_table(plan.target)
+    return f"INSERT INTO {table} ({', '.join(columns)})\nVALUES ({', '.join(values)});\n{announce(plan, step)}"
+
+
+# Announcing ---------------------------------------------------------------------------------------------------------
+
+
+def announce(plan: Plan, step: Step) -> str:
+    """Return the statements that tell the commit, or a follower of the queue, that there is something to do."""
+    if step.edge.is_queued:
+        return _wake(plan)
+    flag, due = literal(waiting_flag(plan)), f"{plan.rank}, {text_literal(plan.target)}"
+    return "\n".join(
+        [
+            "-- The first note of a transaction makes its commit look at them.",
+            f"IF current_setting({flag}, true) IS DISTINCT FROM 'on' THEN",
+            f"    PERFORM set_config({flag}, 'on', true);",
+            f'    INSERT INTO {{:schema}}."tk_commit" (rank, target) VALUES ({due});',
+            "END IF;",
+        ]
+    )
+
+
+def follower_lock(target: str) -> int:
+    """Return the key of the advisory lock that a follower of a queue holds while it waits for a notification."""
+    return advisory_number("follow", target)
+
+
+def _wake(plan: Plan) -> str:
+    channel = literal(plain_name("tk_pending_", plan.target))
+    return "\n".join(
+        [
+            "-- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.",
+            f"IF NOT pg_try_advisory_xact_lock_shared({follower_lock(plan.target)}) THEN",
+            block(f"PERFORM pg_notify({channel}, '');"),
+            "END IF;",
+        ]
+    )

@@ -1,0 +1,309 @@
+"""COMPILE the queue of a target with QUEUED rules: the table, the flush, and what reads stored and pending together.
+
+A target's lock guards its part of the queue: whoever folds pending rows, or drops them, holds it. A flush locks targets
+first, then takes all their pending rows that are committed by then: what it stores is the true value of that moment,
+and never a half of it. Writers only append, and wait for nobody.
+"""
+
+from __future__ import annotations
+
+import pgtrigger
+
+from trigger_kit.compiler.additions import additions
+from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, update_head
+from trigger_kit.compiler.changes import parts
+from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.pending import pending_keys, queue_table
+from trigger_kit.compiler.template import Beside, CompiledTrigger, dollar_quotes, render
+from trigger_kit.compiler.text import (
+    block,
+    literal,
+    object_name,
+    plain_name,
+    quote,
+    regclass_placeholder,
+    table_placeholder,
+    text_literal,
+)
+from trigger_kit.measures import Measure
+from trigger_kit.paths import Column
+from trigger_kit.planner import Edge, Event, Plan, Step
+from trigger_kit.rules import Timing
+
+__all__ = ["compile_queue", "queued"]
+
+
+def queued(plan: Plan) -> list[Measure]:
+    """Return the measures whose changes wait in the queue."""
+    return [measure for measure in plan.measures if measure.timing is Timing.QUEUED]
+
+
+def compile_queue(plan: Plan) -> list[CompiledTrigger]:
+    """Compile the triggers by which pending changes go with their targets; the first brings the queue along."""
+    folds = plan.folds(Timing.QUEUED)
+    if not folds:
+        return []
+    queue = queue_table(plan.target)
+    purges = "\n".join(
+        f"DELETE FROM {queue} AS pending\nUSING old_rows AS gone\n"
+        f"WHERE {_tie('pending', fold.key, 'gone')}{_only(folds, fold)};"
+        for fold in folds
+    )
+    return [
+        _trigger(plan, "purge", pgtrigger.Delete, purges, _beside(plan, folds)),
+        _trigger(plan, "emptied", pgtrigger.Truncate, f"DELETE FROM {queue};", None),
+    ]
+
+
+def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: Beside | None) -> CompiledTrigger:
+    event = "DELETE" if beside else "TRUNCATE"
+    sentence = f"After {event} of {plan.target}: what was pending for its rows goes with them."
+    body = [header(plan, sentence, queued(plan)), "BEGIN", block(statements), block("RETURN NULL;"), "END;"]
+    return render(
+        name=object_name(f"tk_{plan.rank:02}_", (plan.target, role), (plan.target, role)),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(body),
+        when=pgtrigger.After,
+        operation=operation,
+        clauses=[*(["REFERENCING OLD TABLE AS old_rows"] if beside else []), f"FOR EACH {pgtrigger.Statement}"],
+        beside=beside,
+    )
+
+
+def _tie(row: str, key: tuple[Column, ...], other: str) -> str:
+    return " AND ".join(f"{row}.{quote(c.name)} = {other}.{quote(c.name)}" for c in key)
+
+
+def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
+    """Return the condition under which a pending row has this key and no other."""
+    others = {column for other in folds for column in other.key} - set(fold.key)
+    return "".join(f" AND pending.{quote(column.name)} IS NULL" for column in sorted(others))
+
+
+def _beside(plan: Plan, folds: tuple[Edge, ...]) -> Beside:
+    queue, view, flush = queue_table(plan.target), _name(plan, "tk_exact_"), _name(plan, "tk_flush_")
+    undo = [
+        _drain(plan),
+        f"DROP VIEW IF EXISTS {view};",
+        f"DROP FUNCTION IF EXISTS {view}();",
+        f"DROP TABLE IF EXISTS {queue};",
+    ]
+    after = (_flush(plan, folds), _exact(plan), _grants(plan))
+    drop = f"DROP FUNCTION IF EXISTS {flush}(bigint, boolean);"
+    sources = dict.fromkeys(edge.source for edge in plan.edges if edge.is_queued)
+    return Beside(_table(plan, folds), after, "\n".join(undo), drop, tuple(sources))
+
+
+def _name(plan: Plan, prefix: str) -> str:
+    return f"{{:schema}}.{quote(plain_name(prefix, plan.target))}"
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+
+def _table(plan: Plan, folds: tuple[Edge, ...]) -> str:
+    queue = queue_table(plan.target)
+    columns = pending_keys(plan, [fold.key for fold in folds])
+    columns += [f"{part.name} {part.type}" for fold in folds for part in parts(Step(fold, Event.UPDATE))]
+    flush = plain_name("tk_flush_", plan.target)
+    comment = f"trigger_kit: changes that wait to be added to {plan.target}, by SELECT {flush}()"
+    return "\n".join(
+        [
+            f"CREATE TABLE {queue} (\n{block((',' + chr(10)).join(columns))}\n);",
+            *(f"CREATE INDEX ON {queue} ({', '.join(quote(c.name) for c in fold.key)});" for fold in folds),
+            f"COMMENT ON TABLE {queue} IS {text_literal(comment)};",
+        ]
+    )
+
+
+def _drain(plan: Plan) -> str:
+    """Return the statements that fold everything, where there is a queue; it may be one of an older version.
+
+    A row that is written twice in a transaction has its deferred foreign keys checked at the end, and until then its
+    table cannot be changed: the checks are brought forward.
+    """
+    name = literal(plain_name("tk_pending_", plan.target))
+    exists = (
+        "SELECT FROM pg_class AS queue JOIN pg_class AS target ON target.relnamespace = queue.relnamespace\n"
+        f"WHERE queue.relname = {name} AND target.oid = {regclass_placeholder(plan.target)}"
+    )
+    flush = f"    PERFORM {_name(plan, 'tk_flush_')}();"
+    body = f"BEGIN\n    IF EXISTS (\n{block(exists, 2)}\n    ) THEN\n    {flush}\n    END IF;\nEND;"
+    quotes = dollar_quotes(body)
+    return f"DO {quotes}\n{body}\n{quotes};\nSET CONSTRAINTS ALL IMMEDIATE;\nSET CONSTRAINTS ALL DEFERRED;"
+
+
+# The flush ----------------------------------------------------------------------------------------------------------
+
+
+def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
+    name = _name(plan, "tk_flush_")
+    sentence = (
+        f"Fold what is pending for {plan.target}: all of it, or all for the targets of so many pending rows. Targets "
+        "that others have locked are waited for or left out. Returns how many pending rows it took."
+    )
+    declarations = [DEPTH, "tk_taken bigint := 0;", "tk_rows bigint;"]
+    declarations += [line for fold in folds for line in Key(fold.key, _word(folds, fold)).declarations()]
+    body = "\n".join(
+        [
+            header(plan, sentence, queued(plan)),
+            "DECLARE",
+            block("\n".join(declarations)),
+            "BEGIN",
+            *(block(_fold(plan, folds, fold)) for fold in folds),
+            "    RETURN tk_taken;",
+            "END;",
+        ]
+    )
+    quotes = dollar_quotes(body)
+    return "\n".join(
+        [
+            f"CREATE OR REPLACE FUNCTION {name}(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)",
+            "RETURNS bigint",
+            "LANGUAGE plpgsql",
+            "SECURITY DEFINER",
+            "SET search_path = {:search_path}",
+            "SET row_security = off",
+            f"AS {quotes}\n{body}\n{quotes};",
+            f"REVOKE ALL ON FUNCTION {name}(bigint, boolean) FROM PUBLIC;",
+        ]
+    )
+
+
+def _word(folds: tuple[Edge, ...], fold: Edge) -> str:
+    return "tk_key" if len(folds) == 1 else f"tk_{1 + folds.index(fold)}_key"
+
+
+def _fold(plan: Plan, folds: tuple[Edge, ...], fold: Edge) -> str:
+    """Return the statements that fold the pending rows of one key."""
+    key = Key(fold.key, _word(folds, fold))
+    return "\n".join(
+        [
+            "-- The lock of a target guards its pending rows: what is taken below is all that is committed by then.",
+            "IF skip_locked THEN",
+            block(_lock(plan, folds, fold, key, "FOR NO KEY UPDATE SKIP LOCKED")),
+            "ELSE",
+            block(_lock(plan, folds, fold, key, "FOR NO KEY UPDATE")),
+            "END IF;",
+            f"IF {key.arrays[0]} IS NOT NULL THEN",
+            block("\n".join([set_depth(), _write(plan, folds, fold, key), restore_depth()])),
+            "    tk_taken := tk_taken + tk_rows;",
+            "END IF;",
+        ]
+    )
+
+
+def _lock(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key, strength: str) -> str:
+    order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
+    columns = [f"{column} AS {name}" for column, name in zip(key.of("target"), key.names, strict=True)]
+    table = table_placeholder(plan.target)
+    pending = (
+        f"SELECT {', '.join(key.of('pending'))}\n"
+        f"FROM {queue_table(plan.target)} AS pending\n"
+        f"WHERE EXISTS (SELECT FROM {table} AS there WHERE {_tie('there', fold.key, 'pending')}){_only(folds, fold)}\n"
+        "LIMIT batch"
+    )
+    select = "\n".join(
+        [
+            f"SELECT {', '.join(columns)}",
+            f"FROM {table} AS target",
+            f"WHERE ({', '.join(key.of('target'))}) IN (\n{block(pending)}\n)",
+            f"ORDER BY {order}",
+            strength,
+        ]
+    )
+    collected = ", ".join(f"array_agg(locked.{name})" for name in key.names)
+    return f"SELECT {collected}\nINTO {', '.join(key.arrays)}\nFROM (\n{block(select)}\n) AS locked;"
+
+
+def _write(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key) -> str:
+    step = Step(fold, Event.UPDATE)
+    names = [part.name for part in parts(step)]
+    sums = [f"coalesce(sum(taken.{part.name}), 0)::{part.type} AS {part.name}" for part in parts(step)]
+    columns = [f"taken.{quote(column.name)}" for column in fold.key]
+    named = [f"{column} AS {name}" for column, name in zip(columns, key.names, strict=True)]
+    differs = "\n    OR ".join(f"change.{name} <> 0" for name in names)
+    update = "\n".join(
+        [
+            update_head(plan.target, step.measures),
+            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
+            "FROM change",
+            f"WHERE {key.matches('target', 'change')}",
+            f"  AND ({differs})",
+        ]
+    )
+    return "\n".join(
+        [
+            "WITH taken AS (",
+            f"    DELETE FROM {queue_table(plan.target)} AS pending",
+            f"    WHERE {key.is_among('pending')}{_only(folds, fold)}",
+            "    RETURNING pending.*",
+            "), change AS (",
+            f"    SELECT\n{block((',' + chr(10)).join([*named, *sums, 'count(*) AS tk_rows']), 2)}",
+            "    FROM taken",
+            f"    GROUP BY {', '.join(columns)}",
+            "), written AS (",
+            block(update),
+            ")",
+            "SELECT coalesce(sum(change.tk_rows), 0) INTO tk_rows FROM change;",
+        ]
+    )
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def _exact(plan: Plan) -> str:
+    """Return a view of the true values. It reads a function, whose text binds no column: those can still be altered."""
+    name = _name(plan, "tk_exact_")
+    returned = [f"{quote(column.name)} {column.type}" for column in plan.key]
+    selected = [f"target.{quote(column.name)}" for column in plan.key]
+    for measure in queued(plan):
+        column = measure.resolved.column
+        returned.append(f"{quote(column.name)} {column.type}")
+        selected.append(f"({_with_pending(measure)})::{column.type}")
+    select = f"SELECT\n{block((',' + chr(10)).join(selected))}\nFROM {table_placeholder(plan.target)} AS target"
+    quotes = dollar_quotes(select)
+    return "\n".join(
+        [
+            f"CREATE FUNCTION {name}()",
+            f"RETURNS TABLE ({', '.join(returned)})",
+            "LANGUAGE sql",
+            "STABLE",
+            f"AS {quotes}\n{select}\n{quotes};",
+            f"CREATE VIEW {name} AS SELECT * FROM {name}();",
+        ]
+    )
+
+
+def _with_pending(measure: Measure) -> str:
+    """Return what is stored and what is pending together, for one row of the target."""
+    assert measure.chain is not None
+    column = quote(measure.column)
+    key = measure.chain.path[0].near
+    queue = queue_table(measure.resolved.column.table)
+    select = f"SELECT sum(pending.{column}) FROM {queue} AS pending\nWHERE {_tie('pending', key, 'target')}"
+    return f"target.{column} + coalesce((\n{block(select)}\n), 0)"
+
+
+def _grants(plan: Plan) -> str:
+    """Return the statement that lets those who may read the target read what is pending too."""
+    readable = f"{queue_table(plan.target)}, {_name(plan, 'tk_exact_')}"
+    body = "\n".join(
+        [
+            "DECLARE",
+            "    tk_reader text;",
+            "BEGIN",
+            "    FOR tk_reader IN",
+            "        SELECT DISTINCT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END",
+            "        FROM pg_class AS class CROSS JOIN aclexplode(class.relacl) AS acl",
+            f"        WHERE class.oid = {regclass_placeholder(plan.target)} AND acl.privilege_type = 'SELECT'",
+            "    LOOP",
+            f"        EXECUTE $grant$GRANT SELECT ON {readable} TO $grant$ || tk_reader;",
+            "    END LOOP;",
+            "END;",
+        ]
+    )
+    quotes = dollar_quotes(body)
+    return f"DO {quotes}\n{body}\n{quotes};"

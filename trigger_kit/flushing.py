@@ -1,0 +1,233 @@
+"""OPERATE: fold what is pending for QUEUED columns, once or for as long as somebody follows.
+
+A writer's transaction notifies only where somebody holds the advisory lock of its target's queue. A follower takes this
+lock when it has nothing to do, looks once more, and then waits; where it does not get it, writers are at work that it
+looks for again after a short while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from trigger_kit.catalog import Placement
+from trigger_kit.compiler.appending import follower_lock
+from trigger_kit.compiler.text import identifier, plain_name
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.installation import live_plans, require_postgresql, uris_of
+from trigger_kit.planner import Plan
+from trigger_kit.registry import select
+from trigger_kit.rules import Timing
+
+__all__ = ["BATCH_SIZE", "Queue", "flush", "follow", "pending_rows", "queues"]
+
+BATCH_SIZE = 5_000
+# Seconds to wait where writers are at work that send no notification, and before a lost connection is made again.
+SHORTLY = 0.1
+AGAIN = 1.0
+
+OnBatch = Callable[["Queue", int], None]
+
+
+@dataclass(frozen=True)
+class Queue:
+    """The queue of one target: its model's label, and the names of its schema, its table, its flush and its channel."""
+
+    label: str
+    target: str
+    schema: str
+
+    @property
+    def channel(self) -> str:
+        """The channel on which writers notify followers."""
+        return plain_name("tk_pending_", self.target)
+
+    @property
+    def table(self) -> str:
+        """The SQL name of the table of pending changes."""
+        return f"{identifier(self.schema)}.{identifier(self.channel)}"
+
+    @property
+    def function(self) -> str:
+        """The SQL name of the function that folds them."""
+        return f"{identifier(self.schema)}.{identifier(plain_name('tk_flush_', self.target))}"
+
+    @property
+    def lock(self) -> int:
+        """The advisory lock of whoever waits for a notification."""
+        return follower_lock(self.target)
+
+
+def flush(
+    uris: Sequence[str] = (),
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    batch_size: int = BATCH_SIZE,
+    on_batch: OnBatch | None = None,
+) -> int:
+    """Fold what is pending for the targets of all QUEUED rules, or of some; return the number of pending rows taken.
+
+    All that was committed before the call is folded after it, whoever else flushes at the same time. Each batch of
+    about ``batch_size`` pending rows is a transaction of its own, so that whatever happens nothing is lost or folded
+    twice; inside an open transaction everything is part of that. There DEFERRED columns are brought up to date, too.
+
+    Raises TriggerKitError for an unknown rule, and where a queue is not installed.
+    """
+    connection = require_postgresql(using)
+    plans = _chosen(uris, using)
+    if connection.in_atomic_block:
+        _settle(connection, plans)
+    return sum(_flush_queue(connection, queue, batch_size, on_batch) for queue in _queues(connection, plans))
+
+
+def queues(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS) -> list[Queue]:
+    """Return the queues of all QUEUED rules, or of some."""
+    return _queues(require_postgresql(using), _chosen(uris, using))
+
+
+def pending_rows(queue: Queue, *, using: str = DEFAULT_DB_ALIAS) -> int:
+    """Return the number of rows in a queue, those of missing targets included."""
+    return int(_value(require_postgresql(using), f"SELECT count(*) FROM {queue.table}"))
+
+
+def _chosen(uris: Sequence[str], using: str) -> list[Plan]:
+    plans = live_plans(using)
+    chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
+    return [plan for plan in plans if chosen.intersection(uris_of(plan))]
+
+
+def _queues(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> list[Queue]:
+    """Return the queues of plans; every one must be installed."""
+    found = []
+    for plan in (plan for plan in plans if plan.folds(Timing.QUEUED)):
+        queue = Queue(plan.model._meta.label, plan.target, Placement(connection, plan.target).schema)
+        if _value(connection, "SELECT to_regclass(%s)", queue.table) is None:
+            raise TriggerKitError(f"The queue of {queue.label} is not installed. Run manage.py migrate.")
+        found.append(queue)
+    return found
+
+
+def _settle(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> None:
+    """Bring the DEFERRED columns of the open transaction up to date."""
+    tables = [plan.target for plan in plans if any(edge.is_deferred for edge in plan.edges)]
+    names = {f'{identifier(Placement(connection, table).schema)}."tk_commit"' for table in tables}
+    for mode in ("IMMEDIATE", "DEFERRED") if names else ():
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET CONSTRAINTS {', '.join(sorted(names))} {mode}")
+
+
+def _flush_queue(connection: BaseDatabaseWrapper, queue: Queue, batch_size: int, on_batch: OnBatch | None) -> int:
+    """Fold in batches as much as there was, past targets that others hold; then wait for these and fold the rest."""
+    there = int(_value(connection, f"SELECT count(*) FROM {queue.table}"))
+    taken = 0
+    while taken < there and (rows := _fold(connection, queue, batch_size, on_batch)):
+        taken += rows
+    return taken + _fold(connection, queue, None, on_batch, skip_locked=False)
+
+
+def _fold(
+    connection: BaseDatabaseWrapper,
+    queue: Queue,
+    batch_size: int | None,
+    on_batch: OnBatch | None,
+    *,
+    skip_locked: bool = True,
+) -> int:
+    rows = int(_value(connection, f"SELECT {queue.function}(%s, %s)", batch_size, skip_locked))
+    if rows and on_batch is not None:
+        on_batch(queue, rows)
+    return rows
+
+
+def _value(connection: BaseDatabaseWrapper, sql: str, *params: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params or None)
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
+# Following ----------------------------------------------------------------------------------------------------------
+
+
+def follow(
+    uris: Sequence[str] = (),
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    batch_size: int = BATCH_SIZE,
+    interval: float = 60.0,
+    on_batch: OnBatch | None = None,
+    on_loss: Callable[[Exception], None] | None = None,
+    until: Callable[[], bool] = lambda: False,
+) -> None:
+    """Fold whatever comes, as it comes, until ``until()``, which is asked at least every ``interval`` seconds.
+
+    Needs a session of its own, not a pooled one: it listens for notifications. Targets that others hold are passed
+    over and tried again. A lost connection is made anew; ``on_loss`` hears of it.
+    """
+    connection = require_postgresql(using)
+    while not until():
+        try:
+            found = queues(uris, using=using)
+            _listen(connection, found)
+            while not until():
+                _follow_once(connection, found, batch_size, interval, on_batch)
+        except (InterfaceError, OperationalError) as error:
+            if on_loss is not None:
+                on_loss(error)
+            connection.close()
+            time.sleep(AGAIN)
+    connection.close()
+
+
+def _listen(connection: BaseDatabaseWrapper, found: Iterable[Queue]) -> None:
+    with connection.cursor() as cursor:
+        for queue in found:
+            cursor.execute(f"LISTEN {identifier(queue.channel)}")
+
+
+def _follow_once(
+    connection: BaseDatabaseWrapper,
+    found: Sequence[Queue],
+    batch_size: int,
+    interval: float,
+    on_batch: OnBatch | None,
+) -> None:
+    """Fold what there is, then wait for more."""
+
+    def fold_all() -> int:
+        return sum(_fold_unlocked(connection, queue, batch_size, on_batch) for queue in found)
+
+    fold_all()
+    with _waiting(connection, found) as are_all_announced:
+        if fold_all():
+            return
+        left = any(_value(connection, f"SELECT count(*) FROM {queue.table}") for queue in found)
+        pause = min(interval, SHORTLY) if left or not are_all_announced else interval
+        for _ in connection.connection.notifies(timeout=pause, stop_after=1):
+            return
+
+
+def _fold_unlocked(connection: BaseDatabaseWrapper, queue: Queue, batch_size: int, on_batch: OnBatch | None) -> int:
+    """Fold one queue; where the oldest rows belong to targets that others hold, everything behind them."""
+    taken = 0
+    while rows := _fold(connection, queue, batch_size, on_batch):
+        taken += rows
+    return taken + _fold(connection, queue, None, on_batch)
+
+
+@contextmanager
+def _waiting(connection: BaseDatabaseWrapper, found: Sequence[Queue]) -> Iterator[bool]:
+    """Hold the locks that make writers notify; yields whether no writer is at work that has found one free before.
+
+    After an error they go with the session.
+    """
+    held = [queue.lock for queue in found if _value(connection, "SELECT pg_try_advisory_lock(%s)", queue.lock)]
+    yield len(held) == len(found)
+    for lock in held:
+        _value(connection, "SELECT pg_advisory_unlock(%s)", lock)
