@@ -124,7 +124,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         plans = _plans(self.from_state.apps, {**state_rules, old_key: left}) if left else []
         after = [t for item in plans if _key(item) == old_key for t in compile_plan(item)]
         operations: list[RuleOperation] = [RemoveRule(key[1], rule.field) for rule in gone]
-        _attach(operations[-1], before, after)
+        _attach(operations[0], before, after)
         for operation in operations:
             self.add_operation(key[0], operation)
         self.triggers_left[key] = after
@@ -139,7 +139,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         return {rule.field: rule for rule in rules_in(self.from_state.models.get(old_key))}
 
     def _generate_rules(self, plan: Plan) -> None:
-        """Write the operations of one model; the last of them carries the triggers of all."""
+        """Write the operations of one model; the first of them carries the triggers of all."""
         key = _key(plan)
         old = self._old_rules(key)
         wanted = [measure.resolved.rule for measure in plan.measures]
@@ -154,7 +154,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             return
         if not operations:
             operations = [AlterRule(key[1], wanted[0])]
-        _attach(operations[-1], before, after)
+        _attach(operations[0], before, after)
         dependencies = _dependencies(plan)
         for operation in operations:
             self.add_operation(key[0], operation, dependencies=dependencies)

@@ -9,7 +9,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.compiler import CompiledTrigger, comment_digest
-from trigger_kit.compiler.text import REGCLASS, SCHEMA, SEARCH_PATH, identifier, literal
+from trigger_kit.compiler.text import REGCLASS, SCHEMA, SCHEMA_TAG, SEARCH_PATH, identifier, literal, short_digest
 
 __all__ = [
     "OWN_TABLES",
@@ -54,6 +54,8 @@ class Placement:
         """Return the SQL that a placeholder stands for."""
         if placeholder == SCHEMA:
             return identifier(self.schema)
+        if placeholder == SCHEMA_TAG:
+            return short_digest(self.schema)
         if placeholder == SEARCH_PATH:
             return ", ".join(["pg_catalog", *map(identifier, search_path(self.connection)), "pg_temp"])
         if placeholder.startswith(REGCLASS):

@@ -73,6 +73,9 @@ class WithPending(Expression):
     def __init__(self, column: Col, keys: list[Col], queue: str) -> None:
         super().__init__(output_field=column.output_field)
         self.columns: list[Any] = [column, *keys]
+        # Django may put something else in the columns' place, that comes from a subquery.
+        self.names = [str(item.target.column) for item in self.columns]
+        self.type = cast_type(column.target)
         self.queue = queue
 
     @classmethod
@@ -97,12 +100,11 @@ class WithPending(Expression):
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
         """Return ``(column + coalesce((SELECT sum(…) FROM tk_pending_… WHERE …), 0))``."""
-        column, *keys = self.columns
-        stored = compiler.compile(column)[0]
-        ties = [f"pending.{identifier(str(key.target.column))} = {compiler.compile(key)[0]}" for key in keys]
-        name = identifier(str(column.target.column))
+        stored, *keys = (compiler.compile(column)[0] for column in self.columns)
+        name, *key_names = map(identifier, self.names)
+        ties = [f"pending.{column} = {key}" for column, key in zip(key_names, keys, strict=True)]
         select = f"SELECT sum(pending.{name}) FROM {self.queue} AS pending WHERE {' AND '.join(ties)}"
-        return f"({stored} + coalesce(({select}), 0))::{cast_type(column.target)}", ()
+        return f"({stored} + coalesce(({select}), 0))::{self.type}", ()
 
 
 def _queue(table: str) -> str:

@@ -37,11 +37,20 @@ OnBatch = Callable[["Queue", int], None]
 
 @dataclass(frozen=True)
 class Queue:
-    """The queue of one target: its model's label, and the names of its schema, its table, its flush and its channel."""
+    """The queue of one target: its model's label, its table and schema, and the columns that it is found by."""
 
     label: str
     target: str
     schema: str
+    keys: tuple[tuple[str, ...], ...]
+
+    @property
+    def foldable(self) -> str:
+        """The SQL condition under which a pending row has a target that it can be folded into."""
+        table = self.target.rpartition('"."')[2]
+        target = f"{identifier(self.schema)}.{identifier(table)}"
+        ties = [" AND ".join(f"there.{identifier(c)} = pending.{identifier(c)}" for c in key) for key in self.keys]
+        return " OR ".join(f"EXISTS (SELECT FROM {target} AS there WHERE {tie})" for tie in ties)
 
     @property
     def channel(self) -> str:
@@ -76,9 +85,12 @@ def flush(
     All that was committed before the call is folded after it, whoever else flushes at the same time. Each batch of
     about ``batch_size`` pending rows is a transaction of its own, so that whatever happens nothing is lost or folded
     twice; inside an open transaction everything is part of that. There DEFERRED columns are brought up to date, too.
+    What is pending for a row that does not exist (yet) stays.
 
     Raises TriggerKitError for an unknown rule, and where a queue is not installed.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is 1 or more, not {batch_size}.")
     connection = require_postgresql(using)
     plans = _chosen(uris, using)
     if connection.in_atomic_block:
@@ -92,8 +104,13 @@ def queues(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS) -> list[Q
 
 
 def pending_rows(queue: Queue, *, using: str = DEFAULT_DB_ALIAS) -> int:
-    """Return the number of rows in a queue, those of missing targets included."""
+    """Return the number of rows in a queue, those for targets that do not exist included."""
     return int(_value(require_postgresql(using), f"SELECT count(*) FROM {queue.table}"))
+
+
+def _is_left(connection: BaseDatabaseWrapper, queue: Queue) -> bool:
+    """Whether something is pending that can be folded."""
+    return bool(_value(connection, f"SELECT EXISTS (SELECT FROM {queue.table} AS pending WHERE {queue.foldable})"))
 
 
 def _chosen(uris: Sequence[str], using: str) -> list[Plan]:
@@ -105,10 +122,16 @@ def _chosen(uris: Sequence[str], using: str) -> list[Plan]:
 def _queues(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> list[Queue]:
     """Return the queues of plans; every one must be installed."""
     found = []
-    for plan in (plan for plan in plans if plan.folds(Timing.QUEUED)):
-        queue = Queue(plan.model._meta.label, plan.target, Placement(connection, plan.target).schema)
+    for plan in plans:
+        keys = tuple(tuple(column.name for column in fold.key) for fold in plan.folds(Timing.QUEUED))
+        if not keys:
+            continue
+        queue = Queue(plan.model._meta.label, plan.target, Placement(connection, plan.target).schema, keys)
         if _value(connection, "SELECT to_regclass(%s)", queue.table) is None:
-            raise TriggerKitError(f"The queue of {queue.label} is not installed. Run manage.py migrate.")
+            raise TriggerKitError(
+                f"The queue of {queue.label} is not installed in the database {connection.alias!r}. "
+                "Run manage.py migrate for it."
+            )
         found.append(queue)
     return found
 
@@ -124,10 +147,15 @@ def _settle(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> None:
 
 def _flush_queue(connection: BaseDatabaseWrapper, queue: Queue, batch_size: int, on_batch: OnBatch | None) -> int:
     """Fold in batches as much as there was, past targets that others hold; then wait for these and fold the rest."""
-    there = int(_value(connection, f"SELECT count(*) FROM {queue.table}"))
     taken = 0
-    while taken < there and (rows := _fold(connection, queue, batch_size, on_batch)):
-        taken += rows
+    for skip_locked in (True, False):
+        left = int(_value(connection, f"SELECT count(*) FROM {queue.table}"))
+        while left > 0 and (rows := _fold(connection, queue, batch_size, on_batch, skip_locked=skip_locked)):
+            left -= rows
+            taken += rows
+        if skip_locked and left > 0:
+            # The oldest rows may all belong to targets that others hold.
+            taken += _fold(connection, queue, None, on_batch)
     return taken + _fold(connection, queue, None, on_batch, skip_locked=False)
 
 
@@ -167,8 +195,9 @@ def follow(
 ) -> None:
     """Fold whatever comes, as it comes, until ``until()``, which is asked at least every ``interval`` seconds.
 
-    Needs a session of its own, not a pooled one: it listens for notifications. Targets that others hold are passed
-    over and tried again. A lost connection is made anew; ``on_loss`` hears of it.
+    Needs a session of its own, not a pooled one: it listens for notifications. One follower per queue is enough;
+    of several, all but one look ten times a second. Targets that others hold are passed over and tried again. A lost
+    connection is made anew; ``on_loss`` hears of it.
     """
     connection = require_postgresql(using)
     while not until():
@@ -207,10 +236,10 @@ def _follow_once(
     with _waiting(connection, found) as are_all_announced:
         if fold_all():
             return
-        left = any(_value(connection, f"SELECT count(*) FROM {queue.table}") for queue in found)
-        pause = min(interval, SHORTLY) if left or not are_all_announced else interval
-        for _ in connection.connection.notifies(timeout=pause, stop_after=1):
-            return
+        is_quiet = are_all_announced and not any(_is_left(connection, queue) for queue in found)
+        with connection.wrap_database_errors:
+            for _ in connection.connection.notifies(timeout=interval if is_quiet else SHORTLY, stop_after=1):
+                return
 
 
 def _fold_unlocked(connection: BaseDatabaseWrapper, queue: Queue, batch_size: int, on_batch: OnBatch | None) -> int:
@@ -223,11 +252,10 @@ def _fold_unlocked(connection: BaseDatabaseWrapper, queue: Queue, batch_size: in
 
 @contextmanager
 def _waiting(connection: BaseDatabaseWrapper, found: Sequence[Queue]) -> Iterator[bool]:
-    """Hold the locks that make writers notify; yields whether no writer is at work that has found one free before.
-
-    After an error they go with the session.
-    """
+    """Hold the locks that make writers notify; yields whether no writer is at work that has found one free before."""
     held = [queue.lock for queue in found if _value(connection, "SELECT pg_try_advisory_lock(%s)", queue.lock)]
-    yield len(held) == len(found)
-    for lock in held:
-        _value(connection, "SELECT pg_advisory_unlock(%s)", lock)
+    try:
+        yield len(held) == len(found)
+    finally:
+        for lock in held if connection.is_usable() else ():
+            _value(connection, "SELECT pg_advisory_unlock(%s)", lock)

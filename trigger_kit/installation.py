@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from django.apps import apps as live_apps
 from django.db import DEFAULT_DB_ALIAS, connections, router, transaction
@@ -12,9 +13,13 @@ from trigger_kit.catalog import OWN_TABLES, InstalledTrigger, Placement, find_tr
 from trigger_kit.compiler import CompiledTrigger, compile_plan
 from trigger_kit.compiler.text import fill_placeholders
 from trigger_kit.compiler.values import backfill_sql
-from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.exceptions import RuleError, TriggerKitError
+from trigger_kit.measures import Measure, measure_rule
 from trigger_kit.planner import Plan, plan_all
+from trigger_kit.planner import plan as plan_rules
 from trigger_kit.registry import declared, select
+from trigger_kit.relations import resolve
+from trigger_kit.rules import Denormalize, Timing
 
 __all__ = [
     "backfill",
@@ -44,7 +49,14 @@ CREATE TABLE IF NOT EXISTS {:schema}."tk_waiting" (
     place text NOT NULL,
     key text[] NOT NULL
 );
-CREATE INDEX IF NOT EXISTS "tk_waiting_transaction" ON {:schema}."tk_waiting" (transaction);
+DO $trigger_kit$
+BEGIN
+    -- IF NOT EXISTS would lock the table all the same, against those who write.
+    IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = {:regclass tk_waiting}) THEN
+        CREATE INDEX "tk_waiting_transaction" ON {:schema}."tk_waiting" (transaction);
+    END IF;
+END;
+$trigger_kit$;
 COMMENT ON TABLE {:schema}."tk_waiting" IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
 
 CREATE UNLOGGED TABLE IF NOT EXISTS {:schema}."tk_commit" (
@@ -52,7 +64,13 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {:schema}."tk_commit" (
     rank integer NOT NULL,
     target text NOT NULL
 );
-CREATE INDEX IF NOT EXISTS "tk_commit_transaction" ON {:schema}."tk_commit" (transaction, rank, target);
+DO $trigger_kit$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = {:regclass tk_commit}) THEN
+        CREATE INDEX "tk_commit_transaction" ON {:schema}."tk_commit" (transaction, rank, target);
+    END IF;
+END;
+$trigger_kit$;
 COMMENT ON TABLE {:schema}."tk_commit" IS 'trigger_kit: targets that open transactions will write when they commit';
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_commit"()
@@ -67,6 +85,16 @@ AS $trigger_kit$
 DECLARE
     tk_target text;
 BEGIN
+    IF current_setting('session_replication_role') = 'replica' THEN
+        RAISE EXCEPTION USING MESSAGE = 'DEFERRED columns cannot be kept: triggers were switched off after a write.',
+                  ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Commit, or SET CONSTRAINTS tk_commit IMMEDIATE, before session_replication_role = replica.';
+    END IF;
+    -- Settled early, a target that becomes due meanwhile waits for the loop below, as it does at a commit.
+    IF current_setting('trigger_kit.committing_{:schema_tag}', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('trigger_kit.committing_{:schema_tag}', 'on', true);
     LOOP
         SELECT due.target INTO tk_target
         FROM {:schema}."tk_commit" AS due
@@ -77,6 +105,7 @@ BEGIN
         DELETE FROM {:schema}."tk_commit" AS due
         WHERE due.transaction = pg_current_xact_id() AND due.target = tk_target;
     END LOOP;
+    PERFORM set_config('trigger_kit.committing_{:schema_tag}', '', true);
     RETURN NULL;
 END;
 $trigger_kit$;
@@ -90,6 +119,20 @@ BEGIN
             AFTER INSERT ON {:schema}."tk_commit"
             DEFERRABLE INITIALLY DEFERRED
             FOR EACH ROW EXECUTE FUNCTION {:schema}."tk_commit"();
+    END IF;
+END;
+$trigger_kit$;
+"""
+
+
+# A snapshot that is older than the locks does not show what was committed before they were had.
+READ_COMMITTED_ONLY = """
+DO $trigger_kit$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION USING MESSAGE = 'trigger_kit installs and fills at READ COMMITTED only.',
+                  ERRCODE = 'feature_not_supported',
+                  HINT = 'Run this migration with another isolation level of the connection, or of the database role.';
     END IF;
 END;
 $trigger_kit$;
@@ -131,9 +174,14 @@ def change_triggers(
     kept = {trigger.name for trigger in after}
     dropped = [trigger for trigger in before if trigger.name not in kept]
     known = find_triggers(connection, {str(trigger.name) for trigger in triggers}, place.schema)
+    run(READ_COMMITTED_ONLY)
     if after:
         run(fill_placeholders(CREATE_OWN_TABLES, place))
-    run(lock_sql([*(after or dropped), *(trigger for trigger in dropped if trigger.sources)], place, known))
+    run(lock_sql([*after, *(t for t in dropped if not after or str(t.name) in known)], place, known))
+    if dropped:
+        # Checks that wait for the commit keep a table from being altered.
+        run("SET CONSTRAINTS ALL IMMEDIATE;")
+        run("SET CONSTRAINTS ALL DEFERRED;")
     for trigger in dropped:
         installed = known.get(str(trigger.name))
         run(trigger.render_uninstall(place, installed.table if installed else None))
@@ -196,12 +244,37 @@ def install(using: str = DEFAULT_DB_ALIAS, *, app_labels: Iterable[str] | None =
                 connection, {str(t.name) for t in triggers}, Placement(connection, plan.target).schema
             )
             needed = [t for t in triggers if trigger_status(t, known.get(str(t.name))) in {"missing", "outdated"}]
-            if needed:
-                change_triggers(connection, (), needed)
+            left = left_over(plan, triggers, connection)
+            if needed or left:
+                change_triggers(connection, left, needed)
                 changed.append(plan)
         for plan in reversed(changed):
             backfill(plan, connection)
     return [plan.model._meta.label for plan in changed]
+
+
+def left_over(
+    plan: Plan, triggers: Iterable[CompiledTrigger], connection: BaseDatabaseWrapper
+) -> list[CompiledTrigger]:
+    """Return the installed triggers of a plan's rules as they would be with other timings: two would count twice."""
+    wanted = {str(trigger.name) for trigger in triggers}
+    others: dict[str, CompiledTrigger] = {}
+    for timing in Timing:
+        other = plan_rules(plan.model, [with_timing(measure, timing) for measure in plan.measures])
+        others |= {str(t.name): t for t in compile_plan(replace(other, rank=plan.rank, writes=plan.writes))}
+    known = find_triggers(connection, others.keys() - wanted, Placement(connection, plan.target).schema)
+    return [others[name] for name in known]
+
+
+def with_timing(measure: Measure, timing: Timing) -> Denormalize:
+    """Return a rule with another timing, or as it is where it cannot have that."""
+    rule = measure.resolved.rule
+    other = Denormalize(rule.field, rule.expression, timing=timing, guard=rule.guard, level=rule.level)
+    try:
+        measure_rule(resolve(other, measure.resolved.model))
+    except RuleError:
+        return rule
+    return other
 
 
 def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
@@ -214,7 +287,9 @@ def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
         place = Placement(connection, plan.target)
         triggers = compile_plan(plan)
         parts.append(f"-- {plan.model._meta.label}: {', '.join(uris_of(plan))}")
-        parts += [fill_placeholders(CREATE_OWN_TABLES, place).strip(), lock_sql(triggers, place)]
+        left = left_over(plan, triggers, connection)
+        parts += [READ_COMMITTED_ONLY.strip(), fill_placeholders(CREATE_OWN_TABLES, place).strip()]
+        parts += [lock_sql([*triggers, *left], place), *(trigger.render_uninstall(place) for trigger in left)]
         for trigger in triggers:
             parts += [trigger.render_undo(place), trigger.render_install(place)]
         parts += [sql.strip() for sql in backfill_statements(plan, place)]

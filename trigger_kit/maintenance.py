@@ -202,6 +202,6 @@ def repair_touched(plan: Plan, connection: BaseDatabaseWrapper) -> None:
     place = Placement(connection, plan.target)
     with connection.cursor() as cursor:
         cursor.execute("SELECT set_config('trigger_kit.depth', '0', true)")
-        for edge in plan.edges:
-            cursor.execute(fill_placeholders(repair_sql(plan, edge), place), None)
+        for key in dict.fromkeys(edge.key for edge in plan.edges):
+            cursor.execute(fill_placeholders(repair_sql(plan, key), place), None)
         cursor.execute("SELECT set_config('trigger_kit.depth', '', true)")

@@ -4,7 +4,8 @@ A rule's operation changes the state of its model: which rules it has, and the f
 them. What happens in the database follows from the two states, forwards and backwards alike: triggers that are gone
 are dropped, those that are new or different are installed.
 
-Several operations of one migration on one model share their triggers: the last of them carries the text for all.
+Several operations of one migration on one model share their triggers: the first of them carries the text for all, so
+that on the way back the rules are what they were when the triggers are changed and their values filled.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class RuleOperation(Operation):
     ) -> None:
         """Do the same the other way round; what the rules kept meanwhile is not known, so it is filled again."""
         self.database_forwards(app_label, schema_editor, from_state, to_state)
-        if triggers_in(to_state.models.get((app_label, self.model_name.lower()))):
+        if (self.triggers or self.removed) and triggers_in(to_state.models.get((app_label, self.model_name.lower()))):
             _fill(app_label, self.model_name, schema_editor, to_state)
 
 

@@ -1,7 +1,8 @@
 """INSTALL: schema changes underneath installed triggers.
 
 PostgreSQL refuses to alter the type of a column that a trigger's WHEN names. The schema editor takes such triggers of
-ours aside for the change and puts them back as they were, comment and enabled state included.
+ours aside for the change and puts them back as they were, comment and enabled state included. What is pending under
+a key of the old type is folded first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from django.db.utils import load_backend
 
 from trigger_kit.catalog import state_sql
 from trigger_kit.compiler import comment_digest
+from trigger_kit.compiler.text import identifier, plain_name
 
 __all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
 
@@ -30,6 +32,16 @@ JOIN pg_depend AS dependency
 JOIN pg_attribute AS attribute
   ON attribute.attrelid = dependency.refobjid AND attribute.attnum = dependency.refobjsubid
 WHERE trigger.tgrelid = to_regclass(%s) AND attribute.attrelid = trigger.tgrelid AND attribute.attname = %s
+"""
+
+
+_QUEUE = """
+SELECT namespace.nspname
+FROM pg_class AS queue
+JOIN pg_namespace AS namespace ON namespace.oid = queue.relnamespace
+JOIN pg_class AS target ON target.relnamespace = queue.relnamespace
+JOIN pg_attribute AS attribute ON attribute.attrelid = queue.oid
+WHERE queue.relname = %s AND target.oid = to_regclass(%s) AND attribute.attname = %s
 """
 
 
@@ -51,7 +63,22 @@ class RuleSchemaEditorMixin(DatabaseSchemaEditor):
             parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
             return
         with self._triggers_aside(model._meta.db_table, str(old_field.column)):
+            self._alter_queue(model._meta.db_table, str(old_field.column), new_type)
             parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
+
+    def _alter_queue(self, table: str, column: str, new_type: str) -> None:
+        """Fold what is pending for a table whose key becomes another type, and let the queue's key become it too."""
+        name = plain_name("tk_pending_", table)
+        with self.connection.cursor() as cursor:
+            cursor.execute(_QUEUE, [name, self.connection.ops.quote_name(table), column])
+            row = cursor.fetchone()
+        if row is None:
+            return
+        schema, quoted = identifier(row[0]), identifier(column)
+        self.execute(f"SELECT {schema}.{identifier(plain_name('tk_flush_', table))}();", params=None)
+        self.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;", params=None)
+        altered = f"ALTER COLUMN {quoted} TYPE {new_type} USING {quoted}::{new_type}"
+        self.execute(f"ALTER TABLE {schema}.{identifier(name)} {altered};", params=None)
 
     @contextmanager
     def _triggers_aside(self, table: str, column: str) -> Iterator[None]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from django.db.models import Avg, Count, F, Max, Model, Q, Sum, TextField
 from django.db.models.functions import Coalesce, Concat
 from psycopg import IsolationLevel
@@ -25,13 +26,19 @@ from tests.archive.keeping import Rules
 from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
 from tests.concurrency.schedules import LEVELS, Session
 from trigger_kit import Denormalize, Exists, First, Timing
+from trigger_kit.compiler.text import SCHEMA, fill_placeholders
+from trigger_kit.compiler.values import backfill_sql
+from trigger_kit.exceptions import RuleError
+from trigger_kit.planner import plan, plan_all
 
 __all__ = ["CASES", "Case"]
 
-# Where a rule may have several timings its cases run with each: DEFERRED and QUEUED come here when they exist.
+# A case runs with each timing that its rules can have; some are about one timing only.
 NOW = (Timing.IMMEDIATE,)
-AGGREGATE = NOW
+AGGREGATE = tuple(Timing)
+LATER = (Timing.DEFERRED, Timing.QUEUED)
 
+CANNOT_WAIT = {"trigger_kit.E030", "trigger_kit.E031", "trigger_kit.E032", "trigger_kit.E033"}
 NO_SUCH_PARENT = frozenset({"23503"})
 OWN_ANCESTOR = frozenset({"23000"})
 # A child without a parent, and no constraint that would find it at commit: a snapshot cannot see who comes meanwhile.
@@ -59,9 +66,26 @@ class Case:
     timings: tuple[Timing, ...] = NOW
     levels: tuple[IsolationLevel, ...] = LEVELS
     notes: str = ""
+    keeps_timings: bool = False
+
+    @property
+    def possible_timings(self) -> list[Timing]:
+        """The timings that all rules of the case may have: the others are refused by a system check."""
+        return [timing for timing in self.timings if self._is_possible(timing)]
+
+    def _is_possible(self, timing: Timing) -> bool:
+        try:
+            plan_all(self.rules_at(timing))
+        except RuleError as error:
+            if error.check_id not in CANNOT_WAIT:
+                raise
+            return False
+        return True
 
     def rules_at(self, timing: Timing) -> Rules:
-        """Return the rules, each with this timing."""
+        """Return the rules, each with this timing, unless the case is about rules of several."""
+        if self.keeps_timings:
+            return self.rules()
         return [
             (model, [Denormalize(r.field, r.expression, timing=timing, guard=r.guard, level=r.level) for r in declared])
             for model, declared in self.rules()
@@ -403,12 +427,14 @@ CHAINS = [
         count_of_counts,
         f"{SHELF}; {WORK} (3, 1, 'three')",
         ((f"{REVIEW} (11, 1, 7, 'c')",), (f"{REVIEW} (12, 3, 7, 'd')",)),
+        timings=AGGREGATE,
     ),
     Case(
         "chained rules: leaf insert/middle re-parent",
         count_of_counts,
         SHELF,
         ((f"{REVIEW} (11, 1, 7, 'c')",), (MOVE_THE_WORK,)),
+        timings=AGGREGATE,
     ),
 ]
 
@@ -1014,6 +1040,157 @@ TREES = [
     ),
 ]
 
+# What waits ---------------------------------------------------------------------------------------------------------
+
+FLUSH = "SELECT tk_flush_archive_work()"
+FLUSH_UNLOCKED = "SELECT tk_flush_archive_work(batch => 1, skip_locked => true)"
+SETTLE = "SET CONSTRAINTS tk_commit IMMEDIATE"
+QUEUED = (Timing.QUEUED,)
+PENDING = f"{WORKS}; {REVIEW} (1, 1, 5, 'a'), (2, 2, 3, 'b')"
+
+
+def counted_and_summed() -> Rules:
+    return rules_of(Work, the_count=Count("reviews"), the_total=Sum("reviews__stars", default=0))
+
+
+def of_all_timings() -> Rules:
+    """Three columns over one path, each with a timing of its own."""
+    return [
+        (
+            Work,
+            [
+                Denormalize("the_count", Count("reviews")),
+                Denormalize("the_total", Sum("reviews__stars", default=0), timing=Timing.QUEUED),
+                Denormalize("kept_number", Sum("reviews__stars"), timing=Timing.DEFERRED),
+                Denormalize("kept_text", First("reviews__text", order_by="-reviews__stars"), timing=Timing.DEFERRED),
+            ],
+        )
+    ]
+
+
+def compute_afresh(connection: psycopg.Connection) -> None:
+    """Write the full values of all rows, as a backfill's batch or a repair does: lock, then compute, then write."""
+    declared = counted_and_summed()[0][1]
+    queued = [Denormalize(rule.field, rule.expression, timing=Timing.QUEUED) for rule in declared]
+    update = fill_placeholders(backfill_sql(plan(Work, queued)), in_public)
+    connection.execute("SELECT set_config('trigger_kit.depth', '0', true)")
+    connection.execute("SELECT FROM archive_work ORDER BY id FOR NO KEY UPDATE")
+    connection.execute(update.encode())
+    connection.execute("SELECT set_config('trigger_kit.depth', '', true)")
+
+
+def in_public(placeholder: str) -> str:
+    """Resolve the placeholders of frozen text in the schema ``public``."""
+    return '"public"' if placeholder == SCHEMA else f'"public"."{placeholder}"'
+
+
+def waiting(name: str, *sessions: Session, seed: str = PENDING, **options: Any) -> Case:
+    """Return a case of queued columns."""
+    return Case(name, counted_and_summed, seed, sessions, timings=QUEUED, **options)
+
+
+INSERT_REVIEW = f"{REVIEW} (11, 1, 7, 'c')"
+
+WAITING = [
+    Case(
+        "inserts under two parents in opposite orders",
+        counted_and_summed,
+        WORKS,
+        ((INSERT_REVIEW, f"{REVIEW} (12, 2, 1, 'd')"), (f"{REVIEW} (13, 2, 2, 'e')", f"{REVIEW} (14, 1, 3, 'f')")),
+        timings=LATER,
+        notes="Each transaction holds what the other asks for, unless it takes both at its end.",
+    ),
+    Case(
+        "settled early/insert",
+        counted_and_summed,
+        PENDING,
+        ((f"{INSERT_REVIEW}; {SETTLE}", f"{REVIEW} (12, 1, 1, 'd')"), (f"{REVIEW} (13, 1, 2, 'e')",)),
+        timings=(Timing.DEFERRED,),
+    ),
+    Case(
+        "child, settled early/parent insert, deferred key",
+        counted_and_summed,
+        WORKS,
+        ((f"{REVIEW} (11, 3, 7, 'c')", SETTLE), (f"{WORK} (3, NULL, 'three')",)),
+        errors=NO_SUCH_PARENT,
+        timings=(Timing.DEFERRED,),
+        notes="The parent is not there when the note reaches it, and there when its key is checked.",
+    ),
+    Case(
+        "children of two parents/insert of one, deferred key, before a gate",
+        counted_and_summed,
+        WORKS,
+        (
+            (f"{INSERT_REVIEW}; {REVIEW} (12, 3, 1, 'd')",),
+            (f"{WORK} (3, NULL, 'three'); COMMIT",),
+            ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
+        ),
+        errors=NO_SUCH_PARENT,
+        timings=(Timing.DEFERRED,),
+        levels=(IsolationLevel.READ_COMMITTED,),
+        notes="While the commit waits for the first parent, the second one comes.",
+    ),
+    Case(
+        "all timings: insert/delete",
+        of_all_timings,
+        PENDING,
+        ((INSERT_REVIEW,), ("DELETE FROM archive_review WHERE id = 1",)),
+        keeps_timings=True,
+    ),
+    Case(
+        "all timings: insert/move/flush",
+        of_all_timings,
+        PENDING,
+        ((f"{INSERT_REVIEW}; COMMIT",), ("UPDATE archive_review SET work_id = 2 WHERE id = 1",), (f"{FLUSH}; COMMIT",)),
+        keeps_timings=True,
+        levels=(IsolationLevel.READ_COMMITTED,),
+    ),
+    waiting("flush/insert/flush", (FLUSH,), (INSERT_REVIEW,), (FLUSH,), levels=(IsolationLevel.READ_COMMITTED,)),
+    waiting("flush/insert", (FLUSH,), (INSERT_REVIEW,)),
+    waiting("flush/flush", (FLUSH,), (FLUSH,)),
+    waiting("flush, rolled back/flush", (FLUSH, "ROLLBACK"), (FLUSH,)),
+    waiting("flush/flush of what is not locked", (FLUSH,), (FLUSH_UNLOCKED, FLUSH_UNLOCKED)),
+    waiting("flush/move", (FLUSH,), ("UPDATE archive_review SET work_id = 3 - work_id",)),
+    waiting("flush/update of the parent", (FLUSH,), ("UPDATE archive_work SET title = 'x', the_count = 9",)),
+    waiting("flush/delete of the parent", (FLUSH,), ("DELETE FROM archive_review; DELETE FROM archive_work",)),
+    waiting(
+        "flush/key change",
+        (FLUSH,),
+        ("DELETE FROM archive_review WHERE work_id = 1; UPDATE archive_work SET id = 5 WHERE id = 1",),
+    ),
+    waiting(
+        "flush/parent deleted and back",
+        (FLUSH,),
+        (f"DELETE FROM archive_review; DELETE FROM archive_work WHERE id = 1; {WORK} (1, NULL, 'back')",),
+    ),
+    waiting(
+        "flush/parent insert/child insert, deferred key",
+        (FLUSH,),
+        (f"{WORK} (3, NULL, 'three')",),
+        (f"{REVIEW} (11, 3, 7, 'c')",),
+        errors=NO_SUCH_PARENT,
+        levels=(IsolationLevel.READ_COMMITTED,),
+    ),
+    waiting("flush/TRUNCATE", (FLUSH,), ("TRUNCATE archive_review",), refused_at=SNAPSHOTS),
+    waiting("flush/TRUNCATE of the target", (FLUSH,), ("TRUNCATE archive_work CASCADE",), refused_at=SNAPSHOTS),
+    waiting("backfill/insert", (compute_afresh,), (INSERT_REVIEW,)),
+    waiting("backfill/flush", (compute_afresh,), (FLUSH,)),
+    waiting(
+        "backfill/insert/flush",
+        (compute_afresh,),
+        (INSERT_REVIEW,),
+        (FLUSH,),
+        levels=(IsolationLevel.READ_COMMITTED,),
+    ),
+    waiting(
+        "row counted by a statement that recomputes/insert/flush",
+        (f"WITH new AS ({WORK} (3, NULL, 'three') RETURNING id) {REVIEW} (11, 3, 7, 'c')",),
+        (INSERT_REVIEW,),
+        (FLUSH,),
+        levels=(IsolationLevel.READ_COMMITTED,),
+    ),
+]
+
 CASES: tuple[Case, ...] = (
     *ONE_HOP,
     *SEVERAL_HOPS,
@@ -1025,4 +1202,5 @@ CASES: tuple[Case, ...] = (
     *KEYS,
     *GENERIC,
     *TREES,
+    *WAITING,
 )

@@ -53,6 +53,33 @@ def at_once(rule: Denormalize, model: type[Model], error: RuleError) -> Denormal
     return Denormalize(rule.field, rule.expression) if is_meant else rule
 
 
+def can_be_queued(model: type[Model], column: str, expression: Any) -> bool:
+    """Whether a rule is kept by deltas that may wait in a queue."""
+    try:
+        plan_all([(model, [Denormalize(column, expression, timing=Timing.QUEUED)])])
+    except RuleError as error:
+        assert error.check_id in CANNOT_WAIT, error
+        return False
+    return True
+
+
+@st.composite
+def waiting_rules(draw: Any, models: list[type[Model]]) -> Rules:
+    """Rules of one model that are kept by deltas, of all timings."""
+    found = {
+        model: {
+            column: kept
+            for column, expressions in POOLS[model].items()
+            if (kept := [one for one in expressions if can_be_queued(model, column, one)])
+        }
+        for model in models
+    }
+    model = draw(st.sampled_from([model for model, pool in found.items() if pool]))
+    columns = draw(st.lists(st.sampled_from(list(found[model])), min_size=1, max_size=3, unique=True))
+    timings = st.sampled_from([Timing.DEFERRED, Timing.QUEUED, Timing.DEFERRED, Timing.QUEUED, Timing.IMMEDIATE])
+    return [(model, [Denormalize(c, draw(st.sampled_from(found[model][c])), timing=draw(timings)) for c in columns])]
+
+
 @st.composite
 def rule_sets(draw: Any, models: list[type[Model]]) -> Rules:
     """Some models, on each some rules for different columns."""
@@ -232,4 +259,18 @@ def test_any_rules_hold_under_any_writers(
 ) -> None:
     models, tables = FAMILIES[family]
     rules = data.draw(rule_sets([model for model in POOLS if model.__name__ in models]), label="rules")
+    run(rules, data.draw(scripts(tables), label="steps"), data.draw(st.booleans(), label="seed"))
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "tree"])
+@settings(relaxed, max_examples=max(1, EXAMPLES // 2))
+@given(data=st.data())
+def test_deltas_that_wait_hold_under_any_writers(
+    transactional_db: None, database_actions: None, family: str, data: st.DataObject
+) -> None:
+    models, _ = FAMILIES[family]
+    rules = data.draw(waiting_rules([model for model in POOLS if model.__name__ in models]), label="rules")
+    # Only the tables that these rules read: rows are to come before those that they point at, and to go after them.
+    read = {table.removeprefix("archive_") for plan in plan_all(rules) for table in plan.tables}
+    tables = sorted(table for table in read if f"archive_{table}" in BY_NAME)
     run(rules, data.draw(scripts(tables), label="steps"), data.draw(st.booleans(), label="seed"))

@@ -46,6 +46,7 @@ ORDER = (
     "compiler.appending",
     "compiler.one_row",
     "compiler.recursion",
+    "compiler.truncate",
     "compiler.steps",
     "compiler.waiting",
     "compiler.weave",

@@ -12,7 +12,7 @@ from trigger_kit.compiler.text import block, quote
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Event, Plan, Step
 
-__all__ = ["additions", "extremum", "negative"]
+__all__ = ["additions", "early", "extremum", "negative"]
 
 
 def additions(step: Step, template: str) -> list[str]:
@@ -45,6 +45,12 @@ def negative(measure: Measure, template: str) -> str:
     """Return the condition under which a delta would take a sum below zero."""
     column = quote(measure.column)
     return f"coalesce(target.{column}, 0) + {template.format(column)} < 0"
+
+
+def early(step: Step, measure: Measure, template: str) -> str:
+    """Return the condition under which rows leave a sum that has no value yet: their arrival is not counted."""
+    rows = template.format(f"tk_rows_{1 + step.measures.index(measure)}")
+    return f"target.{quote(measure.column)} IS NULL AND {rows} < 0"
 
 
 def _left_rows(measure: Measure) -> str:

@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from trigger_kit.compiler.changes import Part, parts
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.pending import deferred_table, queue_table, waiting_flag
-from trigger_kit.compiler.text import advisory_number, block, literal, plain_name, quote, text_literal
+from trigger_kit.compiler.pending import deferred_table, purged_flag, queue_table, waiting_flag
+from trigger_kit.compiler.text import (
+    advisory_number,
+    block,
+    literal,
+    plain_name,
+    quote,
+    table_placeholder,
+    text_literal,
+)
 from trigger_kit.planner import Edge, Event, Plan, Step
 
-__all__ = ["announce", "append", "append_keys", "append_one", "edge_number", "follower_lock", "pending_columns"]
+__all__ = [
+    "announce",
+    "append",
+    "append_keys",
+    "append_one",
+    "edge_number",
+    "follower_lock",
+    "has_purged",
+    "may_follow_a_cascade",
+    "pending_columns",
+]
 
 
 def edge_number(plan: Plan, edge: Edge) -> int:
@@ -39,7 +57,8 @@ def append(plan: Plan, step: Step) -> str:
     arrays = ", ".join([*key.arrays, *(f"deltas.{part.name}" for part in parts(step))])
     columns = ", ".join(_columns(plan, step))
     if step.edge.is_queued:
-        rows = f"INSERT INTO {queue_table(plan.target)} ({columns})\nSELECT * FROM unnest({arrays});"
+        rows = f"INSERT INTO {queue_table(plan.target)} ({columns})\nSELECT * FROM unnest({arrays})"
+        rows += f"\n{_still_counts(plan, step)};" if may_follow_a_cascade(step) else ";"
     else:
         number = edge_number(plan, step.edge)
         rows = (
@@ -47,6 +66,36 @@ def append(plan: Plan, step: Step) -> str:
             f"SELECT {number}, change.* FROM unnest({arrays}) AS change;"
         )
     return f"{rows}\n{announce(plan, step)}"
+
+
+def may_follow_a_cascade(step: Step) -> bool:
+    """Whether a queued step may report rows that the database has deleted or set to NULL with their target."""
+    hops = [feed.path[0] for feed in step.edge.feeds if len(feed.path) == 1]
+    leaves = step.event in {Event.DELETE, Event.UPDATE}
+    return step.edge.is_queued and leaves and len(hops) == len(step.edge.feeds) and all(hop.child for hop in hops)
+
+
+def has_purged(plan: Plan) -> str:
+    """Return the cheap condition under which this transaction has deleted rows of the target."""
+    return f"coalesce(current_setting('{purged_flag(plan)}', true), '') = 'on'"
+
+
+def _still_counts(plan: Plan, step: Step) -> str:
+    """Return the WHERE clause that leaves out rows which went with their target: a cascade reports after its end."""
+    key = Key(step.edge.key)
+    parts_ = [part.name for part in parts(step)]
+    queue, target = queue_table(plan.target), table_placeholder(plan.target)
+    known = [
+        f"EXISTS (SELECT FROM {target} AS there WHERE {key.matches('there', 'change')})",
+        f"EXISTS (SELECT FROM {queue} AS pending WHERE {key.matches('pending', 'change')})",
+    ]
+    if step.event is Event.UPDATE:
+        for feed in step.edge.feeds:
+            pairs = zip((column.name for column in feed.path[0].far), key.names, strict=True)
+            tie = " AND ".join(f"child.{quote(column)} = change.{name}" for column, name in pairs)
+            known.append(f"EXISTS (SELECT FROM new_rows AS child WHERE {tie})")
+    conditions = "\n   OR ".join([f"NOT {has_purged(plan)}", *known])
+    return f"    AS change ({', '.join([*key.names, *parts_])})\nWHERE {conditions}"
 
 
 def append_keys(plan: Plan, step: Step) -> str:
@@ -80,7 +129,7 @@ def announce(plan: Plan, step: Step) -> str:
     """Return the statements that tell the commit, or a follower of the queue, that there is something to do."""
     if step.edge.is_queued:
         return _wake(plan)
-    flag, due = literal(waiting_flag(plan)), f"{plan.rank}, {text_literal(plan.target)}"
+    flag, due = f"'{waiting_flag(plan)}'", f"{plan.rank}, {text_literal(plan.target)}"
     return "\n".join(
         [
             "-- The first note of a transaction makes its commit look at them.",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pgtrigger
 
-from trigger_kit.compiler.additions import additions, negative
+from trigger_kit.compiler.additions import additions, early, negative
 from trigger_kit.compiler.appending import edge_number
 from trigger_kit.compiler.body import (
     DEPTH,
@@ -26,9 +26,9 @@ from trigger_kit.compiler.changes import parts
 from trigger_kit.compiler.locks import lock_target_rows
 from trigger_kit.compiler.notes import note_missing_keys
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.pending import NOTED, deferred_table, pending_keys, waiting_flag
+from trigger_kit.compiler.pending import NOTED, deferred_table, pending_keys, reconsider, waiting_flag
 from trigger_kit.compiler.template import Beside, CompiledTrigger, render
-from trigger_kit.compiler.text import block, literal, object_name, quote, table_placeholder, text_literal
+from trigger_kit.compiler.text import block, object_name, quote, table_placeholder, text_literal
 from trigger_kit.compiler.updates import refill
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Edge, Event, Plan, Step
@@ -138,7 +138,12 @@ def _table(plan: Plan, edges: list[Edge]) -> Beside:
 
 def _body(plan: Plan, sections: list[Section]) -> str:
     measures = list(dict.fromkeys(measure for section in sections for measure in section.measures))
-    declarations = [DEPTH, "tk_found bigint;", *(line for section in sections for line in section.declarations())]
+    is_one = len(sections) == 1
+    declarations = [
+        DEPTH,
+        *(["tk_found bigint;"] if is_one else []),
+        *(line for section in sections for line in section.declarations()),
+    ]
     nothing = " AND ".join(f"{section.key.arrays[0]} IS NULL" for section in sections)
     wanted = "\n   OR ".join(section.key.is_among("locked") for section in sections)
     lines = [
@@ -146,14 +151,14 @@ def _body(plan: Plan, sections: list[Section]) -> str:
         "DECLARE",
         block("\n".join(declarations)),
         "BEGIN",
-        f"    PERFORM set_config({literal(waiting_flag(plan))}, '', true);",
+        f"    PERFORM set_config('{waiting_flag(plan)}', '', true);",
         *(block(_take(plan, section)) for section in sections),
         f"    IF {nothing} THEN",
         "        RETURN NULL;",
         "    END IF;",
         "",
-        block(lock_target_rows(plan, wanted, "GET DIAGNOSTICS tk_found = ROW_COUNT;")),
-        *(block("\n".join(_notes(plan, section))) for section in sections),
+        block(lock_target_rows(plan, wanted, *(["GET DIAGNOSTICS tk_found = ROW_COUNT;"] if is_one else []))),
+        *(block("\n".join(_notes(plan, section, is_one=is_one))) for section in sections),
         "",
         block(set_depth()),
         *(block(_add(plan, section)) for section in sections if section.is_added),
@@ -204,9 +209,9 @@ def _take(plan: Plan, section: Section) -> str:
     )
 
 
-def _notes(plan: Plan, section: Section) -> list[str]:
+def _notes(plan: Plan, section: Section, *, is_one: bool) -> list[str]:
     """Return the statements that note targets which are not there: see tk_waiting."""
-    return note_missing_keys(plan, section.step, counted=True, key=section.key)
+    return note_missing_keys(plan, section.step, counted=is_one, key=section.key)
 
 
 def _add(plan: Plan, section: Section) -> str:
@@ -226,6 +231,7 @@ def _add(plan: Plan, section: Section) -> str:
         ]
     )
     floors = [negative(measure, "change.{}") for measure in section.measures if measure.must_not_be_negative]
+    floors += [early(step, m, "change.{}") for m in section.measures if m.null_when_empty and m.is_sum]
     if not floors:
         return update
     test = (
@@ -239,5 +245,9 @@ def _add(plan: Plan, section: Section) -> str:
 def _again(plan: Plan, section: Section) -> str:
     """Return the statements that compute targets afresh."""
     key = section.again if section.is_added else section.key
-    lines = [set_mark(plan, FILLED), refill(plan, section.measures, key.is_among("this"))]
+    lines = [
+        *reconsider(plan, section.measures),
+        set_mark(plan, FILLED),
+        refill(plan, section.measures, key.is_among("this")),
+    ]
     return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"

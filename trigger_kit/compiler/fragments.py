@@ -14,7 +14,6 @@ from django.db.models.sql.datastructures import Join
 from trigger_kit.chains import Chain
 from trigger_kit.compiler.dialect import compile_join, compile_node
 from trigger_kit.compiler.paths import far_rows, row_name
-from trigger_kit.compiler.pending import less_pending
 from trigger_kit.compiler.text import block, quote
 from trigger_kit.expressions import Exists
 from trigger_kit.measures import Measure
@@ -176,8 +175,7 @@ def _is_extremum(measure: Measure) -> bool:
 
 def _pass(path: Path, row: str, measures: list[Measure]) -> Values:
     rows, tie = far_rows(path, row)
-    values = [less_pending(measure, grouped_value(measure), row) for measure in measures]
-    selected = ",\n".join(named(measure, value) for measure, value in zip(measures, values, strict=True))
+    selected = ",\n".join(named(measure, grouped_value(measure)) for measure in measures)
     return Values(f"SELECT\n{block(selected)}\nFROM {rows}\nWHERE {tie}", tuple(measures))
 
 

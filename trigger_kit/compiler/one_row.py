@@ -11,7 +11,7 @@ from collections.abc import Callable
 from django.db.models import Count
 
 from trigger_kit.compiler.additions import additions, negative
-from trigger_kit.compiler.appending import append_one
+from trigger_kit.compiler.appending import append_one, has_purged, may_follow_a_cascade
 from trigger_kit.compiler.body import restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import changed_names, parts
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, is_present
@@ -124,6 +124,7 @@ def _write(plan: Plan, step: Step) -> str:
     # NaN does not cancel out.
     safe = [f"delta.{quote(m.column)} <> 'NaN'" for m in step.measures if m.is_sum and m.may_be_nan]
     if edge.is_queued or edge.is_deferred:
+        safe += [f"NOT {has_purged(plan)}"] if may_follow_a_cascade(step) else []
         return _if_safe(safe, f"{append_one(plan, step)}\nRETURN NULL;")
     floors = [
         negative(m, "delta.{}") for m in step.measures if m.must_not_be_negative and step.event is not Event.INSERT

@@ -3,8 +3,9 @@
 A target with QUEUED rules has a queue, one with DEFERRED rules a table of notes. A row of either is one change of one
 target: its key, and the signed differences of the columns that are kept.
 
-* What is stored and what is in the *queue* give the true value together. So whoever writes a full value writes the
-  value less what the queue holds, in one statement after locking the target; a flush adds it again.
+* What is stored and what is in the *queue* give the true value together. So whoever writes a full value takes what the
+  queue holds for this target out of it, in the same statement, which sees both as they were at one moment. Its lock on
+  the target keeps every flush away meanwhile.
 * A *note* is seen by its own transaction only, and is gone at commit. Whoever writes a full value there lets the commit
   compute the noted targets afresh instead of adding to them.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trigger_kit.compiler.text import block, literal, plain_name, quote, short_digest
+from trigger_kit.compiler.text import block, plain_name, quote, short_digest
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Column, key_type
 from trigger_kit.planner import Plan
@@ -24,14 +25,14 @@ __all__ = [
     "deferred_table",
     "forget_columns",
     "forget_pending",
-    "is_waiting",
     "key_of",
-    "less_pending",
     "names_pending",
     "pending_keys",
+    "purged_flag",
     "queue_table",
     "queued_keys",
     "reconsider",
+    "take_pending",
     "waiting_flag",
 ]
 
@@ -52,16 +53,22 @@ def deferred_table(target: str) -> str:
 # The queue ----------------------------------------------------------------------------------------------------------
 
 
-def less_pending(measure: Measure, value: str, row: str) -> str:
-    """Return a full value for one row of the target as it is to be stored: less what the queue holds for it."""
-    if measure.timing is not Timing.QUEUED:
-        return value
-    select = (
-        f"SELECT sum(pending.{quote(measure.column)})\n"
-        f"FROM {queue_table(measure.resolved.column.table)} AS pending\n"
-        f"WHERE {_tie('pending', key_of(measure), row)}"
-    )
-    return f"{value} - coalesce((\n{block(select)}\n), 0)"
+def take_pending(plan: Plan, measures: Iterable[Measure], row: str, source: str = "", *conditions: str) -> str:
+    """Return the WITH clause that takes what is pending for some columns of locked rows out of the queue.
+
+    ``row`` names the rows: an alias in the FROM item ``source``, restricted by ``conditions``, or a row of its own.
+    """
+    ctes: list[str] = []
+    for key in queued_keys(measures):
+        columns = [m.column for m in measures if m.timing is Timing.QUEUED and key_of(m) == key]
+        settings = ", ".join(f"{quote(column)} = NULL" for column in columns)
+        present = " OR ".join(f"pending.{quote(column)} IS NOT NULL" for column in columns)
+        where = [_tie("pending", key, row), f"({present})", *(text for text in conditions if text)]
+        lines = [f"UPDATE {queue_table(plan.target)} AS pending", f"SET {settings}"]
+        lines += [f"FROM {source}"] if source else []
+        lines += ["WHERE " + "\n  AND ".join(where)]
+        ctes.append(f"taken_{len(ctes) + 1} AS (\n{block(chr(10).join(lines))}\n)")
+    return f"WITH {', '.join(ctes)}\n" if ctes else ""
 
 
 def names_pending(measure: Measure, row: str) -> str:
@@ -110,23 +117,23 @@ def _tie(row: str, key: Iterable[Column], other: str) -> str:
     return " AND ".join(f"{row}.{quote(c.name)} = {other}.{quote(c.name)}" for c in key)
 
 
+def purged_flag(plan: Plan) -> str:
+    """Return the setting that is ``on`` while this transaction has deleted rows of a target."""
+    return f"trigger_kit.purged_{short_digest(plan.target)}_{{:schema_tag}}"
+
+
 # Notes --------------------------------------------------------------------------------------------------------------
 
 
 def waiting_flag(plan: Plan) -> str:
-    """Return the setting that is ``on`` while this transaction has notes about a target."""
-    return f"trigger_kit.deferred_{short_digest(plan.target)}"
+    """Return the setting that is ``on`` while this transaction has announced notes about a target."""
+    return f"trigger_kit.deferred_{short_digest(plan.target)}_{{:schema_tag}}"
 
 
-def is_waiting(plan: Plan) -> str:
-    """Return the cheap condition under which this transaction has notes about a target."""
-    return f"current_setting({literal(waiting_flag(plan))}, true) = 'on'"
+def reconsider(plan: Plan, measures: Iterable[Measure], rows: str = "") -> list[str]:
+    """Return the statements after which the commit computes noted targets afresh: their full values are written now.
 
-
-def reconsider(plan: Plan, measures: Iterable[Measure], rows: str = "", *, is_query: bool = False) -> list[str]:
-    """Return the statements after which the commit computes noted targets afresh: their full values were just written.
-
-    ``rows`` names a row of the target, or is empty for all. Outside of PL/pgSQL there is no IF (``is_query``).
+    ``rows`` names a row of the target, or is empty for all.
     """
     found = [edge for edge in plan.folds(Timing.DEFERRED) if set(edge.measures) & set(measures)]
     updates = []
@@ -136,7 +143,5 @@ def reconsider(plan: Plan, measures: Iterable[Measure], rows: str = "", *, is_qu
         update = f"UPDATE {deferred_table(plan.target)} AS noted\nSET tk_recompute = true{source}"
         updates.append(f"{update}\nWHERE {' AND '.join(conditions)};")
     updates = list(dict.fromkeys(updates))
-    if is_query or not updates:
-        return updates
     comment = "-- What this transaction has noted may be in the full value: the commit computes it afresh."
-    return [comment, f"IF {is_waiting(plan)} THEN", *map(block, updates), "END IF;"]
+    return [comment, *updates] if updates else []

@@ -13,7 +13,7 @@ from trigger_kit.compiler.additions import additions
 from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import parts
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.pending import pending_keys, queue_table
+from trigger_kit.compiler.pending import pending_keys, purged_flag, queue_table
 from trigger_kit.compiler.template import Beside, CompiledTrigger, dollar_quotes, render
 from trigger_kit.compiler.text import (
     block,
@@ -46,8 +46,14 @@ def compile_queue(plan: Plan) -> list[CompiledTrigger]:
     queue = queue_table(plan.target)
     purges = "\n".join(
         f"DELETE FROM {queue} AS pending\nUSING old_rows AS gone\n"
-        f"WHERE {_tie('pending', fold.key, 'gone')}{_only(folds, fold)};"
+        f"WHERE {_tie('pending', fold.key, 'gone')}{_only(folds, fold)}\n"
+        f"  AND NOT EXISTS (SELECT FROM {table_placeholder(plan.target)} AS there "
+        f"WHERE {_tie('there', fold.key, 'gone')});"
         for fold in folds
+    )
+    purges += (
+        "\n-- Rows that the database deletes along with them are reported later.\n"
+        f"PERFORM set_config('{purged_flag(plan)}', 'on', true);"
     )
     return [
         _trigger(plan, "purge", pgtrigger.Delete, purges, _beside(plan, folds)),
@@ -83,16 +89,15 @@ def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
 
 def _beside(plan: Plan, folds: tuple[Edge, ...]) -> Beside:
     queue, view, flush = queue_table(plan.target), _name(plan, "tk_exact_"), _name(plan, "tk_flush_")
-    undo = [
-        _drain(plan),
+    undo = [_drain(plan), f"DROP TABLE IF EXISTS {queue};"]
+    after = (_flush(plan, folds), _exact(plan), _grants(plan, folds))
+    drop = [
         f"DROP VIEW IF EXISTS {view};",
         f"DROP FUNCTION IF EXISTS {view}();",
-        f"DROP TABLE IF EXISTS {queue};",
+        f"DROP FUNCTION IF EXISTS {flush}(bigint, boolean);",
     ]
-    after = (_flush(plan, folds), _exact(plan), _grants(plan))
-    drop = f"DROP FUNCTION IF EXISTS {flush}(bigint, boolean);"
     sources = dict.fromkeys(edge.source for edge in plan.edges if edge.is_queued)
-    return Beside(_table(plan, folds), after, "\n".join(undo), drop, tuple(sources))
+    return Beside(_table(plan, folds), after, "\n".join(undo), "\n".join(drop), tuple(sources))
 
 
 def _name(plan: Plan, prefix: str) -> str:
@@ -151,6 +156,8 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
             "DECLARE",
             block("\n".join(declarations)),
             "BEGIN",
+            "    -- What is written below, before anything is locked or read: a migration would wait for both.",
+            f"    LOCK TABLE {table_placeholder(plan.target)} IN ROW EXCLUSIVE MODE;",
             *(block(_fold(plan, folds, fold)) for fold in folds),
             "    RETURN tk_taken;",
             "END;",
@@ -255,7 +262,10 @@ def _write(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key) -> str:
 
 
 def _exact(plan: Plan) -> str:
-    """Return a view of the true values. It reads a function, whose text binds no column: those can still be altered."""
+    """Return a view of the true values. It reads a function, whose text binds no column: those can still be altered.
+
+    Both stay where they have the same columns as before, with what others have built on them.
+    """
     name = _name(plan, "tk_exact_")
     returned = [f"{quote(column.name)} {column.type}" for column in plan.key]
     selected = [f"target.{quote(column.name)}" for column in plan.key]
@@ -265,14 +275,25 @@ def _exact(plan: Plan) -> str:
         selected.append(f"({_with_pending(measure)})::{column.type}")
     select = f"SELECT\n{block((',' + chr(10)).join(selected))}\nFROM {table_placeholder(plan.target)} AS target"
     quotes = dollar_quotes(select)
+    result = f"TABLE({', '.join(returned)})"
+    known = (
+        "SELECT FROM pg_proc AS function JOIN pg_class AS target ON target.relnamespace = function.pronamespace\n"
+        f"WHERE function.proname = {literal(plain_name('tk_exact_', plan.target))}\n"
+        f"  AND target.oid = {regclass_placeholder(plan.target)}\n"
+        f"  AND replace(pg_get_function_result(function.oid), '\"', '') <> {text_literal(result.replace(chr(34), ''))}"
+    )
+    drops = f"DROP VIEW IF EXISTS {name};\nDROP FUNCTION {name}();"
+    test = f"BEGIN\n    IF EXISTS (\n{block(known, 2)}\n    ) THEN\n{block(drops, 2)}\n    END IF;\nEND;"
+    outer = dollar_quotes(test)
     return "\n".join(
         [
-            f"CREATE FUNCTION {name}()",
-            f"RETURNS TABLE ({', '.join(returned)})",
+            f"DO {outer}\n{test}\n{outer};",
+            f"CREATE OR REPLACE FUNCTION {name}()",
+            f"RETURNS {result}",
             "LANGUAGE sql",
             "STABLE",
             f"AS {quotes}\n{select}\n{quotes};",
-            f"CREATE VIEW {name} AS SELECT * FROM {name}();",
+            f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {name}();",
         ]
     )
 
@@ -287,8 +308,15 @@ def _with_pending(measure: Measure) -> str:
     return f"target.{column} + coalesce((\n{block(select)}\n), 0)"
 
 
-def _grants(plan: Plan) -> str:
-    """Return the statement that lets those who may read the target read what is pending too."""
+def _grants(plan: Plan, folds: tuple[Edge, ...]) -> str:
+    """Return the statement that lets those who may read the kept columns read what is pending for them, too."""
+    target = regclass_placeholder(plan.target)
+    columns = dict.fromkeys(
+        [*plan.key_columns, *(c.name for fold in folds for c in fold.key), *(m.column for m in queued(plan))]
+    )
+    may_read = "\n  AND ".join(
+        f"has_column_privilege(acl.grantee, {target}, {text_literal(column)}, 'SELECT')" for column in columns
+    )
     readable = f"{queue_table(plan.target)}, {_name(plan, 'tk_exact_')}"
     body = "\n".join(
         [
@@ -297,8 +325,11 @@ def _grants(plan: Plan) -> str:
             "BEGIN",
             "    FOR tk_reader IN",
             "        SELECT DISTINCT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END",
-            "        FROM pg_class AS class CROSS JOIN aclexplode(class.relacl) AS acl",
-            f"        WHERE class.oid = {regclass_placeholder(plan.target)} AND acl.privilege_type = 'SELECT'",
+            "        FROM (",
+            f"            SELECT relacl FROM pg_class WHERE oid = {target}",
+            f"            UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = {target}",
+            "        ) AS given (rights) CROSS JOIN aclexplode(given.rights) AS acl",
+            f"        WHERE {may_read.replace(chr(10), chr(10) + ' ' * 8)}",
             "    LOOP",
             f"        EXECUTE $grant$GRANT SELECT ON {readable} TO $grant$ || tk_reader;",
             "    END LOOP;",

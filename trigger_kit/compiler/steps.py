@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pgtrigger
 
-from trigger_kit.compiler.additions import additions, extremum, negative
+from trigger_kit.compiler.additions import additions, early, extremum, negative
 from trigger_kit.compiler.appending import append, append_keys
 from trigger_kit.compiler.body import (
     DEPTH,
@@ -30,12 +30,11 @@ from trigger_kit.compiler.locks import lock_paths, lock_targets
 from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.compiler.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.pending import forget_columns, names_pending, reconsider
 from trigger_kit.compiler.recursion import recursive_body
 from trigger_kit.compiler.template import CompiledTrigger, render
-from trigger_kit.compiler.text import block, object_name, quote, regclass_placeholder, table_placeholder, text_literal
+from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
+from trigger_kit.compiler.truncate import truncate_body
 from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
-from trigger_kit.measures import Measure
 from trigger_kit.planner import Event, Plan, Step, Strategy
 from trigger_kit.rules import Timing
 
@@ -84,7 +83,7 @@ def _name(plan: Plan, step: Step) -> str:
 
 def _compile_body(plan: Plan, step: Step) -> str:
     if step.event is Event.TRUNCATE:
-        return _truncate_body(plan, step)
+        return truncate_body(plan, step)
     return recursive_body(plan, step) if step.edge.is_recursive else _body(plan, step)
 
 
@@ -235,6 +234,9 @@ def _apply(plan: Plan, step: Step) -> str:
     notes = note_missing_keys(plan, step, counted=True)
     lines = [lock_targets(plan, step, counted=bool(notes)), *notes, ""]
     floors = [negative(m, "change.{}") for m in step.measures if m.must_not_be_negative]
+    floors += [
+        early(step, measure, "change.{}") for measure in step.measures if measure.null_when_empty and measure.is_sum
+    ]
     if floors and step.event is not Event.INSERT:
         lines += [_floor_test(step, floors), ""]
     lines += [set_depth()]
@@ -334,65 +336,3 @@ def _other_values(plan: Plan, step: Step) -> list[Values]:
         selected = ",\n".join(f"{extremum(plan, step, m, n)} AS {quote(m.column)}" for n, m in extrema)
         values.append(Values(f"SELECT\n{block(selected)}", tuple(measure for _, measure in extrema)))
     return values + values_of([measure for measure in step.measures if not measure.is_added], "this")
-
-
-# TRUNCATE -----------------------------------------------------------------------------------------------------------
-
-
-def _truncate_body(plan: Plan, step: Step) -> str:
-    emptied = [m for m in step.measures if m.chain is not None and m.empty is not None]
-    others = [m for m in step.measures if m not in emptied]
-    waiting = reconsider(plan, step.measures)
-    lines = [
-        header(plan, f"After TRUNCATE of {step.edge.source}: its rows count for nothing any more.", step.measures),
-        "DECLARE",
-        block(DEPTH),
-        "BEGIN",
-        block(_truncate_test(plan, step)),
-        "",
-        *map(block, waiting),
-    ]
-    if emptied:
-        lines += [block(_empty(plan, emptied)), ""]
-    if others:
-        lines += [block("\n".join([set_depth(), refill(plan, others, ""), restore_depth()])), ""]
-    return "\n".join([*lines, "    RETURN NULL;", "END;"])
-
-
-def _truncate_test(plan: Plan, step: Step) -> str:
-    """Return the test that refuses TRUNCATE where the snapshot may be older than targets that count its rows."""
-    uris = ", ".join(measure.resolved.uri for measure in step.measures)
-    message = f"TRUNCATE of {step.edge.source} cannot keep {uris} at this isolation level."
-    return "\n".join(
-        [
-            "-- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.",
-            "IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')",
-            f"    AND pg_relation_size({regclass_placeholder(plan.target)}) > 0",
-            "THEN",
-            f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
-            "              ERRCODE = 'feature_not_supported',",
-            "              HINT = 'Use READ COMMITTED for it, or DELETE.';",
-            "END IF;",
-        ]
-    )
-
-
-def _empty(plan: Plan, measures: list[Measure]) -> str:
-    """Return the statements that put all targets back to their value over no rows."""
-    target = table_placeholder(plan.target)
-    differs = [f"target.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in measures]
-    queued = [measure for measure in measures if measure.timing is Timing.QUEUED]
-    pending = [f"({probe})" for probe in dict.fromkeys(names_pending(measure, "target") for measure in queued)]
-    stale, touched = "\n   OR ".join(differs), "\n   OR ".join([*differs, *pending])
-    settings = ",\n    ".join(f"{quote(m.column)} = {m.empty}" for m in measures)
-    order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
-    return "\n".join(
-        [
-            f"PERFORM\nFROM {target} AS target\nWHERE {touched}\nORDER BY {order}\nFOR NO KEY UPDATE;",
-            *([forget_columns(plan, queued)] if queued else []),
-            "",
-            set_depth(),
-            f"{update_head(plan.target, measures)}\nSET {settings}\nWHERE {stale};",
-            restore_depth(),
-        ]
-    )

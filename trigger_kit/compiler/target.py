@@ -7,9 +7,10 @@ them. These triggers keep the columns right all the same:
 * ``~tk_…_first``, before INSERT: whatever the writer sent or left out becomes the value over no rows, or the copy;
 * ``tk_…_fill``, after INSERT: where source rows were there first, the value becomes the one over these;
 * ``~tk_…_guard``, before UPDATE: the stored value stays (or the write is refused), unless maintenance writes it; a
-  changed key starts from the rows under the new key, a changed foreign key brings the copies of its row.
+  changed key starts from the rows under the new key, a changed foreign key brings the copies of its row;
+* ``tk_…_moved``, after UPDATE of a key: the same once more, when the key is this row's for good.
 
-The names of the row triggers start with ``~``, so that they fire after everybody else's.
+The names of the BEFORE ROW triggers start with ``~``, so that they fire after everybody else's.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_path
 from trigger_kit.compiler.notes import arrive, note_missing, take_links
-from trigger_kit.compiler.pending import forget_pending, key_of, names_pending, reconsider
+from trigger_kit.compiler.pending import forget_pending, key_of, names_pending, reconsider, take_pending
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder, text_literal
 from trigger_kit.compiler.updates import refill
@@ -51,7 +52,7 @@ def compile_target(plan: Plan) -> list[CompiledTrigger]:
         triggers.insert(0, _fresh(plan))
     if _waited_for(plan.measures) or plan.pointing or plan.folds(Timing.DEFERRED):
         triggers.append(_fill(plan))
-    return triggers
+    return [*triggers, *_moved(plan)]
 
 
 def _waited_for(measures: Iterable[Measure]) -> list[Hop]:
@@ -131,13 +132,16 @@ def _own_columns(measure: Measure) -> set[str]:
     return {column for source in measure.resolved.sources if not source.path for column in source.columns}
 
 
-def _assign(values: Values, fallback: object) -> str:
-    """Return the statement that gives a new row its full values; a row that points at a missing one falls back."""
+def _assign(values: Values, fallback: object, before: str = "") -> str:
+    """Return the statement that gives a new row its full values; a row that points at a missing one falls back.
+
+    ``before`` is a WITH clause.
+    """
     columns = [quote(measure.column) for measure in values.measures]
     variables = ", ".join(f"NEW.{column}" for column in columns)
     if not values.may_be_missing:
         selected = ", ".join(f"value.{column}" for column in columns)
-        return f"SELECT {selected}\nINTO {variables}\nFROM (\n{block(values.select)}\n) AS value;"
+        return f"{before}SELECT {selected}\nINTO {variables}\nFROM (\n{block(values.select)}\n) AS value;"
     selected = ", ".join(
         f"CASE WHEN value.tk_found THEN value.{quote(m.column)} ELSE {fallback(m)} END"  # type: ignore[operator]
         for m in values.measures
@@ -210,6 +214,7 @@ def _count_first(plan: Plan, measures: list[Measure]) -> str:
         f"    WHERE {probes}",
         ") THEN",
         *([block(_mark_filled(plan))] if any(measure.is_added for measure in measures) else []),
+        *map(block, reconsider(plan, measures, "inserted")),
         block(_refill_inserted(plan, measures)),
         "END IF;",
     ]
@@ -318,13 +323,48 @@ def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) 
     lines = ["", f"IF {' OR '.join(map(_changed, columns))} THEN"]
     lines += [block(forget_pending(m, "OLD")) for m in {key_of(m): m for m in measures if _is_queued(m)}.values()]
     lines += map(block, reconsider(plan, measures, "NEW"))
-    lines += [block(_assign(item, _kept)) for item in values_of(measures, "NEW")]
+    lines += [block(_assign_anew(plan, item)) for item in values_of(measures, "NEW")]
     met = (meeting for meeting in plan.all_meetings if not meeting.path and meeting.hop in _waited_for(measures))
     lines[2:2] = map(block, arrive(plan, met))
     if any(measure.is_added for measure in measures):
         lines[2:2] = [block(_mark_fresh(plan))]
         lines += [f"    IF {probes} THEN", block(_mark_filled(plan), 2), "    END IF;"]
     return "\n".join([*lines, "END IF;"])
+
+
+def _moved(plan: Plan) -> list[CompiledTrigger]:
+    """Compile the second look at a row under a new key.
+
+    Where another transaction gives the key up, with the rows that pointed at it, the index makes the writer wait for
+    its end: after the guard has looked, which sees what goes.
+    """
+    groups = _by_key(plan)
+    if not groups:
+        return []
+    columns = dict.fromkeys(column for key in groups for column in key)
+    this = " AND ".join(f"this.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
+    measures = [m for m in plan.measures if any(m in group for group in groups.values())]
+    sentence = f"After a changed key on {plan.target}: another transaction may have given it up meanwhile."
+    lines = [header(plan, sentence, measures), "DECLARE", block(DEPTH), "BEGIN", block(set_depth())]
+    for key, group in groups.items():
+        refilled = "\n".join([*reconsider(plan, group, "NEW"), refill(plan, group, this)])
+        lines += [f"    IF {' OR '.join(map(_changed, key))} THEN", block(refilled, 2), "    END IF;"]
+    return [
+        render(
+            name=_name(plan, f"tk_{plan.rank:02}_", "moved"),
+            on=plan.target,
+            owner=plan.target,
+            body="\n".join([*lines, block(restore_depth()), "    RETURN NULL;", "END;"]),
+            when=pgtrigger.After,
+            operation=pgtrigger.Update,
+            clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN ({' OR '.join(map(_changed, columns))})"],
+        )
+    ]
+
+
+def _assign_anew(plan: Plan, values: Values) -> str:
+    """Return the statement that gives a row its full values under a new key, and takes what is pending for it."""
+    return _assign(values, _kept, take_pending(plan, values.measures, "NEW"))
 
 
 def _is_queued(measure: Measure) -> bool:

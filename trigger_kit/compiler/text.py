@@ -2,8 +2,9 @@
 
 Frozen text cannot know the schema that it will be installed in, so it names tables by placeholder:
 ``{library_author}`` stands for the table of that name under the migration's search_path, ``{:regclass library_author}``
-for its oid, ``{:schema}`` for the schema of the target and ``{:search_path}`` for the path that functions pin. Braces
-of the text itself are doubled, as in ``str.format``; those of a table's name, and %, are percent-encoded.
+for its oid, ``{:schema}`` for the schema of the target, ``{:schema_tag}`` for six digits that stand for its name in
+that of a setting, and ``{:search_path}`` for the path that functions pin. Braces of the text itself are doubled, as in
+``str.format``; those of a table's name, and %, are percent-encoded.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from psycopg import sql
 __all__ = [
     "REGCLASS",
     "SCHEMA",
+    "SCHEMA_TAG",
     "SEARCH_PATH",
     "advisory_number",
     "block",
@@ -38,6 +40,7 @@ __all__ = [
 
 SCHEMA = ":schema"
 SEARCH_PATH = ":search_path"
+SCHEMA_TAG = ":schema_tag"
 REGCLASS = ":regclass "
 MAX_NAME_BYTES = 63
 

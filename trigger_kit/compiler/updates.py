@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from trigger_kit.compiler.body import update_head
 from trigger_kit.compiler.fragments import Values, values_of
+from trigger_kit.compiler.pending import take_pending
 from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Plan
@@ -16,15 +17,18 @@ __all__ = ["differs", "join_values", "refill", "same_row", "update_from", "writt
 def refill(plan: Plan, measures: Iterable[Measure], condition: str, rows: str = "") -> str:
     """Return the UPDATE that writes the full values of some target rows where they differ.
 
-    ``condition`` says which, of the alias ``this``; ``rows`` is a FROM item to join it with.
+    ``condition`` says which, of the alias ``this``; ``rows`` is a FROM item to join it with. Their locks are held.
     """
-    values = values_of(measures, "this")
-    source = "\n".join([f"{table_placeholder(plan.target)} AS this", *([rows] if rows else []), *join_values(values)])
+    written_measures = list(measures)
+    values = values_of(written_measures, "this")
+    this = "\n".join([f"{table_placeholder(plan.target)} AS this", *([rows] if rows else [])])
+    taken = take_pending(plan, written_measures, "this", this, condition)
+    source = "\n".join([this, *join_values(values)])
     match = "\nAND ".join([same_row(plan, "this"), *([condition] if condition else [])])
     settings = [setting for number, item in enumerate(values, 1) for setting in written(item, f"value_{number}")]
     differences = [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
     head = update_head(plan.target, [measure for item in values for measure in item.measures])
-    return update_from(head, settings, source, match, "\nOR ".join(differences))
+    return taken + update_from(head, settings, source, match, "\nOR ".join(differences))
 
 
 def same_row(plan: Plan, row: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from trigger_kit.compiler.body import update_head
 from trigger_kit.compiler.fragments import grouped_value, is_grouped, named, values_of
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, walk
-from trigger_kit.compiler.pending import less_pending, reconsider
+from trigger_kit.compiler.pending import reconsider, take_pending
 from trigger_kit.compiler.text import block, quote, table_placeholder, text_literal
 from trigger_kit.compiler.updates import differs, join_values, refill, same_row, update_from, written
 from trigger_kit.measures import Measure
-from trigger_kit.paths import Path, key_type
-from trigger_kit.planner import Edge, Plan
+from trigger_kit.paths import Column, Path, key_type
+from trigger_kit.planner import Plan
 
 __all__ = ["backfill_sql", "repair_sql"]
 
@@ -35,15 +35,16 @@ def backfill_sql(plan: Plan, columns: Iterable[str] | None = None, *, with_pendi
         for measure in group:
             column = quote(measure.column)
             value = _or_empty(measure, f"fed_{number}.{column}", f"fed_{number}.tk_found")
-            value = less_pending(measure, value, "this") if with_pending else value
             settings.append(f"{column} = {value}")
             differences.append(f"target.{column} IS DISTINCT FROM {value}")
     source = "\n".join([f"{table_placeholder(plan.target)} AS this", *joins])
     update = update_from(
         update_head(plan.target, measures), settings, source, same_row(plan, "this"), "\nOR ".join(differences)
     )
-    before = reconsider(plan, measures, is_query=True) if with_pending else []
-    return "\n\n".join([*before, update])
+    if not with_pending:
+        return update
+    taken = take_pending(plan, measures, "this", f"{table_placeholder(plan.target)} AS this")
+    return "\n\n".join([*reconsider(plan, measures), taken + update])
 
 
 def _by_path(measures: Iterable[Measure]) -> dict[Path, list[Measure]]:
@@ -82,23 +83,24 @@ def _grouped_join(path: Path, measures: list[Measure], name: str) -> str:
     return f"LEFT JOIN (\n{block(select)}\n) AS {name} ON {key.matches('this', name)}"
 
 
-def repair_sql(plan: Plan, edge: Edge) -> str:
-    """Return the statements that recompute the keys of an edge noted in tk_touched, and forget them.
+def repair_sql(plan: Plan, columns: tuple[Column, ...]) -> str:
+    """Return the statements that recompute what the keys noted in tk_touched name by some columns, and forget them.
 
     The targets are locked in key order first; a statement of its own then reads what is committed by then.
     """
-    key = Key(edge.key)
-    keys = ",".join(column.name for column in edge.key)
-    noted = f"target = {text_literal(edge.target)} AND key_column = {text_literal(keys)}"
-    parts = [f"key::{key_type(edge.key[0])}"]
-    if len(edge.key) > 1:
-        parts = [f"(key::jsonb ->> {number})::{key_type(column)}" for number, column in enumerate(edge.key)]
+    key = Key(columns)
+    keys = ",".join(column.name for column in columns)
+    noted = f"target = {text_literal(plan.target)} AND key_column = {text_literal(keys)}"
+    parts = [f"key::{key_type(columns[0])}"]
+    if len(columns) > 1:
+        parts = [f"(key::jsonb ->> {number})::{key_type(column)}" for number, column in enumerate(columns)]
+    measures = list(dict.fromkeys(m for edge in plan.edges if edge.key == columns for m in edge.measures))
     touched = f'SELECT {", ".join(parts)} FROM {{:schema}}."tk_touched" WHERE {noted}'
     order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
-    update = refill(plan, edge.measures, f"({', '.join(key.of('this'))}) IN ({touched})")
-    before = "".join(f"{statement}\n\n" for statement in reconsider(plan, edge.measures, is_query=True))
+    update = refill(plan, measures, f"({', '.join(key.of('this'))}) IN ({touched})")
+    before = "".join(f"{statement}\n\n" for statement in reconsider(plan, measures))
     return before + (
-        f"SELECT FROM {table_placeholder(edge.target)} AS target\n"
+        f"SELECT FROM {table_placeholder(plan.target)} AS target\n"
         f"WHERE ({', '.join(key.of('target'))}) IN ({touched})\n"
         f"ORDER BY {order} FOR NO KEY UPDATE;\n\n"
         f"{update}\n\n"

@@ -173,6 +173,7 @@ BEGIN
                 JOIN {library_author} AS target ON target."id" = change.tk_key
                 WHERE coalesce(target."num_books", 0) + change."num_books" < 0
                    OR coalesce(target."num_published", 0) + change."num_published" < 0
+                   OR target."revenue" IS NULL AND change.tk_rows_4 < 0
             );
         END IF;
 

@@ -153,6 +153,7 @@ BEGIN
                 FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count") AS change (tk_key, "kept_number", tk_rows_2, "the_count")
                 JOIN {archive_publisher} AS target ON target."number" = change.tk_key
                 WHERE coalesce(target."the_count", 0) + change."the_count" < 0
+                   OR target."kept_number" IS NULL AND change.tk_rows_2 < 0
             );
         END IF;
 

@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS
 
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.explanation import explain
-from trigger_kit.flushing import BATCH_SIZE, Queue, flush, follow, queues
+from trigger_kit.flushing import BATCH_SIZE, Queue, flush, follow, pending_rows, queues
 from trigger_kit.installation import live_plans, script, uris_of
 from trigger_kit.maintenance import Verification, rule_statuses, verify
 from trigger_kit.registry import select
@@ -45,6 +45,13 @@ class Command(BaseCommand):
             default=BATCH_SIZE,
             metavar="ROWS",
             help=f"Pending rows per transaction, about; default: {BATCH_SIZE:,}.",
+        )
+        flush_.add_argument(
+            "--interval",
+            type=positive,
+            default=60,
+            metavar="SECONDS",
+            help="With --follow: look at least this often, whoever notifies; default: 60.",
         )
         for command in (ls, plan, sql, verify_, flush_):
             command.add_argument(
@@ -104,18 +111,21 @@ class Command(BaseCommand):
     def _flush(self, options: dict[str, Any]) -> None:
         found = queues(options["uris"], using=options["database"])
         if not found:
-            self.stdout.write("No rule is QUEUED here: nothing can be pending.")
+            self.stdout.write("None of these rules is QUEUED: nothing can be pending.")
             return
         report = FlushReport(self.stdout)
         settings = {"using": options["database"], "batch_size": options["batch_size"], "on_batch": report.add}
         if not options["follow"]:
             flush(options["uris"], **settings)
             report.finish(found)
+            for queue in found:
+                if left := pending_rows(queue, using=options["database"]):
+                    self.stdout.write(f"{queue.label}: {_counted(left)} left, of targets that do not exist or newer")
             return
         self.stdout.write(f"Following {', '.join(queue.label for queue in found)}. Interrupt to stop.")
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            follow(options["uris"], **settings, on_loss=report.lose)
+            follow(options["uris"], **settings, interval=options["interval"], on_loss=report.lose)
         except KeyboardInterrupt:
             report.finish(found)
 
@@ -151,10 +161,12 @@ class FlushReport:
             self.told = time.monotonic()
             start, end = ("\r", "") if self.out.isatty() else ("", "\n")
             self.out.write(f"{start}{self._line(queue.label)} so far", ending=end)
+            self.out.flush()
 
     def lose(self, error: Exception) -> None:
-        """Say that the connection is gone."""
-        self.out.write(f"Lost the connection, trying again: {error}".strip())
+        """Say that something has come in between."""
+        self.out.write(f"Interrupted, trying again: {str(error).strip()}")
+        self.out.flush()
 
     def finish(self, queues: Sequence[Queue]) -> None:
         """Say what was done in all."""
@@ -164,8 +176,11 @@ class FlushReport:
             self.out.write(self._line(queue.label))
 
     def _line(self, label: str) -> str:
-        count = self.rows[label]
-        return f"{label}: {count:,} pending {'row' if count == 1 else 'rows'} folded"
+        return f"{label}: {_counted(self.rows[label])} folded"
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} pending {'row' if count == 1 else 'rows'}"
 
 
 def positive(text: str) -> int:
