@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from threading import Event, Thread
 from typing import Any
 
 import psycopg
@@ -297,16 +298,17 @@ def install(workload: Workload) -> None:
         keep(workload.declared())
 
 
-def drifts(workload: Workload) -> list[Any]:
-    """Return the rows where a rule does not hold."""
+def drifts(workload: Workload, *, at_rest: bool = False) -> list[Any]:
+    """Return the rows where a rule does not hold; ``at_rest`` leaves out what is pending: nothing may be."""
     from django.db import connection
 
     from trigger_kit.maintenance import find_drift
     from trigger_kit.relations import rule_uri
 
+    declared = replace(workload, timing="IMMEDIATE").declared() if at_rest else workload.declared()
     return [
         drift
-        for model, rules in workload.declared()
+        for model, rules in declared
         for rule in rules
         for drift in find_drift(connection, rule_uri(model, rule.field), model, rule)
     ]
@@ -372,9 +374,70 @@ def soak(number: int, workload: Workload, template: Server, crew: Crew, job: Job
             install(workload)
         job = replace(job, workload=number, isolation=workload.isolation, start=time.monotonic() + 0.3)
         jobs = [replace(job, url=server.url, writer=writer) for server in (kept, bare) for writer in range(job.writers)]
-        tallies = crew.do(jobs)
+        with flushing(workload, kept) as flushers:
+            tallies = crew.do(jobs)
         with django_at(kept):
-            return Outcome(workload, tallies[: job.writers], tallies[job.writers :], drifts(workload))
+            found = drifts(workload)
+            if flushers:
+                flush_all(workload, kept)
+                found += drifts(workload, at_rest=True)
+        for flusher in flushers:
+            tallies[0].errors.update(flusher.errors)
+        return Outcome(workload, tallies[: job.writers], tallies[job.writers :], found)
+
+
+# Flushers ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Flusher:
+    """A thread that folds the queues of a workload over and over, past what others hold."""
+
+    url: str
+    calls: list[str]
+    stopped: Event = field(default_factory=Event)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def run(self) -> None:
+        """Fold until told to stop."""
+        with psycopg.connect(self.url, autocommit=True) as link:
+            while not self.stopped.wait(0.01):
+                for call in self.calls:
+                    try:
+                        link.execute(call.encode())
+                    except psycopg.Error as error:
+                        self.errors[f"a flusher: {error}"] += 1
+
+
+@contextmanager
+def flushing(workload: Workload, server: Server) -> Iterator[list[Flusher]]:
+    """Run two flushers beside the writers, where there is a queue."""
+    functions = flush_functions(workload)
+    calls = [f"SELECT {function}(batch => 20, skip_locked => true)" for function in functions]
+    flushers = [Flusher(server.url, calls) for _ in range(2 if calls else 0)]
+    threads = [Thread(target=flusher.run, daemon=True) for flusher in flushers]
+    for thread in threads:
+        thread.start()
+    try:
+        yield flushers
+    finally:
+        for flusher, thread in zip(flushers, threads, strict=True):
+            flusher.stopped.set()
+            thread.join(GRACE)
+
+
+def flush_functions(workload: Workload) -> list[str]:
+    """Return the flush functions of a workload's targets."""
+    if workload.timing != "QUEUED":
+        return []
+    return [f"tk_flush_{model._meta.db_table}" for model, _ in workload.declared()]
+
+
+def flush_all(workload: Workload, server: Server) -> None:
+    """Fold everything."""
+    with psycopg.connect(server.url, autocommit=True) as link:
+        for function in flush_functions(workload):
+            link.execute(f"SELECT {function}()".encode())
 
 
 # The report ----------------------------------------------------------------------------------------------------------
@@ -414,20 +477,23 @@ def cells(outcome: Outcome) -> list[str]:
     ]
 
 
+def title_of(workload: Workload) -> str:
+    """Return what tells a workload from the others."""
+    return f"{workload.name}, {workload.timing.lower()}, {workload.isolation.lower()}"
+
+
 def report(console: Console, outcomes: Sequence[Outcome], title: str, details: int = 0) -> bool:
     """Print the table, which statements met in deadlocks, and what is wrong; return whether nothing is."""
     console.print(table_of(outcomes, title))
     for outcome in outcomes:
-        name = f"{outcome.workload.name}, {outcome.workload.isolation.lower()}"
+        name = title_of(outcome.workload)
         for cycle, count in outcome.cycles().most_common(3):
             console.print(f"[dim]{name}: deadlock, {count} × {escape(cycle)}[/dim]")
         for deadlock in [one for tally in outcome.ours for one in tally.deadlocks][:details]:
             console.print(escape(deadlock.text), end="\n\n")
     for outcome in outcomes:
         for problem in outcome.problems():
-            console.print(
-                f"[red]{outcome.workload.name}, {outcome.workload.isolation.lower()}[/red]: {escape(problem)}"
-            )
+            console.print(f"[red]{title_of(outcome.workload)}[/red]: {escape(problem)}")
         for drift in outcome.drifts[:3]:
             console.print(f"    {drift.uri} of {drift.key!r}: stored {drift.stored!r}, true {drift.true!r}")
     return not any(outcome.problems() for outcome in outcomes)
@@ -440,18 +506,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=8, help="writers per database (8; at most 64)")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6), help="of the writers' dice (random)")
     parser.add_argument("--isolation", type=str.upper, choices=LEVELS, help="run every workload at this level")
-    parser.add_argument("--only", action="append", default=[], help="part of a workload's name; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], help="part of a workload's name or timing; may be repeated"
+    )
     parser.add_argument("--details", type=int, default=0, help="deadlocks per workload to print in full (0)")
     return parser.parse_args()
 
 
 def chosen(options: argparse.Namespace) -> list[tuple[int, Workload]]:
     """Return the workloads to run, with their numbers; at one level there is one of each name."""
-    found: dict[tuple[str, str], tuple[int, Workload]] = {}
+    found: dict[tuple[str, str, str], tuple[int, Workload]] = {}
     for number, workload in enumerate(WORKLOADS):
         level = options.isolation or workload.isolation
-        if not options.only or any(part in workload.name for part in options.only):
-            found.setdefault((workload.name, level), (number, replace(workload, isolation=level)))
+        name = f"{workload.name}, {workload.timing}"
+        if not options.only or any(part.lower() in name.lower() for part in options.only):
+            key = (workload.name, workload.timing, level)
+            found.setdefault(key, (number, replace(workload, isolation=level)))
     if not found:
         raise SystemExit(f"No workload has {' or '.join(options.only)} in its name.")
     return list(found.values())
@@ -471,7 +541,7 @@ def main() -> int:
             template = server.database(DATABASE)
             job = Job(0, "", "", options.seed, 0, options.workers, make_template(template), 0, seconds)
             for number, workload in workloads:
-                status.update(f"{workload.name}, {workload.isolation.lower()} …")
+                status.update(f"{title_of(workload)} …")
                 outcomes.append(soak(number, workload, template, crew, job))
             if not template.is_throw_away:
                 template.drop()

@@ -2,7 +2,7 @@
 
 A workload is data. A new one, with another timing, say, is one more entry of WORKLOADS::
 
-    Workload("one edge, deferred", ONE_EDGE, EDGE, timing="DEFERRED", is_single=False),
+    Workload("one edge", ONE_EDGE, EDGE, timing="DEFERRED", is_single=False),
 
 The point of the soak is to tell the deadlocks that triggers add from those that writers make by themselves. So the
 statements are such that they do not deadlock without triggers:
@@ -465,6 +465,16 @@ def all_rules(keep: Keep) -> dict[str, Rules]:
                 keep("the_flag", Exists("works__reviews", filter=Q(works__reviews__stars=5))),
             ]),
         ],
+        "hops, deltas": [
+            (Publisher, [
+                keep("kept_number", Count("works__reviews", filter=published)),
+                keep("kept_amount", Sum("works__reviews__stars", default=0)),
+            ]),
+        ],
+        "far side, deltas": [
+            (Work, [keep("the_count", Count("tags", filter=Q(tags__active=True)))]),
+            (Person, [keep("the_count", Count("works", filter=published))]),
+        ],
         "rule over rule": [(Country, [keep("the_total", Sum("publishers__the_count", default=0))])],
         "far side": [
             (Work, [
@@ -537,6 +547,15 @@ WORKLOADS = (
     Workload("generic, parents come and go", ("notes",), EARLY_NOTES, written=MIDDLE),
     Workload("one edge, several statements", ONE_EDGE, EDGE, is_single=False),
     Workload("foreign key, parents come and go", ONE_EDGE, ARRIVALS, is_single=False),
+    Workload("one edge", ONE_EDGE, EDGE, timing="DEFERRED", is_single=False),
+    Workload("rule over rule", ("delta", "rule over rule"), EDGE, timing="DEFERRED", is_single=False),
+    Workload("several hops", ("hops",), HOPS, timing="DEFERRED"),
+    Workload("many-to-many, filtered", ("far side",), TAGS, timing="DEFERRED", written=MIDDLE),
+    Workload("parents come and go", ONE_EDGE, ARRIVALS, timing="DEFERRED", is_single=False),
+    Workload("one edge", ("delta", "delta, more"), EDGE, timing="QUEUED", is_single=False),
+    Workload("several hops", ("hops, deltas",), HOPS, timing="QUEUED"),
+    Workload("many-to-many, filtered", ("far side, deltas",), TAGS, timing="QUEUED", written=MIDDLE),
+    Workload("parents come and go", ("delta", "delta, more"), ARRIVALS, timing="QUEUED", is_single=False),
     Workload("mixed", MIXED_RULES, MIXED, isolation="REPEATABLE READ", written=MIDDLE),
     Workload("mixed", MIXED_RULES, MIXED, isolation="SERIALIZABLE", written=MIDDLE),
     # The two classes of docs/concurrency.md.

@@ -109,7 +109,7 @@ def test_functions_are_pinned_and_documented(case: str, name: str) -> None:
 
 
 @EVERY
-def test_row_triggers_fire_last(case: str, name: str) -> None:
+def test_row_triggers_before_a_write_fire_last(case: str, name: str) -> None:
     trigger = compiled(case)[name]
-    is_row_trigger = "\n    FOR EACH ROW\n" in trigger.text and trigger.on != "tk_waiting"
-    assert str(trigger.name).startswith("~tk_" if is_row_trigger else "tk_")
+    comes_before = "\n    FOR EACH ROW\n" in trigger.text and "\n    BEFORE " in trigger.text
+    assert str(trigger.name).startswith("~tk_" if comes_before else "tk_")

@@ -122,9 +122,18 @@ def make(workshop: Workshop, bench: list[Project]) -> Make:
 
 
 @pytest.fixture
-def scratch(workshop: Workshop) -> Make:
+def scratch(workshop: Workshop) -> Iterator[Make]:
     """Build a database from scratch, to compare with: ``scratch(books=library(NUM_BOOKS))``."""
-    return workshop.build
+    projects: list[Project] = []
+
+    def built(**kwargs: object) -> Project:
+        projects.append(workshop.build(**kwargs))  # type: ignore[arg-type]
+        return projects[-1]
+
+    yield built
+    # It is kept for other tests; a session that it went on to hold would be one for each set of models.
+    for project in projects:
+        project.close()
 
 
 @pytest.fixture

@@ -33,15 +33,15 @@ DATABASES = {{"default": {database!r}}}
 
 FUNCTIONS = """
 SELECT pronamespace::regnamespace::text, proname, prosrc, prosecdef, proconfig, obj_description(oid, 'pg_proc')
-FROM pg_proc WHERE proname ~ '^~?tk_' ORDER BY pronamespace::regnamespace::text, proname
+FROM pg_proc WHERE proname ~ '^~?tk_' AND proname <> 'tk_commit' ORDER BY pronamespace::regnamespace::text, proname
 """
 TRIGGERS = """
 SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid), tgenabled, obj_description(oid, 'pg_trigger')
-FROM pg_trigger WHERE NOT tgisinternal ORDER BY tgrelid::regclass::text, tgname
+FROM pg_trigger WHERE NOT tgisinternal AND tgname <> 'tk_commit' ORDER BY tgrelid::regclass::text, tgname
 """
 TABLES = """
 SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'django_%'
-AND tablename NOT IN ('auth_permission', 'tk_touched', 'tk_waiting') ORDER BY tablename
+AND tablename NOT IN ('auth_permission', 'tk_commit', 'tk_touched', 'tk_waiting') ORDER BY tablename
 """
 
 

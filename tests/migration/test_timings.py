@@ -36,33 +36,6 @@ FILLED = Kept(BARE.field, PAGES_TOTAL.rule)
 # No constraint: a book may come before its author.
 LOOSE_BOOK = BOOK.replace('related_name="books")', 'related_name="books", db_constraint=False)')
 
-# Known faults --------------------------------------------------------------------------------------------------------
-
-HALF_WAY_BACK = pytest.mark.xfail(
-    strict=True,
-    reason="undoing the last of two operations fills with rules of one state and tables of another (operations.py)",
-)
-DRAINED_LATE = pytest.mark.xfail(
-    strict=True, reason="the queue is drained after AlterField, by a function that compares with the old type"
-)
-INDEX_FIRST = pytest.mark.xfail(
-    strict=True, reason="CREATE INDEX IF NOT EXISTS locks tk_commit before any source, and refuses pending events"
-)
-SOURCE_LAST = pytest.mark.xfail(
-    strict=True, reason="change_triggers locks the sources of dropped triggers after the target, by DROP TRIGGER"
-)
-STALE_SNAPSHOT = pytest.mark.xfail(
-    strict=True, reason="the drain of a REPEATABLE READ migration does not see what was committed while it waited"
-)
-ONE_FLAG = pytest.mark.xfail(strict=True, reason="the flag that there are notes is one for the targets of all schemas")
-LOCKED_LATE = pytest.mark.xfail(
-    strict=True, reason="a flush locks rows of its target before it has the table lock that its UPDATE needs"
-)
-TWICE_KEPT = pytest.mark.xfail(
-    strict=True, reason="install() leaves the triggers of the old timing, which go on beside the new ones"
-)
-
-
 # What CHURN does, once more in other places; leaves every author with other values than before.
 MORE = """
 UPDATE books_book SET author_id = 3 WHERE id = 1;
@@ -250,10 +223,7 @@ def test_a_timing_changes_and_back_and_again_with_changes_pending(
     assert_same(project, scratch(books=one(new)))
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [pytest.param(old, new, marks=[] if new == "IMMEDIATE" else [HALF_WAY_BACK]) for old, new in PAIRS],
-)
+@pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_the_timings_of_two_rules_change_together_and_back(make: Make, scratch: Make, old: str, new: str) -> None:
     project = make(books=both(old), rows=ROWS)
     project.sql(CHURN)
@@ -522,7 +492,7 @@ def test_a_type_changes_with_changes_pending(make: Make, scratch: Make, what: st
     assert_same(project, scratch(books=before))
 
 
-@pytest.mark.parametrize("timing", ["DEFERRED", pytest.param("QUEUED", marks=DRAINED_LATE)])
+@pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
 def test_a_key_becomes_text_with_changes_pending(make: Make, scratch: Make, timing: str) -> None:
     before, after = (source.replace("Timing.{}", f"Timing.{timing}") for source in TYPES["key, text"])
     project = make(books=before, rows=ROWS)
@@ -553,7 +523,8 @@ def test_the_triggers_of_a_migration_serialize_to_themselves(make: Make, timing:
     names: dict[str, Any] = {}
     exec(compile(project.last("books").read_text(), "migration", "exec"), names)
     operations = [item for item in names["Migration"].operations if isinstance(item, AlterRule)]
-    triggers = operations[-1].triggers
+    triggers = operations[0].triggers
+    assert not any(operation.triggers for operation in operations[1:])
     assert [trigger.sources for trigger in triggers if trigger.undo] == [("books_book",)]
     for trigger in triggers:
         text, imports = serializer_factory(trigger).serialize()
@@ -626,7 +597,6 @@ def test_the_migration_waits_for_a_writer(make: Make, connect: Connect, old: str
     assert_exact(project, new)
 
 
-@INDEX_FIRST
 @pytest.mark.parametrize("new", ["IMMEDIATE", "QUEUED"])
 def test_the_migration_waits_for_a_writer_that_has_noted_nothing_yet(make: Make, connect: Connect, new: str) -> None:
     project = make(books=both("DEFERRED"), rows=ROWS)
@@ -640,7 +610,6 @@ def test_the_migration_waits_for_a_writer_that_has_noted_nothing_yet(make: Make,
     assert_exact(project, new)
 
 
-@SOURCE_LAST
 @pytest.mark.parametrize("timing", ["IMMEDIATE", "DEFERRED"])
 def test_the_migration_waits_for_a_writer_of_a_source_that_goes(make: Make, connect: Connect, timing: str) -> None:
     before = models_of(timed(NUM_BOOKS, timing), timed(NUM_ESSAYS, timing), book=BOOK + ESSAY)
@@ -669,7 +638,6 @@ def test_the_migration_waits_for_a_flush(make: Make, connect: Connect, new: str,
     project.assert_settled()
 
 
-@LOCKED_LATE
 @pytest.mark.parametrize("order", ["flush first", "migration first"])
 def test_a_flush_that_waits_for_a_row_meets_the_migration(make: Make, connect: Connect, order: str) -> None:
     project = make(books=both("QUEUED"), rows=ROWS)
@@ -722,21 +690,27 @@ def test_the_migration_waits_for_a_reader_of_the_queue(make: Make, connect: Conn
     assert stored(project) == seen == true(project)
 
 
-@STALE_SNAPSHOT
-def test_a_migration_that_sees_the_past_only_loses_nothing(make: Make, connect: Connect) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
-    project.write_settings(options={"options": r"-c default_transaction_isolation=repeatable\ read"})
-    project.makemigrations(books=both("IMMEDIATE"))
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_a_migration_that_would_see_the_past_only_is_refused(
+    make: Make, connect: Connect, level: str, old: str, new: str
+) -> None:
+    project = make(books=both(old), rows=ROWS)
+    project.sql(CHURN)
+    project.makemigrations(books=both(new))
+    before, waiting = structure(project), pending(project) if old == "QUEUED" else 0
     writer = connect(project)
-    writer.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    writer.execute(CHURN)
-    try:
-        with blocked(project):
-            writer.commit()
-    except AssertionError:  # To fail, and to change nothing, is right too.
-        project.write_settings()
-        project.manage("migrate")
+    writer.execute(MORE)
+    escaped = level.replace(" ", r"\ ")
+    project.write_settings(options={"options": f"-c default_transaction_isolation={escaped}"})
+    # It does not even wait for the writer.
+    assert "installs and fills at READ COMMITTED only" in project.manage("migrate", code=1).stderr
+    assert structure(project) == before
+    assert (pending(project) if old == "QUEUED" else 0) == waiting
+    writer.commit()
     project.write_settings()
+    project.manage("migrate")
+    project.assert_settled()
     assert stored(project) == true(project)
 
 
@@ -769,9 +743,7 @@ def test_a_session_that_has_written_before_writes_after(make: Make, connect: Con
 # Rows that the same migration has written ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [pytest.param(*pair, marks=[INDEX_FIRST] if "DEFERRED" in pair else []) for pair in PAIRS]
-)
+@pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_a_migration_writes_rows_before_a_timing_changes(make: Make, scratch: Make, old: str, new: str) -> None:
     project = make(books=one(old), rows=ROWS)
     project.makemigrations(books=one(new))
@@ -787,7 +759,7 @@ def test_a_migration_writes_rows_before_a_timing_changes(make: Make, scratch: Ma
 
 
 WRITTEN_FIRST = [
-    pytest.param(timing, change, marks=[INDEX_FIRST] if timing == "DEFERRED" and change != "the last goes" else [])
+    (timing, change)
     for timing in ("DEFERRED", "QUEUED")
     for change in ("another comes", "one of two goes", "the last goes", "the filter")
 ]
@@ -909,7 +881,6 @@ def test_install_waits_for_a_writer(make: Make, connect: Connect) -> None:
     assert_exact(project, "QUEUED")
 
 
-@TWICE_KEPT
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_a_timing_changes_without_migrations(blank: Make, old: str, new: str) -> None:
     project = blank("books")
@@ -998,7 +969,7 @@ def test_a_timing_changes_in_one_schema_after_the_other(blank: Make, old: str, n
         assert_exact(project, new)
 
 
-@pytest.mark.parametrize("timing", [pytest.param("DEFERRED", marks=ONE_FLAG), "QUEUED"])
+@pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
 def test_one_transaction_writes_in_two_schemas(blank: Make, timing: str) -> None:
     project = tenants(blank, timing)
     project.sql("BEGIN")

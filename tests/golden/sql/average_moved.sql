@@ -1,0 +1,53 @@
+-- title: average: After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+-- Rules of archive.Publisher:
+--   kept_amount = Avg("works__pages")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works__pages")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    IF NEW."number" IS DISTINCT FROM OLD."number" THEN
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+        SET
+            "kept_amount" = value_1."kept_amount",
+            "kept_number" = value_1."kept_number",
+            "the_count" = value_1."the_count"
+        FROM {archive_publisher} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
+                sum("source"."pages") AS "kept_number",
+                count("source"."pages") AS "the_count"
+            FROM {archive_work} AS source
+            WHERE source."publisher_id" = this."number"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = NEW."id"
+        AND (
+            target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            OR target."the_count" IS DISTINCT FROM value_1."the_count"
+        );
+    END IF;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_moved_e2dbdb"
+    AFTER UPDATE ON {archive_publisher}
+    FOR EACH ROW
+    WHEN (NEW."number" IS DISTINCT FROM OLD."number")
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"();

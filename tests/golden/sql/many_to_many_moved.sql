@@ -1,0 +1,47 @@
+-- title: many_to_many: After a changed key on archive_work: another transaction may have given it up meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_moved_91f8c5"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After a changed key on archive_work: another transaction may have given it up meanwhile.
+-- Rules of archive.Work:
+--   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    IF NEW."id" IS DISTINCT FROM OLD."id" THEN
+        UPDATE {archive_work} AS target -- archive.Work:the_count
+        SET
+            "the_count" = value_1."the_count"
+        FROM {archive_work} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
+            FROM {archive_work_tags} AS hop_1
+            JOIN {archive_tag} AS hop_2
+                ON hop_2."id" = hop_1."tag_id"
+            WHERE hop_1."work_id" = this."id"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = NEW."id"
+        AND (
+            target."the_count" IS DISTINCT FROM value_1."the_count"
+        );
+    END IF;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_moved_91f8c5"
+    AFTER UPDATE ON {archive_work}
+    FOR EACH ROW
+    WHEN (NEW."id" IS DISTINCT FROM OLD."id")
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_moved_91f8c5"();

@@ -1,0 +1,47 @@
+-- title: path: After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+-- Rules of archive.Publisher:
+--   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    IF NEW."number" IS DISTINCT FROM OLD."number" THEN
+        UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
+        SET
+            "the_total" = value_1."the_total"
+        FROM {archive_publisher} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                coalesce(sum("hop_2"."stars"), 0) AS "the_total"
+            FROM {archive_work} AS hop_1
+            JOIN {archive_review} AS hop_2
+                ON hop_2."work_id" = hop_1."id"
+            WHERE hop_1."publisher_id" = this."number"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = NEW."id"
+        AND (
+            target."the_total" IS DISTINCT FROM value_1."the_total"
+        );
+    END IF;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_moved_e2dbdb"
+    AFTER UPDATE ON {archive_publisher}
+    FOR EACH ROW
+    WHEN (NEW."number" IS DISTINCT FROM OLD."number")
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"();

@@ -1,0 +1,58 @@
+-- title: port: After a changed key on Port of call {{x}}: another transaction may have given it up meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_moved_1dd364"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After a changed key on Port of call {{x}}: another transaction may have given it up meanwhile.
+-- Rules of library.Port:
+--   order = Count("leaving")
+--   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   miles_in = Sum("coming__miles", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    IF NEW."PortCode" IS DISTINCT FROM OLD."PortCode" THEN
+        UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+        SET
+            "order" = value_1."order",
+            "arrivals" = value_2."arrivals",
+            "miles_in" = value_2."miles_in"
+        FROM {Port of call %7Bx%7D} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) AS "order"
+            FROM {select} AS source
+            WHERE source."From" = this."PortCode"
+        ) AS value_1
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+                coalesce(sum("source"."group"), 0) AS "miles_in"
+            FROM {select} AS source
+            WHERE source."destination_id" = this."PortCode"
+        ) AS value_2
+        WHERE target."id" = this."id"
+        AND this."id" = NEW."id"
+        AND (
+            target."order" IS DISTINCT FROM value_1."order"
+            OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
+            OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
+        );
+    END IF;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_moved_1dd364"
+    AFTER UPDATE ON {Port of call %7Bx%7D}
+    FOR EACH ROW
+    WHEN (NEW."PortCode" IS DISTINCT FROM OLD."PortCode")
+    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_moved_1dd364"();

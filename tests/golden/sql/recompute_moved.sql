@@ -1,0 +1,68 @@
+-- title: recompute: After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+-- Rules of archive.Publisher:
+--   the_flag = Exists("works", filter=Q(works__published=True))
+--   kept_text = First("works__title", order_by="-works__day")
+--   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    IF NEW."number" IS DISTINCT FROM OLD."number" THEN
+        UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:kept_list
+        SET
+            "the_flag" = value_1."the_flag",
+            "kept_text" = value_1."kept_text",
+            "kept_list" = value_2."kept_list"
+        FROM {archive_publisher} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                (EXISTS (
+                    SELECT
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                      AND "source"."published"
+                ))::boolean AS "the_flag",
+                (
+                    SELECT "source"."title"
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                    ORDER BY "source"."day" DESC, "source"."id" ASC
+                    LIMIT 1
+                )::text AS "kept_text"
+        ) AS value_1
+        CROSS JOIN LATERAL (
+            SELECT
+                (ARRAY_AGG("archive_work"."title" ORDER BY "archive_work"."title", "archive_work"."id"))::text[] AS "kept_list"
+            FROM (SELECT this.*) AS "archive_publisher"
+            LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
+            GROUP BY "archive_publisher"."id"
+        ) AS value_2
+        WHERE target."id" = this."id"
+        AND this."id" = NEW."id"
+        AND (
+            target."the_flag" IS DISTINCT FROM value_1."the_flag"
+            OR target."kept_text" IS DISTINCT FROM value_1."kept_text"
+            OR target."kept_list" IS DISTINCT FROM value_2."kept_list"
+        );
+    END IF;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_moved_e2dbdb"
+    AFTER UPDATE ON {archive_publisher}
+    FOR EACH ROW
+    WHEN (NEW."number" IS DISTINCT FROM OLD."number")
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"();
