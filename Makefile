@@ -6,7 +6,7 @@ KEEP ?=
 TESTS ?= tests
 SECONDS ?= 60
 
-.PHONY: help demo psql test test-long lint format types build bench bench-growth soak clean
+.PHONY: help demo psql test test-long lint format types build bench bench-growth soak crash clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,9 @@ bench-growth: $(BIN)/.ready ## One change while its group grows from 100 to 1,00
 
 soak: $(BIN)/.ready ## 8 writers at random for SECONDS=60: no drift, no deadlocks of our making.
 	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
+
+crash: $(BIN)/.ready ## Kill the server in the middle of the soak, again and again: nothing is lost, nothing counted twice.
+	@$(BIN)/python -m benchmarks.crash
 
 clean: ## Remove what the other commands have made.
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -34,6 +34,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.workloads import SEED, WORKLOADS, Statement, Workload, Writer
+from dev.pgbouncer import pooled
 from dev.postgres import Server, running_server
 
 DATABASE = "trigger_kit_soak"
@@ -44,12 +45,12 @@ MOST_ERRORS = 20
 REFUSALS = (errors.ForeignKeyViolation, errors.UniqueViolation)
 # Tables are small here and large where it matters: rows are found by indexes, and so in the order of their keys.
 SETTINGS = (
-    f"SET statement_timeout = '{STATEMENT_TIMEOUT}s'",
-    "SET enable_seqscan = off",
-    "SET enable_bitmapscan = off",
+    f"statement_timeout = '{STATEMENT_TIMEOUT}s'",
+    "enable_seqscan = off",
+    "enable_bitmapscan = off",
 )
 # Deadlocks are looked for early, so that one costs a moment, not a second of a short run.
-EARLY = "SET deadlock_timeout = '50ms'"
+EARLY = "deadlock_timeout = '50ms'"
 
 
 class SilentWriterError(RuntimeError):
@@ -72,6 +73,7 @@ class Job:
     types: Mapping[str, int]
     start: float
     seconds: float
+    may_be_cut_off: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,25 +120,36 @@ def write(job: Job, tally: Tally) -> None:
     """Send random transactions until the time is up."""
     workload = WORKLOADS[job.workload]
     writer = Writer(workload, job.seed, job.writer, job.writers, job.types)
-    with psycopg.connect(job.url, autocommit=True) as link:
-        prepare_session(link, job.isolation)
+    # Behind a pool a session has no settings and no prepared statements of its own.
+    with psycopg.connect(job.url, autocommit=True, prepare_threshold=None) as link:
         tally.pid = link.info.backend_pid
         time.sleep(max(0.0, job.start - time.monotonic()))
         end = job.start + job.seconds
         # Some steps have no exact answer at the higher levels, and say so (docs/concurrency.md).
         expected = REFUSALS if job.isolation == LEVELS[0] else (*REFUSALS, errors.FeatureNotSupported)
         while time.monotonic() < end and tally.errors.total() < MOST_ERRORS:
+            if job.may_be_cut_off and link.closed:
+                tally.errors.clear()
+                return
             transaction = writer.transaction()
             while not attempt(link, transaction, workload.is_single, tally, expected) and time.monotonic() < end:
                 pass
 
 
-def prepare_session(link: psycopg.Connection, isolation: str) -> None:
-    """Set the isolation level and time limits."""
-    for setting in (*SETTINGS, f"SET default_transaction_isolation = '{isolation.lower()}'"):
-        link.execute(setting.encode())
-    with suppress(errors.InsufficientPrivilege):  # only superusers may; deadlocks then cost a second each
-        link.execute(EARLY)
+def name_of(server: Server) -> str:
+    """Return the name of a server's database."""
+    return str(server.django_settings["NAME"])
+
+
+def keep_settings(servers: Iterable[Server], isolation: str) -> None:
+    """Set the isolation level and time limits of everybody who connects from now on."""
+    for server in servers:
+        with psycopg.connect(server.url, autocommit=True) as link:
+            for setting in (*SETTINGS, f"default_transaction_isolation = '{isolation.lower()}'"):
+                name = sql.Identifier(link.info.dbname)
+                link.execute(sql.SQL("ALTER DATABASE {} SET {}").format(name, sql.SQL(setting)))
+            with suppress(errors.InsufficientPrivilege):  # only superusers may; deadlocks then cost a second each
+                link.execute(sql.SQL("ALTER DATABASE {} SET {}").format(name, sql.SQL(EARLY)))
 
 
 def attempt(
@@ -373,7 +386,9 @@ def soak(number: int, workload: Workload, template: Server, crew: Crew, job: Job
         with django_at(kept):
             install(workload)
         job = replace(job, workload=number, isolation=workload.isolation, start=time.monotonic() + 0.3)
-        jobs = [replace(job, url=server.url, writer=writer) for server in (kept, bare) for writer in range(job.writers)]
+        keep_settings((kept, bare), workload.isolation)
+        urls = (replace(kept, url=job.url).database(name_of(kept)).url if job.url else kept.url, bare.url)
+        jobs = [replace(job, url=url, writer=writer) for url in urls for writer in range(job.writers)]
         with flushing(workload, kept) as flushers:
             tallies = crew.do(jobs)
         with django_at(kept):
@@ -509,6 +524,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], help="part of a workload's name or timing; may be repeated"
     )
+    parser.add_argument("--pgbouncer", action="store_true", help="put PgBouncer in transaction mode before the rules")
     parser.add_argument("--details", type=int, default=0, help="deadlocks per workload to print in full (0)")
     return parser.parse_args()
 
@@ -537,9 +553,16 @@ def main() -> int:
     title = f"{options.workers} writers, {seconds:.1f} s per workload, --seed {options.seed}; in brackets: no triggers"
     stopped = ""
     try:
-        with running_server() as server, Crew(2 * options.workers) as crew, console.status("preparing …") as status:
+        with (
+            running_server() as server,
+            Crew(2 * options.workers) as crew,
+            console.status("preparing …") as status,
+            pooled(server) if options.pgbouncer else nullcontext() as pool,
+        ):
             template = server.database(DATABASE)
-            job = Job(0, "", "", options.seed, 0, options.workers, make_template(template), 0, seconds)
+            job = Job(
+                0, "", pool.url if pool else "", options.seed, 0, options.workers, make_template(template), 0, seconds
+            )
             for number, workload in workloads:
                 status.update(f"{title_of(workload)} …")
                 outcomes.append(soak(number, workload, template, crew, job))

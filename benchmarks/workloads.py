@@ -535,6 +535,7 @@ BELOW = frozenset({"archive_work", "archive_review"})
 MIDDLE = frozenset({"archive_work", "archive_person"})
 
 ONE_EDGE = ("delta", "delta, more", "extremum", "recompute")
+DELTAS = ("delta", "delta, more")
 MIXED_RULES = (*ONE_EDGE, "hops", "far side", "notes")
 WORKLOADS = (
     Workload("one edge", ONE_EDGE, EDGE),
@@ -551,11 +552,9 @@ WORKLOADS = (
     Workload("rule over rule", ("delta", "rule over rule"), EDGE, timing="DEFERRED", is_single=False),
     Workload("several hops", ("hops",), HOPS, timing="DEFERRED"),
     Workload("many-to-many, filtered", ("far side",), TAGS, timing="DEFERRED", written=MIDDLE),
-    Workload("parents come and go", ONE_EDGE, ARRIVALS, timing="DEFERRED", is_single=False),
-    Workload("one edge", ("delta", "delta, more"), EDGE, timing="QUEUED", is_single=False),
+    Workload("one edge", DELTAS, EDGE, timing="QUEUED", is_single=False),
     Workload("several hops", ("hops, deltas",), HOPS, timing="QUEUED"),
     Workload("many-to-many, filtered", ("far side, deltas",), TAGS, timing="QUEUED", written=MIDDLE),
-    Workload("parents come and go", ("delta", "delta, more"), ARRIVALS, timing="QUEUED", is_single=False),
     Workload("mixed", MIXED_RULES, MIXED, isolation="REPEATABLE READ", written=MIDDLE),
     Workload("mixed", MIXED_RULES, MIXED, isolation="SERIALIZABLE", written=MIDDLE),
     # The two classes of docs/concurrency.md.
@@ -566,6 +565,9 @@ WORKLOADS = (
     Workload("copies, children moved in bulk", ("copy", "copy of both"), MOVES, written=BELOW, is_inherent=True),
     # A node that moves is held when its new ancestors are asked for; one of them may climb towards it.
     Workload("tree rollup, nodes moved", ("rollup",), TREE_MOVES, is_inherent=True),
+    # Writers who write targets themselves, statement by statement, hold their locks in any order.
+    Workload("parents come and go", ONE_EDGE, ARRIVALS, timing="DEFERRED", is_single=False, is_inherent=True),
+    Workload("parents come and go", DELTAS, ARRIVALS, timing="QUEUED", is_single=False, is_inherent=True),
     # And here it has two events, the second of which locks targets after those of the first.
     Workload("upserts of old and new rows", ONE_EDGE, UPSERTS, is_inherent=True),
 )

