@@ -12,9 +12,15 @@ from trigger_kit.expressions import Exists, First
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path
 from trigger_kit.planner import Event, Plan, Step, Strategy
+from trigger_kit.rules import Timing
 
 __all__ = ["cost", "explain", "inherent_deadlocks", "locks_of", "strategy_words", "wanted_indexes"]
 
+_WHEN = {
+    Timing.IMMEDIATE: "",
+    Timing.DEFERRED: ", once, when the writer commits",
+    Timing.QUEUED: ", appended to a queue, added by the next flush",
+}
 # The value is that of one row, which an index finds; all other aggregates read the whole group.
 _LOOKED_UP = (Exists, First, Max, Min)
 
@@ -75,7 +81,8 @@ def locks_of(plan: Plan, step: Step) -> list[str]:
     along = [lock for feed in feeds for lock in plan.path_locks(feed.path, feed.measures)]
     linked = [link for feed in feeds for link in plan.links(feed.path, feed.measures)]
     last = f"{plan.target}: the touched rows, FOR NO KEY UPDATE, in key order"
-    return [*dict.fromkeys(map(str, [*linked, *along])), last]
+    last += ", at commit" if step.edge.is_deferred else ""
+    return [*dict.fromkeys(map(str, [*linked, *along])), *([] if step.edge.is_queued else [last])]
 
 
 def inherent_deadlocks(plans: Iterable[Plan]) -> list[tuple[frozenset[str], str]]:
@@ -121,9 +128,10 @@ def _reached_twice(arcs: dict[str, set[str]], source: str) -> Iterator[str]:
 
 def strategy_words(measure: Measure) -> str:
     """Say how a rule is kept."""
+    words = measure.strategy.value
     if measure.average_of is not None:
-        return f"delta, served from {' and '.join(measure.average_of)}"
-    return measure.strategy.value
+        words = f"delta, served from {' and '.join(measure.average_of)}"
+    return words + _WHEN[measure.timing]
 
 
 def wanted_indexes(measure: Measure) -> list[str]:

@@ -31,6 +31,8 @@ BATCH_SIZE = 5_000
 # Seconds to wait where writers are at work that send no notification, and before a lost connection is made again.
 SHORTLY = 0.1
 AGAIN = 1.0
+ATTEMPTS = 5
+DEADLOCK = "40P01"
 
 OnBatch = Callable[["Queue", int], None]
 
@@ -146,16 +148,26 @@ def _settle(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> None:
 
 
 def _flush_queue(connection: BaseDatabaseWrapper, queue: Queue, batch_size: int, on_batch: OnBatch | None) -> int:
-    """Fold in batches as much as there was, past targets that others hold; then wait for these and fold the rest."""
+    """Fold in batches as much as there was, past targets that others hold; then wait for these, one at a time.
+
+    The last pass is for what came between: it waits while it holds several targets, and is tried again after a deadlock
+    with somebody who locks them in another order.
+    """
     taken = 0
-    for skip_locked in (True, False):
+    for size, skip_locked in ((batch_size, True), (1, False)):
         left = int(_value(connection, f"SELECT count(*) FROM {queue.table}"))
-        while left > 0 and (rows := _fold(connection, queue, batch_size, on_batch, skip_locked=skip_locked)):
+        while left > 0 and (rows := _fold(connection, queue, size, on_batch, skip_locked=skip_locked)):
             left -= rows
             taken += rows
         if skip_locked and left > 0:
             # The oldest rows may all belong to targets that others hold.
             taken += _fold(connection, queue, None, on_batch)
+    for _ in range(ATTEMPTS - 1 if not connection.in_atomic_block else 0):
+        try:
+            return taken + _fold(connection, queue, None, on_batch, skip_locked=False)
+        except OperationalError as error:
+            if getattr(error.__cause__, "sqlstate", "") != DEADLOCK:
+                raise
     return taken + _fold(connection, queue, None, on_batch, skip_locked=False)
 
 

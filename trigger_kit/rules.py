@@ -21,7 +21,11 @@ _LINE_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 
 
 class Timing(enum.Enum):
-    """When a change of a source row reaches the target."""
+    """When a change of a source row reaches the target: see ``docs/timings.md``.
+
+    ``IMMEDIATE``: by the writer's statement. ``DEFERRED``: once, when the writer commits. ``QUEUED``: by the next flush;
+    until then ``Exact`` reads the value.
+    """
 
     IMMEDIATE = "immediate"
     DEFERRED = "deferred"
@@ -60,7 +64,8 @@ class Denormalize:
     Where an expression needs a queryset, which cannot be built while models are being loaded, it may be a function at
     the top level of a module that returns the expression. Migrations name it by its import path.
 
-    ``guard`` says what an UPDATE that sets the column by hand meets: ``Guard.KEEP`` (the stored value stays)
+    ``timing`` says when a change reaches the column, which matters where many clients write under one parent. ``guard``
+    says what an UPDATE that sets the column by hand meets: ``Guard.KEEP`` (the stored value stays)
     or ``Guard.RAISE`` (an error that names the rule).
     """
 
