@@ -23,8 +23,8 @@ _LINE_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
 class Timing(enum.Enum):
     """When a change of a source row reaches the target: see ``docs/timings.md``.
 
-    ``IMMEDIATE``: by the writer's statement. ``DEFERRED``: once, when the writer commits. ``QUEUED``: by the next flush;
-    until then ``Exact`` reads the value.
+    ``IMMEDIATE``: by the writer's statement. ``DEFERRED``: once, when the writer commits. ``QUEUED``: by the next
+    flush; until then ``Exact`` reads the value.
     """
 
     IMMEDIATE = "immediate"

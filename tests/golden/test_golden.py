@@ -14,7 +14,7 @@ from django.db.models.functions import Concat
 
 from tests.archive.models import Node, Publisher, Work
 from tests.library.models import Author, Port
-from trigger_kit import Denormalize, Exists, First
+from trigger_kit import Denormalize, Exists, First, Timing
 from trigger_kit.compiler import CompiledTrigger, compile_plan
 from trigger_kit.planner import plan
 from trigger_kit.registry import rules_of
@@ -49,6 +49,21 @@ CASES: dict[str, tuple[type[Model], list[Denormalize]]] = {
             Denormalize("the_flag", Exists("works", filter=Q(works__published=True))),
             Denormalize("kept_text", First("works__title", order_by="-works__day")),
             Denormalize("kept_list", ArrayAgg("works__title", order_by=("works__title", "works__id"))),
+        ],
+    ),
+    "deferred": (
+        Publisher,
+        [
+            Denormalize("the_count", Count("works"), timing=Timing.DEFERRED),
+            Denormalize("kept_number", Sum("works__pages"), timing=Timing.DEFERRED),
+            Denormalize("kept_day", Max("works__day"), timing=Timing.DEFERRED),
+        ],
+    ),
+    "queued": (
+        Work,
+        [
+            Denormalize("the_count", Count("reviews", filter=Q(reviews__stars__gt=3)), timing=Timing.QUEUED),
+            Denormalize("the_total", Sum("reviews__stars", default=0), timing=Timing.QUEUED),
         ],
     ),
     "recursion": (Node, [Denormalize("the_total", F("own") + Sum("children__the_total", default=0))]),

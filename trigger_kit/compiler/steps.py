@@ -77,7 +77,8 @@ def _name(plan: Plan, step: Step) -> str:
     kind = "along" if edge.is_recursive else "from"
     identity = [edge.source, edge.target, *(column.name for column in edge.key), event]
     if edge.timing is not Timing.IMMEDIATE:
-        identity += [edge.timing.value, "added" if edge.is_added else "computed"]
+        kind = kind if edge.is_added else "afresh_from"
+        identity += [edge.timing.value, kind]
     return object_name(f"tk_{plan.rank:02}_", (edge.target, kind, edge.source, event), identity)
 
 
@@ -113,6 +114,10 @@ def _sentence(step: Step) -> str:
     edge = step.edge
     keys = ", ".join(column.name for column in edge.key)
     verbs = "add the difference to" if step.strategies == (Strategy.DELTA,) else "bring up to date"
+    if edge.is_deferred:
+        verbs = "note for the commit what changes in"
+    elif edge.is_queued:
+        verbs = "append to the queue what changes in"
     return f"After {step.event.name} on {edge.source}: {verbs} {edge.target} (by {keys})."
 
 

@@ -1,0 +1,46 @@
+-- title: deferred: After TRUNCATE of archive_work: its rows count for nothing any more.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_truncat_285c7e"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After TRUNCATE of archive_work: its rows count for nothing any more.
+-- Rules of archive.Publisher:
+--   kept_day = Max("works__day")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    -- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+        AND pg_relation_size({:regclass archive_publisher}) > 0
+    THEN
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_day at this isolation level.',
+                  ERRCODE = 'feature_not_supported',
+                  HINT = 'Use READ COMMITTED for it, or DELETE.';
+    END IF;
+
+    PERFORM
+    FROM {archive_publisher} AS target
+    WHERE target."kept_day" IS DISTINCT FROM NULL
+    ORDER BY target."id"
+    FOR NO KEY UPDATE;
+
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day
+    SET "kept_day" = NULL
+    WHERE target."kept_day" IS DISTINCT FROM NULL;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_afresh_from_archive_work_truncat_285c7e"
+    AFTER TRUNCATE ON {archive_work}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_truncat_285c7e"();

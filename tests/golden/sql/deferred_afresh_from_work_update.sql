@@ -1,0 +1,87 @@
+-- title: deferred: After UPDATE on archive_work: note for the commit what changes in archive_publisher (by number).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_update_891415"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After UPDATE on archive_work: note for the commit what changes in archive_publisher (by number).
+-- Rules of archive.Publisher:
+--   kept_day = Max("works__day")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_publisher', 'number', touched.tk_key::text
+        FROM (
+            SELECT source."publisher_id" AS tk_key
+            FROM old_rows AS source
+            UNION
+            SELECT source."publisher_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+    BEGIN
+        -- One change per target, in key order; targets that do not change are left out.
+        SELECT
+            array_agg(change.tk_key)
+        INTO tk_keys
+        FROM (
+            SELECT
+                source."publisher_id" AS tk_key,
+                true AS tk_touched
+            FROM (
+                SELECT -1 AS tk_sign, changed.*
+                FROM (
+                    SELECT old_rows."publisher_id", old_rows."day" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."publisher_id", new_rows."day" FROM new_rows
+                ) AS changed
+                UNION ALL
+                SELECT 1 AS tk_sign, changed.*
+                FROM (
+                    SELECT new_rows."publisher_id", new_rows."day" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."publisher_id", old_rows."day" FROM old_rows
+                ) AS changed
+            ) AS source
+            WHERE source."publisher_id" IS NOT NULL
+            GROUP BY source."publisher_id"
+            ORDER BY tk_key
+        ) AS change
+        WHERE change.tk_touched;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number")
+        SELECT 1, change.* FROM unnest(tk_keys) AS change;
+        -- The first note of a transaction makes its commit look at them.
+        IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+            PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
+            INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+        END IF;
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_afresh_from_archive_work_update_891415"
+    AFTER UPDATE ON {archive_work}
+    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_update_891415"();

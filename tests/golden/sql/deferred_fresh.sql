@@ -1,0 +1,26 @@
+-- title: deferred: Before INSERT on archive_publisher: tell the other triggers that this statement makes new rows.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_fresh_76faf4"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on archive_publisher: tell the other triggers that this statement makes new rows.
+-- Rules of archive.Publisher:
+--   the_count = Count("works")
+--   kept_number = Sum("works__pages")
+--   kept_day = Max("works__day")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    -- Steps of this statement would take off rows that the new value never held: they recompute.
+    PERFORM set_config('trigger_kit.fresh_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_fresh_76faf4"
+    BEFORE INSERT ON {archive_publisher}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_fresh_76faf4"();

@@ -1,0 +1,147 @@
+-- title: deferred: After INSERT on archive_work: note for the commit what changes in archive_publisher (by number).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_d255bf"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After INSERT on archive_work: note for the commit what changes in archive_publisher (by number).
+-- Rules of archive.Publisher:
+--   the_count = Count("works")
+--   kept_number = Sum("works__pages")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+    tk_seen bigint;
+    tk_moved boolean;
+    tk_key integer;
+    "the_count" bigint;
+    "kept_number" bigint;
+    tk_rows_2 bigint;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_publisher', 'number', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."publisher_id" AS tk_key
+            FROM new_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    -- Most statements change one row: nothing to sum, one UPDATE.
+    IF NOT tk_recompute THEN
+        SELECT
+            (SELECT count(*) FROM (SELECT FROM new_rows LIMIT 2) AS two),
+            false,
+            source."publisher_id",
+            1,
+            coalesce("source"."pages", 0)::bigint,
+            CASE WHEN "source"."pages" IS NOT NULL THEN 1 ELSE 0 END
+        INTO tk_seen, tk_moved, tk_key, "the_count", "kept_number", tk_rows_2
+        FROM new_rows AS source
+        LIMIT 1;
+        IF tk_seen IS NULL THEN
+            RETURN NULL;
+        END IF;
+        IF tk_seen = 1 AND NOT tk_moved THEN
+            IF tk_key IS NULL OR (
+                delta."the_count" = 0
+                AND delta."kept_number" = 0
+                AND delta.tk_rows_2 = 0
+            ) THEN
+                RETURN NULL;
+            END IF;
+            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+            VALUES (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
+            -- The first note of a transaction makes its commit look at them.
+            IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+                PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
+                INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+            END IF;
+            RETURN NULL;
+        END IF;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        "the_count" bigint[];
+        "kept_number" bigint[];
+        tk_rows_2 bigint[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."publisher_id" AS tk_key
+                FROM new_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."the_count"),
+                array_agg(change."kept_number"),
+                array_agg(change.tk_rows_2)
+            INTO tk_keys, "the_count", "kept_number", tk_rows_2
+            FROM (
+                SELECT
+                    source."publisher_id" AS tk_key,
+                    count(*) AS "the_count",
+                    coalesce(sum("source"."pages"), 0) AS "kept_number",
+                    count("source"."pages") AS tk_rows_2
+                FROM new_rows AS source
+                WHERE source."publisher_id" IS NOT NULL
+                GROUP BY source."publisher_id"
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."the_count" <> 0
+               OR change."kept_number" <> 0
+               OR change.tk_rows_2 <> 0;
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        IF tk_recompute THEN
+            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", tk_recompute)
+            SELECT 2, change.*, true FROM unnest(tk_keys) AS change;
+            -- The first note of a transaction makes its commit look at them.
+            IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+                PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
+                INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+            END IF;
+        ELSE
+            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+            SELECT 2, change.* FROM unnest(tk_keys, deltas."the_count", deltas."kept_number", deltas.tk_rows_2) AS change;
+            -- The first note of a transaction makes its commit look at them.
+            IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+                PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
+                INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+            END IF;
+        END IF;
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_insert_d255bf"
+    AFTER INSERT ON {archive_work}
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_d255bf"();

@@ -1,0 +1,66 @@
+-- title: deferred: Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+
+CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- Rules of archive.Publisher:
+--   the_count = Count("works")
+--   kept_number = Sum("works__pages")
+--   kept_day = Max("works__day")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
+    IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
+        NEW."the_count" IS DISTINCT FROM OLD."the_count"
+        OR NEW."kept_number" IS DISTINCT FROM OLD."kept_number"
+        OR NEW."kept_day" IS DISTINCT FROM OLD."kept_day"
+    ) THEN
+        NEW."the_count" := OLD."the_count";
+        NEW."kept_number" := OLD."kept_number";
+        NEW."kept_day" := OLD."kept_day";
+    END IF;
+
+    IF NEW."number" IS DISTINCT FROM OLD."number" THEN
+        -- Steps of this statement would take off rows that the new value never held: they recompute.
+        PERFORM set_config('trigger_kit.fresh_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+        -- What this transaction has noted may be in the full value: the commit computes it afresh.
+        UPDATE {:schema}."tk_deferred_archive_publisher" AS noted
+        SET tk_recompute = true
+        WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute AND noted."number" = NEW."number";
+        SELECT value."the_count", value."kept_number"
+        INTO NEW."the_count", NEW."kept_number"
+        FROM (
+            SELECT
+                count(*) AS "the_count",
+                sum("source"."pages") AS "kept_number"
+            FROM {archive_work} AS source
+            WHERE source."publisher_id" = NEW."number"
+        ) AS value;
+        SELECT value."kept_day"
+        INTO NEW."kept_day"
+        FROM (
+            SELECT
+                (
+                    SELECT max("source"."day")
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = NEW."number"
+                )::date AS "kept_day"
+        ) AS value;
+        IF EXISTS (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = NEW."number" LIMIT 1) THEN
+            -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+        END IF;
+    END IF;
+    RETURN NEW;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "~tk_archive_publisher_guard_c8d706"
+    BEFORE UPDATE ON {archive_publisher}
+    FOR EACH ROW
+    EXECUTE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"();

@@ -1,0 +1,107 @@
+-- title: deferred: At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_settle_18b5a4"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
+-- Rules of archive.Publisher:
+--   the_count = Count("works")
+--   kept_number = Sum("works__pages")
+--   kept_day = Max("works__day")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    -- Rows of archive_work that came before their archive_publisher.
+    DECLARE
+        tk_parents bigint[];
+    BEGIN
+        WITH settled AS (
+            DELETE FROM {:schema}."tk_waiting" AS noted
+            WHERE noted.transaction = pg_current_xact_id()
+              AND noted.target = 'archive_publisher' AND noted.place = 'd507ea'
+            RETURNING noted.key
+        )
+        SELECT array_agg(settled.key[1]::bigint)
+        INTO tk_parents
+        FROM settled;
+        IF tk_parents IS NOT NULL THEN
+            -- What this transaction has noted may be in the full value: the commit computes it afresh.
+            UPDATE {:schema}."tk_deferred_archive_publisher" AS noted
+            SET tk_recompute = true
+            WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute;
+            -- Lock in key order, so that two bulk statements cannot deadlock.
+            PERFORM
+            FROM {archive_publisher} AS locked
+            WHERE locked."number" = ANY (tk_parents)
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+                UPDATE {archive_publisher} AS locked
+                SET "id" = locked."id"
+                WHERE locked."number" = ANY (tk_parents);
+                PERFORM set_config('trigger_kit.locking', '', true);
+            END IF;
+            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+            UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number, archive.Publisher:kept_day
+            SET
+                "the_count" = value_1."the_count",
+                "kept_number" = value_1."kept_number",
+                "kept_day" = value_2."kept_day"
+            FROM {archive_publisher} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    count(*) AS "the_count",
+                    sum("source"."pages") AS "kept_number"
+                FROM {archive_work} AS source
+                WHERE source."publisher_id" = this."number"
+            ) AS value_1
+            CROSS JOIN LATERAL (
+                SELECT
+                    (
+                        SELECT max("source"."day")
+                        FROM {archive_work} AS source
+                        WHERE source."publisher_id" = this."number"
+                    )::date AS "kept_day"
+            ) AS value_2
+            WHERE target."id" = this."id"
+            AND this."number" = ANY (tk_parents)
+            AND (
+                target."the_count" IS DISTINCT FROM value_1."the_count"
+                OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+                OR target."kept_day" IS DISTINCT FROM value_2."kept_day"
+            );
+            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+            IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
+                SELECT FROM {archive_work} AS child
+                WHERE (child."publisher_id") IN (SELECT * FROM unnest(tk_parents))
+                  AND NOT EXISTS (SELECT FROM {archive_publisher} AS parent
+                                  WHERE child."publisher_id" = parent."number")
+            ) THEN
+                RAISE EXCEPTION USING
+                    MESSAGE = 'A row of archive_publisher was inserted by a concurrent transaction.',
+                    ERRCODE = 'serialization_failure',
+                    HINT = 'Try the transaction again.';
+            END IF;
+        END IF;
+    END;
+
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+DROP TRIGGER IF EXISTS "tk_01_archive_publisher_settle_18b5a4" ON {tk_waiting};
+
+CREATE CONSTRAINT TRIGGER "tk_01_archive_publisher_settle_18b5a4"
+    AFTER INSERT ON {tk_waiting}
+    DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW
+    WHEN (NEW.target = 'archive_publisher')
+    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_settle_18b5a4"();

@@ -1,0 +1,29 @@
+-- title: queued: Before INSERT on archive_work: start from the value over no rows, whatever the writer sent.
+
+CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_work_first_68585b"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on archive_work: start from the value over no rows, whatever the writer sent.
+-- Rules of archive.Work:
+--   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
+--   the_total = Sum("reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    NEW."the_count" := 0;
+    NEW."the_total" := 0;
+    RETURN NEW;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "~tk_archive_work_first_68585b"
+    BEFORE INSERT ON {archive_work}
+    FOR EACH ROW
+    WHEN (
+        NEW."the_count" IS DISTINCT FROM 0
+        OR NEW."the_total" IS DISTINCT FROM 0
+    )
+    EXECUTE FUNCTION {:schema}."~tk_archive_work_first_68585b"();

@@ -1,0 +1,25 @@
+-- title: queued: Before INSERT on archive_work: tell the other triggers that this statement makes new rows.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_fresh_cc371d"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before INSERT on archive_work: tell the other triggers that this statement makes new rows.
+-- Rules of archive.Work:
+--   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
+--   the_total = Sum("reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    -- Steps of this statement would take off rows that the new value never held: they recompute.
+    PERFORM set_config('trigger_kit.fresh_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_fresh_cc371d"
+    BEFORE INSERT ON {archive_work}
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_fresh_cc371d"();

@@ -1,0 +1,184 @@
+-- title: queued: After DELETE on archive_review: append to the queue what changes in archive_work (by id).
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_delete_d5ff97"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After DELETE on archive_review: append to the queue what changes in archive_work (by id).
+-- Rules of archive.Work:
+--   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
+--   the_total = Sum("reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+<<delta>>
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_recompute boolean := false;
+    tk_seen bigint;
+    tk_moved boolean;
+    tk_key bigint;
+    "the_count" bigint;
+    "the_total" bigint;
+BEGIN
+    -- Paused: note which targets were touched, for the repair at the end of the pause.
+    IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'id', touched.tk_key::text
+        FROM (
+            SELECT DISTINCT source."work_id" AS tk_key
+            FROM old_rows AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        RETURN NULL;
+    END IF;
+
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_8545a5', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+    -- A target that this very statement has created never held the rows that leave it.
+    IF current_setting('trigger_kit.fresh_8545a5', true) <> '' THEN
+        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    -- Most statements change one row: nothing to sum, one UPDATE.
+    IF NOT tk_recompute THEN
+        SELECT
+            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
+            false,
+            source."work_id",
+            -CASE WHEN "source"."stars" > 3 THEN 1 ELSE 0 END,
+            -coalesce("source"."stars", 0)::bigint
+        INTO tk_seen, tk_moved, tk_key, "the_count", "the_total"
+        FROM old_rows AS source
+        LIMIT 1;
+        IF tk_seen IS NULL THEN
+            RETURN NULL;
+        END IF;
+        IF tk_seen = 1 AND NOT tk_moved THEN
+            IF tk_key IS NULL OR (
+                delta."the_count" = 0
+                AND delta."the_total" = 0
+            ) THEN
+                RETURN NULL;
+            END IF;
+            IF NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on' THEN
+                INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+                VALUES (tk_key, delta."the_count", delta."the_total");
+                -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+                IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+                    PERFORM pg_notify('tk_pending_archive_work', '');
+                END IF;
+                RETURN NULL;
+            END IF;
+        END IF;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        "the_count" bigint[];
+        "the_total" bigint[];
+    BEGIN
+        IF tk_recompute THEN
+            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."work_id" AS tk_key
+                FROM old_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+        ELSE
+            -- One change per target, in key order; targets that do not change are left out.
+            SELECT
+                array_agg(change.tk_key),
+                array_agg(change."the_count"),
+                array_agg(change."the_total")
+            INTO tk_keys, "the_count", "the_total"
+            FROM (
+                SELECT
+                    source."work_id" AS tk_key,
+                    -count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+                    -coalesce(sum("source"."stars"), 0) AS "the_total"
+                FROM old_rows AS source
+                WHERE source."work_id" IS NOT NULL
+                GROUP BY source."work_id"
+                ORDER BY tk_key
+            ) AS change
+            WHERE change."the_count" <> 0
+               OR change."the_total" <> 0;
+        END IF;
+
+        IF tk_keys IS NULL THEN
+            RETURN NULL;
+        END IF;
+
+        IF NOT tk_recompute THEN
+            INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+            SELECT * FROM unnest(tk_keys, deltas."the_count", deltas."the_total")
+                AS change (tk_key, "the_count", "the_total")
+            WHERE NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
+               OR EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = change.tk_key)
+               OR EXISTS (SELECT FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = change.tk_key);
+            -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+            IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+                PERFORM pg_notify('tk_pending_archive_work', '');
+            END IF;
+            RETURN NULL;
+        END IF;
+        -- No delta is right here: write what is true, less what is pending.
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM
+        FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys)
+        ORDER BY locked."id"
+        FOR NO KEY UPDATE;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
+        END IF;
+        PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        WITH taken_1 AS (
+            UPDATE {:schema}."tk_pending_archive_work" AS pending
+            SET "the_count" = NULL, "the_total" = NULL
+            FROM {archive_work} AS this
+            WHERE pending."id" = this."id"
+              AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
+              AND this."id" = ANY (tk_keys)
+        )
+        UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
+        SET
+            "the_count" = value_1."the_count",
+            "the_total" = value_1."the_total"
+        FROM {archive_work} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+                coalesce(sum("source"."stars"), 0) AS "the_total"
+            FROM {archive_review} AS source
+            WHERE source."work_id" = this."id"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = ANY (tk_keys)
+        AND (
+            target."the_count" IS DISTINCT FROM value_1."the_count"
+            OR target."the_total" IS DISTINCT FROM value_1."the_total"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        RETURN NULL;
+    END;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_review_delete_d5ff97"
+    AFTER DELETE ON {archive_review}
+    REFERENCING OLD TABLE AS old_rows
+    FOR EACH STATEMENT
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_delete_d5ff97"();

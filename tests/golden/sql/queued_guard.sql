@@ -1,0 +1,56 @@
+-- title: queued: Before UPDATE on archive_work: only maintenance writes the maintained columns.
+
+CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- Before UPDATE on archive_work: only maintenance writes the maintained columns.
+-- Rules of archive.Work:
+--   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
+--   the_total = Sum("reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+BEGIN
+    -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
+    IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
+        NEW."the_count" IS DISTINCT FROM OLD."the_count"
+        OR NEW."the_total" IS DISTINCT FROM OLD."the_total"
+    ) THEN
+        NEW."the_count" := OLD."the_count";
+        NEW."the_total" := OLD."the_total";
+    END IF;
+
+    IF NEW."id" IS DISTINCT FROM OLD."id" THEN
+        -- Steps of this statement would take off rows that the new value never held: they recompute.
+        PERFORM set_config('trigger_kit.fresh_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+        DELETE FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = OLD."id";
+        WITH taken_1 AS (
+            UPDATE {:schema}."tk_pending_archive_work" AS pending
+            SET "the_count" = NULL, "the_total" = NULL
+            WHERE pending."id" = NEW."id"
+              AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
+        )
+        SELECT value."the_count", value."the_total"
+        INTO NEW."the_count", NEW."the_total"
+        FROM (
+            SELECT
+                count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+                coalesce(sum("source"."stars"), 0) AS "the_total"
+            FROM {archive_review} AS source
+            WHERE source."work_id" = NEW."id"
+        ) AS value;
+        IF EXISTS (SELECT true FROM {archive_review} AS source WHERE source."work_id" = NEW."id" LIMIT 1) OR EXISTS (SELECT true FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = NEW."id" LIMIT 1) THEN
+            -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
+            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+        END IF;
+    END IF;
+    RETURN NEW;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "~tk_archive_work_guard_2f0dda"
+    BEFORE UPDATE ON {archive_work}
+    FOR EACH ROW
+    EXECUTE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"();

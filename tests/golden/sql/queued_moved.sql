@@ -1,0 +1,57 @@
+-- title: queued: After a changed key on archive_work: another transaction may have given it up meanwhile.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_moved_91f8c5"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- After a changed key on archive_work: another transaction may have given it up meanwhile.
+-- Rules of archive.Work:
+--   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
+--   the_total = Sum("reviews__stars", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    IF NEW."id" IS DISTINCT FROM OLD."id" THEN
+        WITH taken_1 AS (
+            UPDATE {:schema}."tk_pending_archive_work" AS pending
+            SET "the_count" = NULL, "the_total" = NULL
+            FROM {archive_work} AS this
+            WHERE pending."id" = this."id"
+              AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
+              AND this."id" = NEW."id"
+        )
+        UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
+        SET
+            "the_count" = value_1."the_count",
+            "the_total" = value_1."the_total"
+        FROM {archive_work} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+                coalesce(sum("source"."stars"), 0) AS "the_total"
+            FROM {archive_review} AS source
+            WHERE source."work_id" = this."id"
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = NEW."id"
+        AND (
+            target."the_count" IS DISTINCT FROM value_1."the_count"
+            OR target."the_total" IS DISTINCT FROM value_1."the_total"
+        );
+    END IF;
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+CREATE OR REPLACE TRIGGER "tk_01_archive_work_moved_91f8c5"
+    AFTER UPDATE ON {archive_work}
+    FOR EACH ROW
+    WHEN (NEW."id" IS DISTINCT FROM OLD."id")
+    EXECUTE FUNCTION {:schema}."tk_01_archive_work_moved_91f8c5"();
