@@ -63,7 +63,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {:schema}."tk_commit" (
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
     rank integer NOT NULL,
     target text NOT NULL
-);
+) WITH (vacuum_truncate = false);
 DO $trigger_kit$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = {:regclass tk_commit}) THEN

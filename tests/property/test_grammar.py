@@ -263,7 +263,7 @@ def test_any_rules_hold_under_any_writers(
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "tree"])
-@settings(relaxed, max_examples=max(1, EXAMPLES // 2))
+@settings(relaxed, max_examples=max(1, EXAMPLES // 4))
 @given(data=st.data())
 def test_deltas_that_wait_hold_under_any_writers(
     transactional_db: None, database_actions: None, family: str, data: st.DataObject

@@ -8,7 +8,7 @@ CREATE UNLOGGED TABLE {:schema}."tk_deferred_archive_publisher" (
     "kept_number" bigint,
     tk_rows_2 bigint,
     tk_recompute boolean NOT NULL DEFAULT false
-);
+) WITH (vacuum_truncate = false);
 CREATE INDEX ON {:schema}."tk_deferred_archive_publisher" (tk_transaction, "number");
 COMMENT ON TABLE {:schema}."tk_deferred_archive_publisher" IS 'trigger_kit: what open transactions have changed for archive_publisher, until they commit';
 
@@ -78,6 +78,24 @@ BEGIN
     FROM change;
     IF tk_1_keys IS NULL AND tk_2_keys IS NULL THEN
         RETURN NULL;
+    END IF;
+
+    -- Most transactions change one target. Where it is missing, or a count would be negative: see below.
+    IF cardinality(tk_1_keys) = 1 AND tk_1_again_keys IS NULL AND tk_2_keys IS NULL AND tk_1_keys_part_3[1] >= 0 THEN
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number
+        SET
+            "the_count" = target."the_count" + change."the_count",
+            "kept_number" = CASE
+                WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                ELSE target."kept_number" + change."kept_number"
+            END
+        FROM (SELECT tk_1_keys_part_1[1] AS "the_count", tk_1_keys_part_2[1] AS "kept_number", tk_1_keys_part_3[1] AS tk_rows_2) AS change
+        WHERE target."number" = tk_1_keys[1] AND NOT coalesce(target."the_count", 0) + change."the_count" < 0;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
     END IF;
 
     -- Lock in key order, so that two bulk statements cannot deadlock.
