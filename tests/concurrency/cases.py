@@ -24,7 +24,7 @@ from psycopg import IsolationLevel
 from tests.archive.aggregates import StringAgg
 from tests.archive.keeping import Rules
 from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
-from tests.concurrency.schedules import LEVELS, Session
+from tests.concurrency.schedules import LEVELS, Session, Step
 from trigger_kit import Denormalize, Exists, First, Timing
 from trigger_kit.compiler.text import SCHEMA, fill_placeholders
 from trigger_kit.compiler.values import backfill_sql
@@ -1068,15 +1068,34 @@ def of_all_timings() -> Rules:
     ]
 
 
-def compute_afresh(connection: psycopg.Connection) -> None:
-    """Write the full values of all rows, as a backfill's batch or a repair does: lock, then compute, then write."""
-    declared = counted_and_summed()[0][1]
-    queued = [Denormalize(rule.field, rule.expression, timing=Timing.QUEUED) for rule in declared]
-    update = fill_placeholders(backfill_sql(plan(Work, queued)), in_public)
-    connection.execute("SELECT set_config('trigger_kit.depth', '0', true)")
-    connection.execute("SELECT FROM archive_work ORDER BY id FOR NO KEY UPDATE")
-    connection.execute(update.encode())
-    connection.execute("SELECT set_config('trigger_kit.depth', '', true)")
+def compute_afresh(timing: Timing) -> Step:
+    """Return the step that writes the full values of all rows, as a backfill's batch or a repair: lock, then compute."""
+
+    def compute(connection: psycopg.Connection) -> None:
+        rules = [Denormalize(rule.field, rule.expression, timing=timing) for rule in counted_and_summed()[0][1]]
+        update = fill_placeholders(backfill_sql(plan(Work, rules)), in_public)
+        connection.execute("SELECT set_config('trigger_kit.depth', '0', true)")
+        connection.execute("SELECT FROM archive_work ORDER BY id FOR NO KEY UPDATE")
+        connection.execute(update.encode())
+        connection.execute("SELECT set_config('trigger_kit.depth', '', true)")
+
+    return compute
+
+
+def full_values(name: str, *others: Session) -> list[Case]:
+    """Return a case per timing in which all values are computed beside other sessions."""
+    return [
+        Case(
+            name,
+            counted_and_summed,
+            PENDING,
+            ((compute_afresh(timing),), *others),
+            timings=(timing,),
+            levels=(IsolationLevel.READ_COMMITTED,),
+            notes="A backfill and a repair run at READ COMMITTED.",
+        )
+        for timing in Timing
+    ]
 
 
 def in_public(placeholder: str) -> str:
@@ -1090,6 +1109,7 @@ def waiting(name: str, *sessions: Session, seed: str = PENDING, **options: Any) 
 
 
 INSERT_REVIEW = f"{REVIEW} (11, 1, 7, 'c')"
+MOVE_REVIEW = "UPDATE archive_review SET work_id = 2 WHERE id = 1"
 
 WAITING = [
     Case(
@@ -1188,11 +1208,13 @@ WAITING = [
         levels=(IsolationLevel.READ_COMMITTED,),
     ),
     waiting("flush/TRUNCATE of the target", (FLUSH,), ("TRUNCATE archive_work CASCADE",), refused_at=SNAPSHOTS),
-    waiting("backfill/insert", (compute_afresh,), (INSERT_REVIEW,)),
-    waiting("backfill/flush", (compute_afresh,), (FLUSH,)),
+    *full_values("backfill/insert", (INSERT_REVIEW,)),
+    *full_values("repair/update", ("UPDATE archive_review SET stars = 9 WHERE id = 1",)),
+    *full_values("repair/move/delete", (MOVE_REVIEW,), ("DELETE FROM archive_review WHERE id = 2",)),
+    waiting("backfill/flush", (compute_afresh(Timing.QUEUED),), (FLUSH,), levels=(IsolationLevel.READ_COMMITTED,)),
     waiting(
         "backfill/insert/flush",
-        (compute_afresh,),
+        (compute_afresh(Timing.QUEUED),),
         (INSERT_REVIEW,),
         (FLUSH,),
         levels=(IsolationLevel.READ_COMMITTED,),
