@@ -33,6 +33,7 @@ __all__ = [
     "queued_keys",
     "reconsider",
     "take_pending",
+    "tied",
     "waiting_flag",
 ]
 
@@ -63,7 +64,7 @@ def take_pending(plan: Plan, measures: Iterable[Measure], row: str, source: str 
         columns = [m.column for m in measures if m.timing is Timing.QUEUED and key_of(m) == key]
         settings = ", ".join(f"{quote(column)} = NULL" for column in columns)
         present = " OR ".join(f"pending.{quote(column)} IS NOT NULL" for column in columns)
-        where = [_tie("pending", key, row), f"({present})", *(text for text in conditions if text)]
+        where = [tied("pending", key, row), f"({present})", *(text for text in conditions if text)]
         lines = [f"UPDATE {queue_table(plan.target)} AS pending", f"SET {settings}"]
         lines += [f"FROM {source}"] if source else []
         lines += ["WHERE " + "\n  AND ".join(where)]
@@ -74,13 +75,13 @@ def take_pending(plan: Plan, measures: Iterable[Measure], row: str, source: str 
 def names_pending(measure: Measure, row: str) -> str:
     """Return a scalar subquery that is true where the queue holds something for one row of the target."""
     queue = queue_table(measure.resolved.column.table)
-    return f"SELECT true FROM {queue} AS pending WHERE {_tie('pending', key_of(measure), row)} LIMIT 1"
+    return f"SELECT true FROM {queue} AS pending WHERE {tied('pending', key_of(measure), row)} LIMIT 1"
 
 
 def forget_pending(measure: Measure, row: str) -> str:
     """Return the statement that drops what the queue holds for one row of the target, whose lock is held."""
     queue = queue_table(measure.resolved.column.table)
-    return f"DELETE FROM {queue} AS pending WHERE {_tie('pending', key_of(measure), row)};"
+    return f"DELETE FROM {queue} AS pending WHERE {tied('pending', key_of(measure), row)};"
 
 
 def forget_columns(plan: Plan, measures: Iterable[Measure]) -> str:
@@ -113,7 +114,8 @@ def _collate(collation: str | None) -> str:
     return f" COLLATE {quote(collation)}" if collation else ""
 
 
-def _tie(row: str, key: Iterable[Column], other: str) -> str:
+def tied(row: str, key: Iterable[Column], other: str) -> str:
+    """Return the condition under which two rows have the same key, in columns of the same names."""
     return " AND ".join(f"{row}.{quote(c.name)} = {other}.{quote(c.name)}" for c in key)
 
 
@@ -139,7 +141,7 @@ def reconsider(plan: Plan, measures: Iterable[Measure], rows: str = "") -> list[
     updates = []
     for edge in found:
         source = "\nFROM new_rows AS inserted" if rows == "inserted" else ""
-        conditions = [NOTED, "NOT noted.tk_recompute", *([_tie("noted", edge.key, rows)] if rows else [])]
+        conditions = [NOTED, "NOT noted.tk_recompute", *([tied("noted", edge.key, rows)] if rows else [])]
         update = f"UPDATE {deferred_table(plan.target)} AS noted\nSET tk_recompute = true{source}"
         updates.append(f"{update}\nWHERE {' AND '.join(conditions)};")
     updates = list(dict.fromkeys(updates))

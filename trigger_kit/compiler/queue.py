@@ -13,7 +13,7 @@ from trigger_kit.compiler.additions import additions
 from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import parts
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.pending import pending_keys, purged_flag, queue_table
+from trigger_kit.compiler.pending import pending_keys, purged_flag, queue_table, tied
 from trigger_kit.compiler.template import Beside, CompiledTrigger, dollar_quotes, render
 from trigger_kit.compiler.text import (
     block,
@@ -26,7 +26,6 @@ from trigger_kit.compiler.text import (
     text_literal,
 )
 from trigger_kit.measures import Measure
-from trigger_kit.paths import Column
 from trigger_kit.planner import Edge, Event, Plan, Step
 from trigger_kit.rules import Timing
 
@@ -46,9 +45,9 @@ def compile_queue(plan: Plan) -> list[CompiledTrigger]:
     queue = queue_table(plan.target)
     purges = "\n".join(
         f"DELETE FROM {queue} AS pending\nUSING old_rows AS gone\n"
-        f"WHERE {_tie('pending', fold.key, 'gone')}{_only(folds, fold)}\n"
+        f"WHERE {tied('pending', fold.key, 'gone')}{_only(folds, fold)}\n"
         f"  AND NOT EXISTS (SELECT FROM {table_placeholder(plan.target)} AS there "
-        f"WHERE {_tie('there', fold.key, 'gone')});"
+        f"WHERE {tied('there', fold.key, 'gone')});"
         for fold in folds
     )
     purges += (
@@ -75,10 +74,6 @@ def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: 
         clauses=[*(["REFERENCING OLD TABLE AS old_rows"] if beside else []), f"FOR EACH {pgtrigger.Statement}"],
         beside=beside,
     )
-
-
-def _tie(row: str, key: tuple[Column, ...], other: str) -> str:
-    return " AND ".join(f"{row}.{quote(c.name)} = {other}.{quote(c.name)}" for c in key)
 
 
 def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
@@ -208,7 +203,7 @@ def _lock(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key, strength: s
     pending = (
         f"SELECT {', '.join(key.of('pending'))}\n"
         f"FROM {queue_table(plan.target)} AS pending\n"
-        f"WHERE EXISTS (SELECT FROM {table} AS there WHERE {_tie('there', fold.key, 'pending')}){_only(folds, fold)}\n"
+        f"WHERE EXISTS (SELECT FROM {table} AS there WHERE {tied('there', fold.key, 'pending')}){_only(folds, fold)}\n"
         "LIMIT batch"
     )
     select = "\n".join(
@@ -304,7 +299,7 @@ def _with_pending(measure: Measure) -> str:
     column = quote(measure.column)
     key = measure.chain.path[0].near
     queue = queue_table(measure.resolved.column.table)
-    select = f"SELECT sum(pending.{column}) FROM {queue} AS pending\nWHERE {_tie('pending', key, 'target')}"
+    select = f"SELECT sum(pending.{column}) FROM {queue} AS pending\nWHERE {tied('pending', key, 'target')}"
     return f"target.{column} + coalesce((\n{block(select)}\n), 0)"
 
 
