@@ -517,7 +517,7 @@ def test_nan_leaves_together_with_rows_whose_arrival_is_pending(sql: Sql, db: No
 def test_a_savepoint_takes_back_what_it_appended(sql: Sql, kept: Rules) -> None:
     work = Work.objects.create()
     review(work.pk)
-    savepoint = transaction.savepoint()
+    savepoint = open_savepoint()
     review(work.pk, 2)
     flush(sql)
     transaction.savepoint_rollback(savepoint)
