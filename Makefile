@@ -6,7 +6,7 @@ KEEP ?=
 TESTS ?= tests
 SECONDS ?= 60
 
-.PHONY: help demo psql test test-long lint format types build bench bench-growth soak crash clean
+.PHONY: help demo psql test test-long lint format types build bench bench-growth bench-contention soak crash clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ bench: $(BIN)/.ready ## Ratios against no trigger and a hand-written row trigger
 
 bench-growth: $(BIN)/.ready ## One change while its group grows from 100 to 1,000,000 rows.
 	@$(BIN)/python -m benchmarks.growth
+
+bench-contention: $(BIN)/.ready ## 8 clients under one hot parent, with every timing.
+	@$(BIN)/python -m benchmarks.contention
 
 soak: $(BIN)/.ready ## 8 writers at random for SECONDS=60: no drift, no deadlocks of our making.
 	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
