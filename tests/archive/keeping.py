@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from django.db import connection, transaction
@@ -9,12 +10,16 @@ from django.db.models import Model
 
 from trigger_kit import Denormalize
 from trigger_kit.compiler import compile_plan
+from trigger_kit.exceptions import RuleError
 from trigger_kit.installation import backfill, change_triggers
 from trigger_kit.maintenance import as_committed, find_drift
 from trigger_kit.planner import Plan, plan_all
 from trigger_kit.relations import rule_uri
 
 Rules = list[tuple[type[Model], list[Denormalize]]]
+
+# The checks that refuse a timing.
+CANNOT_WAIT = {f"trigger_kit.E03{number}" for number in range(4)}
 
 
 def keep(rules: Rules) -> list[Plan]:
@@ -56,3 +61,24 @@ def open_savepoint() -> str:
     """Open a savepoint, by the name that this version of Django has for it."""
     opened: str = getattr(transaction, "savepoint_create", transaction.savepoint)()
     return opened
+
+
+def timed(rules: Rules) -> Rules:
+    """Let rules that cannot wait be IMMEDIATE."""
+    while True:
+        try:
+            plan_all(rules)
+        except RuleError as error:
+            if error.check_id not in CANNOT_WAIT:
+                raise
+            rules = [(model, [at_once(rule, model, error) for rule in declared]) for model, declared in rules]
+        else:
+            return rules
+
+
+def at_once(rule: Denormalize, model: type[Model], error: RuleError) -> Denormalize:
+    """Return a rule as it is, or IMMEDIATE where an error says that it cannot wait."""
+    named = re.findall(r"\b[a-z]+\.[A-Z]\w+:\w+", error.reason)
+    late = named[-1] if error.check_id == "trigger_kit.E032" else named[0]
+    is_meant = rule_uri(model, rule.field) == late
+    return Denormalize(rule.field, rule.expression) if is_meant else rule

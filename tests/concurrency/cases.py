@@ -22,7 +22,7 @@ from django.db.models.functions import Coalesce, Concat
 from psycopg import IsolationLevel
 
 from tests.archive.aggregates import StringAgg
-from tests.archive.keeping import Rules
+from tests.archive.keeping import CANNOT_WAIT, Rules
 from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
 from tests.concurrency.schedules import LEVELS, Session, Step
 from trigger_kit import Denormalize, Exists, First, Timing
@@ -38,7 +38,6 @@ NOW = (Timing.IMMEDIATE,)
 AGGREGATE = tuple(Timing)
 LATER = (Timing.DEFERRED, Timing.QUEUED)
 
-CANNOT_WAIT = {"trigger_kit.E030", "trigger_kit.E031", "trigger_kit.E032", "trigger_kit.E033"}
 NO_SUCH_PARENT = frozenset({"23503"})
 OWN_ANCESTOR = frozenset({"23000"})
 # A child without a parent, and no constraint that would find it at commit: a snapshot cannot see who comes meanwhile.

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from django.db.models import Model
 
-from tests.archive.keeping import keep
+from tests.archive.keeping import keep, timed
 from tests.archive.rules import POOLS, Pool
-from trigger_kit import Denormalize
+from trigger_kit import Denormalize, Timing
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -57,11 +57,14 @@ def choices(pool: Pool) -> int:
 CASES = [(model, number) for model, pool in POOLS.items() for number in range(choices(pool))]
 
 
+@pytest.mark.parametrize("timing", Timing)
 @pytest.mark.parametrize(("model", "number"), CASES, ids=[f"{model.__name__}-{number}" for model, number in CASES])
-def test_plpgsql_check_finds_nothing(sql: Sql, extension: None, model: type[Model], number: int) -> None:
-    """Every rule of the grammar, several to a target: the n-th of each column together."""
-    rules = [Denormalize(name, expressions[number % len(expressions)]) for name, expressions in POOLS[model].items()]
-    keep([(model, rules)])
+def test_plpgsql_check_finds_nothing(
+    sql: Sql, extension: None, model: type[Model], number: int, timing: Timing
+) -> None:
+    """Every rule of the grammar, several to a target: the n-th of each column together, waiting where it can."""
+    chosen = {name: expressions[number % len(expressions)] for name, expressions in POOLS[model].items()}
+    keep(timed([(model, [Denormalize(name, expression, timing=timing) for name, expression in chosen.items()])]))
     assert sql(COUNT)[0][0] > 0
     assert sql(COMPLAINTS) == []
 

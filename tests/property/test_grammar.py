@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
@@ -13,7 +12,7 @@ from django.db.models import Model
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.archive.keeping import Rules, assert_rules_hold, install
+from tests.archive.keeping import CANNOT_WAIT, Rules, assert_rules_hold, install, timed
 from tests.archive.rules import BUNDLES, POOLS, Pool
 from tests.property.statements import BY_NAME, SEED, Script, statements
 from tests.property.tally import SEQUENCES, note
@@ -22,35 +21,12 @@ from trigger_kit import Denormalize, Timing
 from trigger_kit.compiler.text import plain_name
 from trigger_kit.exceptions import RuleError
 from trigger_kit.planner import Plan, plan_all
-from trigger_kit.relations import rule_uri
 
 # Overflow, circles in a tree, unique keys, a row hit twice by ON CONFLICT or MERGE, NULL, TRUNCATE while foreign keys wait for their check.
-CANNOT_WAIT = {f"trigger_kit.E03{number}" for number in range(4)}
 EXPECTED = {"22003", "23000", "23502", "23505", "21000", "55006", "27000"}
 
 
 TIMINGS = st.sampled_from([Timing.IMMEDIATE, Timing.DEFERRED, Timing.QUEUED])
-
-
-def timed(rules: Rules) -> Rules:
-    """Let rules that cannot wait be IMMEDIATE."""
-    while True:
-        try:
-            plan_all(rules)
-        except RuleError as error:
-            if error.check_id not in CANNOT_WAIT:
-                raise
-            rules = [(model, [at_once(rule, model, error) for rule in declared]) for model, declared in rules]
-        else:
-            return rules
-
-
-def at_once(rule: Denormalize, model: type[Model], error: RuleError) -> Denormalize:
-    """Return a rule as it is, or IMMEDIATE where an error says that it cannot wait."""
-    named = re.findall(r"\b[a-z]+\.[A-Z]\w+:\w+", error.reason)
-    late = named[-1] if error.check_id == "trigger_kit.E032" else named[0]
-    is_meant = rule_uri(model, rule.field) == late
-    return Denormalize(rule.field, rule.expression) if is_meant else rule
 
 
 def can_be_queued(model: type[Model], column: str, expression: Any) -> bool:

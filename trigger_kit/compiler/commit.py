@@ -139,7 +139,7 @@ def _table(plan: Plan, edges: list[Edge]) -> Beside:
 
 def _body(plan: Plan, sections: list[Section]) -> str:
     measures = list(dict.fromkeys(measure for section in sections for measure in section.measures))
-    is_one = len(sections) == 1
+    is_one = len(sections) == 1 and bool(_notes(plan, sections[0], is_one=True))
     declarations = [
         DEPTH,
         *(["tk_found bigint;"] if is_one else []),

@@ -91,13 +91,13 @@ def _compile_body(plan: Plan, step: Step) -> str:
 def _body(plan: Plan, step: Step) -> str:
     one = has_one_row_path(step)
     adds = any(measure.is_added for measure in step.measures)
-    declarations = [DEPTH, *(["tk_recompute boolean := false;"] if adds else [])]
+    # A step that only notes what has changed writes no target.
+    declarations = [*([] if step.edge.is_deferred else [DEPTH]), *(["tk_recompute boolean := false;"] if adds else [])]
     declarations += one_row_declarations(step) if one else []
     lines = [
         header(plan, _sentence(step), step.measures),
         "<<delta>>",
-        "DECLARE",
-        block("\n".join(declarations)),
+        *(["DECLARE", block("\n".join(declarations))] if declarations else []),
         "BEGIN",
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE and lock_paths(plan, step) else []),
         block(pause_test(step)),

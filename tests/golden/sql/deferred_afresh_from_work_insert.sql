@@ -12,9 +12,6 @@ AS $trigger_kit$
 --   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
-DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN

@@ -14,8 +14,6 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
     tk_seen bigint;
     tk_moved boolean;
