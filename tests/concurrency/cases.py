@@ -1165,6 +1165,13 @@ WAITING = [
         levels=(IsolationLevel.READ_COMMITTED,),
     ),
     waiting("flush/insert/flush", (FLUSH,), (INSERT_REVIEW,), (FLUSH,), levels=(IsolationLevel.READ_COMMITTED,)),
+    waiting(
+        "flush/insert/flush, each in one step",
+        (f"{FLUSH}; COMMIT",),
+        (f"{INSERT_REVIEW}; COMMIT",),
+        (f"{FLUSH}; COMMIT",),
+        levels=SNAPSHOTS,
+    ),
     waiting("flush/insert", (FLUSH,), (INSERT_REVIEW,)),
     waiting("flush/flush", (FLUSH,), (FLUSH,)),
     waiting("flush, rolled back/flush", (FLUSH, "ROLLBACK"), (FLUSH,)),
