@@ -20,9 +20,9 @@ from trigger_kit.catalog import Placement
 from trigger_kit.compiler.appending import follower_lock
 from trigger_kit.compiler.text import identifier, plain_name
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.installation import live_plans, require_postgresql, uris_of
+from trigger_kit.installation import chosen_plans, require_postgresql
+from trigger_kit.maintenance import set_commits
 from trigger_kit.planner import Plan
-from trigger_kit.registry import select
 from trigger_kit.rules import Timing
 
 __all__ = ["BATCH_SIZE", "Queue", "flush", "follow", "pending_rows", "queues"]
@@ -94,7 +94,7 @@ def flush(
     if batch_size < 1:
         raise ValueError(f"batch_size is 1 or more, not {batch_size}.")
     connection = require_postgresql(using)
-    plans = _chosen(uris, using)
+    plans = chosen_plans(uris, using)
     if connection.in_atomic_block:
         _settle(connection, plans)
     return sum(_flush_queue(connection, queue, batch_size, on_batch) for queue in _queues(connection, plans))
@@ -102,7 +102,7 @@ def flush(
 
 def queues(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS) -> list[Queue]:
     """Return the queues of all QUEUED rules, or of some."""
-    return _queues(require_postgresql(using), _chosen(uris, using))
+    return _queues(require_postgresql(using), chosen_plans(uris, using))
 
 
 def pending_rows(queue: Queue, *, using: str = DEFAULT_DB_ALIAS) -> int:
@@ -113,12 +113,6 @@ def pending_rows(queue: Queue, *, using: str = DEFAULT_DB_ALIAS) -> int:
 def _is_left(connection: BaseDatabaseWrapper, queue: Queue) -> bool:
     """Whether something is pending that can be folded."""
     return bool(_value(connection, f"SELECT EXISTS (SELECT FROM {queue.table} AS pending WHERE {queue.foldable})"))
-
-
-def _chosen(uris: Sequence[str], using: str) -> list[Plan]:
-    plans = live_plans(using)
-    chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
-    return [plan for plan in plans if chosen.intersection(uris_of(plan))]
 
 
 def _queues(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> list[Queue]:
@@ -141,10 +135,8 @@ def _queues(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> list[Queu
 def _settle(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> None:
     """Bring the DEFERRED columns of the open transaction up to date."""
     tables = [plan.target for plan in plans if any(edge.is_deferred for edge in plan.edges)]
-    names = {f'{identifier(Placement(connection, table).schema)}."tk_commit"' for table in tables}
-    for mode in ("IMMEDIATE", "DEFERRED") if names else ():
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET CONSTRAINTS {', '.join(sorted(names))} {mode}")
+    for mode in ("IMMEDIATE", "DEFERRED"):
+        set_commits(connection, tables, mode)
 
 
 def _flush_queue(connection: BaseDatabaseWrapper, queue: Queue, batch_size: int, on_batch: OnBatch | None) -> int:

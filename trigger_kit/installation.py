@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.catalog import OWN_TABLES, InstalledTrigger, Placement, find_triggers, state_sql, trigger_status
 from trigger_kit.compiler import CompiledTrigger, compile_plan
-from trigger_kit.compiler.text import fill_placeholders
+from trigger_kit.compiler.text import CHECK_NOW, fill_placeholders
 from trigger_kit.compiler.values import backfill_sql
 from trigger_kit.exceptions import RuleError, TriggerKitError
 from trigger_kit.measures import Measure, measure_rule
@@ -24,6 +24,7 @@ from trigger_kit.rules import Denormalize, Timing
 __all__ = [
     "backfill",
     "change_triggers",
+    "chosen_plans",
     "install",
     "live_plans",
     "require_postgresql",
@@ -144,6 +145,16 @@ def live_plans(using: str = DEFAULT_DB_ALIAS) -> list[Plan]:
     return [plan for plan in plan_all(declared(live_apps)) if router.allow_migrate_model(using, plan.model)]
 
 
+def chosen_plans(uris: Sequence[str] = (), using: str = DEFAULT_DB_ALIAS) -> list[Plan]:
+    """Return the plans of the live models that some rules belong to, or all.
+
+    Raises TriggerKitError for a name that means no rule.
+    """
+    plans = live_plans(using)
+    chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
+    return [plan for plan in plans if chosen.intersection(uris_of(plan))]
+
+
 def require_postgresql(using: str) -> BaseDatabaseWrapper:
     """Return the connection of an alias.
 
@@ -179,9 +190,8 @@ def change_triggers(
         run(fill_placeholders(CREATE_OWN_TABLES, place))
     run(lock_sql([*after, *(t for t in dropped if not after or str(t.name) in known)], place, known))
     if dropped:
-        # Checks that wait for the commit keep a table from being altered.
-        run("SET CONSTRAINTS ALL IMMEDIATE;")
-        run("SET CONSTRAINTS ALL DEFERRED;")
+        for sql in CHECK_NOW.splitlines():
+            run(sql)
     for trigger in dropped:
         installed = known.get(str(trigger.name))
         run(trigger.render_uninstall(place, installed.table if installed else None))
@@ -280,10 +290,8 @@ def with_timing(measure: Measure, timing: Timing) -> Denormalize:
 def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
     """Return the whole installation as SQL for psql: locks, triggers and first fill of the targets of some rules."""
     connection = require_postgresql(using)
-    plans = live_plans(using)
-    chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
     parts = ["BEGIN;"]
-    for plan in (plan for plan in plans if chosen.intersection(uris_of(plan))):
+    for plan in chosen_plans(uris, using):
         place = Placement(connection, plan.target)
         triggers = compile_plan(plan)
         parts.append(f"-- {plan.model._meta.label}: {', '.join(uris_of(plan))}")
@@ -312,8 +320,7 @@ def _guarded(update: str) -> list[str]:
         depth.format(0),
         update,
         depth.format(""),
-        "SET CONSTRAINTS ALL IMMEDIATE;",
-        "SET CONSTRAINTS ALL DEFERRED;",
+        *CHECK_NOW.splitlines(),
     ]
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "find_drift",
     "paused",
     "rule_statuses",
+    "set_commits",
     "verify",
 ]
 
@@ -122,14 +123,20 @@ def as_committed(connection: BaseDatabaseWrapper, rules: Iterable[tuple[type[Mod
     if not tables or not connection.in_atomic_block:
         yield
         return
-    names = {f'{identifier(Placement(connection, table).schema)}."tk_commit"' for table in tables}
     try:
         with transaction.atomic(using=connection.alias):
-            runner(connection)(f"SET CONSTRAINTS {', '.join(sorted(names))} IMMEDIATE")
+            set_commits(connection, tables, "IMMEDIATE")
             yield
             raise _TakeBackError
     except _TakeBackError:
         return
+
+
+def set_commits(connection: BaseDatabaseWrapper, tables: Iterable[str], mode: str) -> None:
+    """Let the open transaction bring its notes about some targets up to date now, or (``DEFERRED``) at commit again."""
+    names = {f'{identifier(Placement(connection, table).schema)}."tk_commit"' for table in tables}
+    if names:
+        runner(connection)(f"SET CONSTRAINTS {', '.join(sorted(names))} {mode}")
 
 
 class _TakeBackError(Exception):

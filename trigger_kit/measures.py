@@ -93,6 +93,11 @@ class Measure:
         return self.resolved.rule.timing
 
     @property
+    def is_queued(self) -> bool:
+        """Whether changes wait in a queue."""
+        return self.timing is Timing.QUEUED
+
+    @property
     def is_added(self) -> bool:
         """Whether a change is added to the value or compared with it, where it need not be recomputed."""
         return self.strategy in {Strategy.DELTA, Strategy.EXTREMUM}

@@ -19,7 +19,7 @@ from django.db.utils import load_backend
 
 from trigger_kit.catalog import state_sql
 from trigger_kit.compiler import comment_digest
-from trigger_kit.compiler.text import identifier, plain_name
+from trigger_kit.compiler.text import CHECK_NOW, identifier, plain_name
 from trigger_kit.paths import Column, key_type
 
 __all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
@@ -79,7 +79,7 @@ class RuleSchemaEditorMixin(DatabaseSchemaEditor):
             return
         schema, quoted = identifier(row[0]), identifier(column.name)
         self.execute(f"SELECT {schema}.{identifier(plain_name('tk_flush_', table))}();", params=None)
-        self.execute("SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;", params=None)
+        self.execute(CHECK_NOW, params=None)
         altered = f"ALTER COLUMN {quoted} TYPE {new_type} USING {quoted}::{new_type}"
         self.execute(f"ALTER TABLE {schema}.{identifier(name)} {altered};", params=None)
 

@@ -17,7 +17,6 @@ from trigger_kit.compiler.text import (
 from trigger_kit.planner import Edge, Event, Plan, Step
 
 __all__ = [
-    "announce",
     "append",
     "append_keys",
     "append_one",
@@ -25,7 +24,6 @@ __all__ = [
     "follower_lock",
     "has_purged",
     "may_follow_a_cascade",
-    "pending_columns",
 ]
 
 
@@ -34,7 +32,7 @@ def edge_number(plan: Plan, edge: Edge) -> int:
     return 1 + [other for other in plan.edges if other.is_deferred].index(edge)
 
 
-def pending_columns(plan: Plan, step: Step) -> list[str]:
+def _pending_columns(plan: Plan, step: Step) -> list[str]:
     """Return the columns that hold the parts of a step's changes; those that count rows are numbered per target."""
     if not step.edge.is_added:
         return []
@@ -48,7 +46,7 @@ def _all(fold: Edge) -> list[Part]:
 
 
 def _columns(plan: Plan, step: Step) -> list[str]:
-    return [quote(column.name) for column in step.edge.key] + pending_columns(plan, step)
+    return [quote(column.name) for column in step.edge.key] + _pending_columns(plan, step)
 
 
 def append(plan: Plan, step: Step) -> str:
@@ -65,7 +63,7 @@ def append(plan: Plan, step: Step) -> str:
             f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns})\n"
             f"SELECT {number}, change.* FROM unnest({arrays}) AS change;"
         )
-    return f"{rows}\n{announce(plan, step)}"
+    return f"{rows}\n{_announce(plan, step)}"
 
 
 def may_follow_a_cascade(step: Step) -> bool:
@@ -106,7 +104,7 @@ def append_keys(plan: Plan, step: Step) -> str:
         [
             f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns}, tk_recompute)",
             f"SELECT {edge_number(plan, step.edge)}, change.*, true FROM unnest({', '.join(key.arrays)}) AS change;",
-            announce(plan, step),
+            _announce(plan, step),
         ]
     )
 
@@ -119,13 +117,13 @@ def append_one(plan: Plan, step: Step) -> str:
     if step.edge.is_deferred:
         columns, values = ["tk_edge", *columns], [str(edge_number(plan, step.edge)), *values]
         table = deferred_table(plan.target)
-    return f"INSERT INTO {table} ({', '.join(columns)})\nVALUES ({', '.join(values)});\n{announce(plan, step)}"
+    return f"INSERT INTO {table} ({', '.join(columns)})\nVALUES ({', '.join(values)});\n{_announce(plan, step)}"
 
 
 # Announcing ---------------------------------------------------------------------------------------------------------
 
 
-def announce(plan: Plan, step: Step) -> str:
+def _announce(plan: Plan, step: Step) -> str:
     """Return the statements that tell the commit, or a follower of the queue, that there is something to do."""
     if step.edge.is_queued:
         return _wake(plan)

@@ -61,9 +61,8 @@ def take_pending(plan: Plan, measures: Iterable[Measure], row: str, source: str 
     """
     ctes: list[str] = []
     for key in queued_keys(measures):
-        columns = [m.column for m in measures if m.timing is Timing.QUEUED and key_of(m) == key]
-        settings = ", ".join(f"{quote(column)} = NULL" for column in columns)
-        present = " OR ".join(f"pending.{quote(column)} IS NOT NULL" for column in columns)
+        columns = [m.column for m in measures if m.is_queued and key_of(m) == key]
+        settings, present = _emptied(columns)
         where = [tied("pending", key, row), f"({present})", *(text for text in conditions if text)]
         lines = [f"UPDATE {queue_table(plan.target)} AS pending", f"SET {settings}"]
         lines += [f"FROM {source}"] if source else []
@@ -86,10 +85,15 @@ def forget_pending(measure: Measure, row: str) -> str:
 
 def forget_columns(plan: Plan, measures: Iterable[Measure]) -> str:
     """Return the statement that drops everything that the queue holds for some columns."""
-    columns = [f"{quote(measure.column)}" for measure in measures]
-    settings = ", ".join(f"{column} = NULL" for column in columns)
-    found = " OR ".join(f"pending.{column} IS NOT NULL" for column in columns)
-    return f"UPDATE {queue_table(plan.target)} AS pending\nSET {settings}\nWHERE {found};"
+    settings, present = _emptied(measure.column for measure in measures)
+    return f"UPDATE {queue_table(plan.target)} AS pending\nSET {settings}\nWHERE {present};"
+
+
+def _emptied(columns: Iterable[str]) -> tuple[str, str]:
+    """Return the SET list that empties some columns of pending rows, and the condition for rows that have one."""
+    names = [quote(column) for column in columns]
+    settings = ", ".join(f"{name} = NULL" for name in names)
+    return settings, " OR ".join(f"pending.{name} IS NOT NULL" for name in names)
 
 
 def key_of(measure: Measure) -> tuple[Column, ...]:
@@ -100,7 +104,7 @@ def key_of(measure: Measure) -> tuple[Column, ...]:
 
 def queued_keys(measures: Iterable[Measure]) -> list[tuple[Column, ...]]:
     """Return the keys by which the queue holds changes of some measures, each once."""
-    return list(dict.fromkeys(key_of(measure) for measure in measures if measure.timing is Timing.QUEUED))
+    return list(dict.fromkeys(key_of(measure) for measure in measures if measure.is_queued))
 
 
 def pending_keys(plan: Plan, keys: Iterable[tuple[Column, ...]]) -> list[str]:

@@ -13,9 +13,10 @@ from trigger_kit.compiler.additions import additions
 from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import parts
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.pending import pending_keys, purged_flag, queue_table, tied
+from trigger_kit.compiler.pending import key_of, pending_keys, purged_flag, queue_table, tied
 from trigger_kit.compiler.template import Beside, CompiledTrigger, dollar_quotes, render
 from trigger_kit.compiler.text import (
+    CHECK_NOW,
     block,
     literal,
     object_name,
@@ -29,12 +30,12 @@ from trigger_kit.measures import Measure
 from trigger_kit.planner import Edge, Event, Plan, Step
 from trigger_kit.rules import Timing
 
-__all__ = ["compile_queue", "queued"]
+__all__ = ["compile_queue"]
 
 
 def queued(plan: Plan) -> list[Measure]:
     """Return the measures whose changes wait in the queue."""
-    return [measure for measure in plan.measures if measure.timing is Timing.QUEUED]
+    return [measure for measure in plan.measures if measure.is_queued]
 
 
 def compile_queue(plan: Plan) -> list[CompiledTrigger]:
@@ -118,11 +119,7 @@ def _table(plan: Plan, folds: tuple[Edge, ...]) -> str:
 
 
 def _drain(plan: Plan) -> str:
-    """Return the statements that fold everything, where there is a queue; it may be one of an older version.
-
-    A row that is written twice in a transaction has its deferred foreign keys checked at the end, and until then its
-    table cannot be changed: the checks are brought forward.
-    """
+    """Return the statements that fold everything, where there is a queue; it may be one of an older version."""
     name = literal(plain_name("tk_pending_", plan.target))
     exists = (
         "SELECT FROM pg_class AS queue JOIN pg_class AS target ON target.relnamespace = queue.relnamespace\n"
@@ -131,7 +128,7 @@ def _drain(plan: Plan) -> str:
     flush = f"    PERFORM {_name(plan, 'tk_flush_')}();"
     body = f"BEGIN\n    IF EXISTS (\n{block(exists, 2)}\n    ) THEN\n    {flush}\n    END IF;\nEND;"
     quotes = dollar_quotes(body)
-    return f"DO {quotes}\n{body}\n{quotes};\nSET CONSTRAINTS ALL IMMEDIATE;\nSET CONSTRAINTS ALL DEFERRED;"
+    return f"DO {quotes}\n{body}\n{quotes};\n{CHECK_NOW}"
 
 
 # The flush ----------------------------------------------------------------------------------------------------------
@@ -295,9 +292,7 @@ def _exact(plan: Plan) -> str:
 
 def _with_pending(measure: Measure) -> str:
     """Return what is stored and what is pending together, for one row of the target."""
-    assert measure.chain is not None
-    column = quote(measure.column)
-    key = measure.chain.path[0].near
+    column, key = quote(measure.column), key_of(measure)
     queue = queue_table(measure.resolved.column.table)
     select = f"SELECT sum(pending.{column}) FROM {queue} AS pending\nWHERE {tied('pending', key, 'target')}"
     return f"target.{column} + coalesce((\n{block(select)}\n), 0)"

@@ -230,7 +230,7 @@ def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
 def _probes(measures: Iterable[Measure], row: str) -> list[str]:
     """Return the scalar subqueries one of which is true where a row does not start from the value over no rows."""
     read = list(measures)
-    pending = {key_of(measure): names_pending(measure, row) for measure in read if _is_queued(measure)}
+    pending = {key_of(measure): names_pending(measure, row) for measure in read if measure.is_queued}
     return [*(_probe(hop, row) for hop in _waited_for(read)), *pending.values()]
 
 
@@ -321,7 +321,7 @@ def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) 
     """Return the part of the guard that gives a row under a new key the value over the rows that point at it."""
     probes = " OR ".join(f"EXISTS ({probe})" for probe in _probes(measures, "NEW"))
     lines = ["", f"IF {' OR '.join(map(_changed, columns))} THEN"]
-    lines += [block(forget_pending(m, "OLD")) for m in {key_of(m): m for m in measures if _is_queued(m)}.values()]
+    lines += [block(forget_pending(m, "OLD")) for m in {key_of(m): m for m in measures if m.is_queued}.values()]
     lines += map(block, reconsider(plan, measures, "NEW"))
     lines += [block(_assign_anew(plan, item)) for item in values_of(measures, "NEW")]
     met = (meeting for meeting in plan.all_meetings if not meeting.path and meeting.hop in _waited_for(measures))
@@ -365,10 +365,6 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
 def _assign_anew(plan: Plan, values: Values) -> str:
     """Return the statement that gives a row its full values under a new key, and takes what is pending for it."""
     return _assign(values, _kept, take_pending(plan, values.measures, "NEW"))
-
-
-def _is_queued(measure: Measure) -> bool:
-    return measure.timing is Timing.QUEUED
 
 
 def _changed_copy(measure: Measure) -> str:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from psycopg import sql
 
 __all__ = [
+    "CHECK_NOW",
     "REGCLASS",
     "SCHEMA",
     "SCHEMA_TAG",
@@ -43,6 +44,9 @@ SEARCH_PATH = ":search_path"
 SCHEMA_TAG = ":schema_tag"
 REGCLASS = ":regclass "
 MAX_NAME_BYTES = 63
+# A row that is written twice in a transaction has its deferred foreign keys checked at the end, and until then its
+# table cannot be changed: the checks are brought forward.
+CHECK_NOW = "SET CONSTRAINTS ALL IMMEDIATE;\nSET CONSTRAINTS ALL DEFERRED;"
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")

@@ -8,7 +8,6 @@ from trigger_kit.compiler.text import block, quote, regclass_placeholder, table_
 from trigger_kit.compiler.updates import refill
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Plan, Step
-from trigger_kit.rules import Timing
 
 __all__ = ["truncate_body"]
 
@@ -56,7 +55,7 @@ def _empty(plan: Plan, measures: list[Measure]) -> str:
     """Return the statements that put all targets back to their value over no rows."""
     target = table_placeholder(plan.target)
     differs = [f"target.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in measures]
-    queued = [measure for measure in measures if measure.timing is Timing.QUEUED]
+    queued = [measure for measure in measures if measure.is_queued]
     pending = [f"({probe})" for probe in dict.fromkeys(names_pending(measure, "target") for measure in queued)]
     stale, touched = "\n   OR ".join(differs), "\n   OR ".join([*differs, *pending])
     settings = ",\n    ".join(f"{quote(m.column)} = {m.empty}" for m in measures)

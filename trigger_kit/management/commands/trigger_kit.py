@@ -15,9 +15,8 @@ from django.db import DEFAULT_DB_ALIAS
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.explanation import explain
 from trigger_kit.flushing import BATCH_SIZE, Queue, flush, follow, pending_rows, queues
-from trigger_kit.installation import live_plans, script, uris_of
+from trigger_kit.installation import chosen_plans, live_plans, script
 from trigger_kit.maintenance import Verification, rule_statuses, verify
-from trigger_kit.registry import select
 
 
 class Command(BaseCommand):
@@ -92,8 +91,7 @@ class Command(BaseCommand):
 
     def _plan(self, options: dict[str, Any]) -> None:
         plans = live_plans(options["database"])
-        chosen = set(select(options["uris"], [uri for plan in plans for uri in uris_of(plan)]))
-        shown = [explain(plan, plans) for plan in plans if chosen.intersection(uris_of(plan))]
+        shown = [explain(plan, plans) for plan in chosen_plans(options["uris"], options["database"])]
         self.stdout.write("\n\n".join(shown) or "No rules are declared. Add Meta.denormalizations to a model.")
 
     def _sql(self, options: dict[str, Any]) -> None:
