@@ -157,21 +157,26 @@ class FlushReport:
         self.rows[queue.label] += rows
         if time.monotonic() - self.told >= 1:
             self.told = time.monotonic()
-            start, end = ("\r", "") if self.out.isatty() else ("", "\n")
-            self.out.write(f"{start}{self._line(queue.label)} so far", ending=end)
+            self._begin_line()
+            self.out.write(f"{self._line(queue.label)} so far", ending="" if self.out.isatty() else "\n")
             self.out.flush()
 
     def lose(self, error: Exception) -> None:
         """Say that something has come in between."""
+        self._begin_line()
         self.out.write(f"Interrupted, trying again: {str(error).strip()}")
         self.out.flush()
 
     def finish(self, queues: Sequence[Queue]) -> None:
         """Say what was done in all."""
-        if self.out.isatty():
-            self.out.write("\r", ending="")
+        self._begin_line()
         for queue in queues:
             self.out.write(self._line(queue.label))
+
+    def _begin_line(self) -> None:
+        """Take away the line of a terminal that changes."""
+        if self.out.isatty():
+            self.out.write("\r\x1b[K", ending="")
 
     def _line(self, label: str) -> str:
         return f"{label}: {_counted(self.rows[label])} folded"
