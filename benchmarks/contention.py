@@ -181,7 +181,7 @@ def drifts(server: Server, timing: str) -> list[str]:
     from django.db import connection
 
     from tests.library.models import Author
-    from trigger_kit.maintenance import find_drift
+    from trigger_kit.maintenance.verification import find_drift
     from trigger_kit.relations import rule_uri
 
     with django_at(server):

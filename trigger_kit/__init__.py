@@ -11,10 +11,16 @@ from trigger_kit.rules import Denormalize, Guard, Level, Timing
 if TYPE_CHECKING:
     from trigger_kit.exact import Exact
     from trigger_kit.flushing import flush
-    from trigger_kit.maintenance import paused, verify
+    from trigger_kit.maintenance.pauses import paused
+    from trigger_kit.maintenance.verification import verify
 
 __all__ = ["Denormalize", "Exact", "Exists", "First", "Guard", "Level", "Timing", "flush", "paused", "verify"]
-_HOMES = {"Exact": "exact", "flush": "flushing", "paused": "maintenance", "verify": "maintenance"}
+_HOMES = {
+    "Exact": "exact",
+    "flush": "flushing",
+    "paused": "maintenance.pauses",
+    "verify": "maintenance.verification",
+}
 __version__ = "0.1.0"
 
 

@@ -21,7 +21,7 @@ from trigger_kit.compiler.appending import follower_lock
 from trigger_kit.compiler.text import identifier, plain_name
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.installation import chosen_plans, require_postgresql
-from trigger_kit.maintenance import set_commits
+from trigger_kit.maintenance.verification import set_commits
 from trigger_kit.planner import Plan
 from trigger_kit.rules import Timing
 

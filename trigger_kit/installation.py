@@ -17,6 +17,7 @@ from trigger_kit.exceptions import RuleError, TriggerKitError
 from trigger_kit.measures import Measure, measure_rule
 from trigger_kit.planner import Plan, plan_all
 from trigger_kit.planner import plan as plan_rules
+from trigger_kit.records import CREATE_STATE
 from trigger_kit.registry import declared, select
 from trigger_kit.relations import resolve
 from trigger_kit.rules import Denormalize, Timing
@@ -36,7 +37,9 @@ __all__ = [
 
 Run = Callable[[str], None]
 
-CREATE_OWN_TABLES = """
+CREATE_OWN_TABLES = (
+    CREATE_STATE
+    + """
 CREATE TABLE IF NOT EXISTS {:schema}."tk_touched" (
     target text NOT NULL,
     key_column text NOT NULL,
@@ -124,6 +127,7 @@ BEGIN
 END;
 $trigger_kit$;
 """
+)
 
 
 # A snapshot that is older than the locks does not show what was committed before they were had.

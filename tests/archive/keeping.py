@@ -12,7 +12,7 @@ from trigger_kit import Denormalize
 from trigger_kit.compiler import compile_plan
 from trigger_kit.exceptions import RuleError
 from trigger_kit.installation import backfill, change_triggers
-from trigger_kit.maintenance import as_committed, find_drift
+from trigger_kit.maintenance.verification import as_committed, find_drift
 from trigger_kit.planner import Plan, plan_all
 from trigger_kit.relations import rule_uri
 

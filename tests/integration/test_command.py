@@ -11,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.library.models import Author, Book
-from trigger_kit.maintenance import rule_statuses
+from trigger_kit.maintenance.status import rule_statuses
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

@@ -24,7 +24,7 @@ from tests.archive.models import Country, Line, Node, Person, Publisher, Series,
 from tests.concurrency.ground import OBJECTS, archive_tables, defaults, drop_default, set_default
 from trigger_kit import Denormalize, Exists, First, Guard, Timing
 from trigger_kit.installation import backfill
-from trigger_kit.maintenance import paused
+from trigger_kit.maintenance.pauses import paused
 from trigger_kit.planner import Plan
 
 pytestmark = pytest.mark.django_db
@@ -678,7 +678,7 @@ PAUSED = {
 )
 def test_a_pause_with_notes_pending(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     world.keep(*(RULES[name] if name in RULES else [PAUSED[name]]))
-    monkeypatch.setattr("trigger_kit.maintenance.live_plans", lambda using: world.plans)
+    monkeypatch.setattr("trigger_kit.maintenance.pauses.live_plans", lambda using: world.plans)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"{REVIEW} VALUES (1, 4, 'x'), (2, 5, 'y')")
         with paused():

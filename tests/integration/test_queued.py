@@ -34,7 +34,7 @@ from trigger_kit import Denormalize, Guard, Timing
 from trigger_kit.compiler import compile_plan
 from trigger_kit.exceptions import RuleError
 from trigger_kit.installation import backfill, change_triggers
-from trigger_kit.maintenance import repair_touched
+from trigger_kit.maintenance.pauses import repair_touched
 from trigger_kit.planner import plan_all
 
 Sql = Callable[..., list[tuple[Any, ...]]]

@@ -41,7 +41,7 @@ FROM pg_trigger WHERE NOT tgisinternal AND tgname <> 'tk_commit' ORDER BY tgreli
 """
 TABLES = """
 SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE 'django_%'
-AND tablename NOT IN ('auth_permission', 'tk_commit', 'tk_touched', 'tk_waiting') ORDER BY tablename
+AND tablename NOT IN ('auth_permission', 'tk_commit', 'tk_state', 'tk_touched', 'tk_waiting') ORDER BY tablename
 """
 
 

@@ -23,7 +23,7 @@ from trigger_kit.operations import AlterRule
 TIMED = HEADER.replace("Guard", "Guard, Timing")
 TIMINGS = ("IMMEDIATE", "DEFERRED", "QUEUED")
 PAIRS = list(itertools.permutations(TIMINGS, 2))
-SHARED = ["tk_commit", "tk_touched", "tk_waiting"]
+SHARED = ["tk_commit", "tk_state", "tk_touched", "tk_waiting"]
 ESSAY = (
     '\nclass Essay(models.Model):\n    author = models.ForeignKey("Author", models.CASCADE, related_name="essays")\n'
 )

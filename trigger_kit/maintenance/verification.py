@@ -1,4 +1,4 @@
-"""OPERATE: look at the rules of a database, verify their values, pause maintenance."""
+"""OPERATE: compare stored with true values, and change nothing."""
 
 from __future__ import annotations
 
@@ -14,63 +14,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import FloatField, Model
 from django.utils import timezone
 
-from trigger_kit.catalog import Placement, installed_triggers, search_path, trigger_status
-from trigger_kit.compiler import compile_plan
-from trigger_kit.compiler.text import fill_placeholders, identifier
-from trigger_kit.compiler.values import repair_sql
+from trigger_kit.catalog import Placement
+from trigger_kit.compiler.text import identifier
 from trigger_kit.exact import exact
-from trigger_kit.installation import live_plans, require_postgresql, runner
-from trigger_kit.planner import Plan
+from trigger_kit.installation import require_postgresql, runner
 from trigger_kit.registry import declared, select
 from trigger_kit.relations import rule_uri
 from trigger_kit.rules import Denormalize, Timing
 
-__all__ = [
-    "Drift",
-    "RuleStatus",
-    "Verification",
-    "as_committed",
-    "find_drift",
-    "paused",
-    "rule_statuses",
-    "set_commits",
-    "verify",
-]
-
-
-@dataclass(frozen=True)
-class RuleStatus:
-    """The state of a rule's triggers in a database; ``triggers`` has name and state of those not installed."""
-
-    uri: str
-    status: str
-    rule: str
-    triggers: tuple[tuple[str, str], ...] = ()
-
-
-def rule_statuses(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> list[RuleStatus]:
-    """Return the status of every declared rule, then the triggers of ours that no rule explains; or of some rules."""
-    connection = require_postgresql(using)
-    installed = {(item.schema, item.name): item for item in installed_triggers(connection)}
-    statuses, explained = [], set()
-    for plan in live_plans(using):
-        schema = Placement(connection, plan.target).schema
-        states = {}
-        for trigger in compile_plan(plan):
-            key = (schema, str(trigger.name))
-            explained.add(key)
-            states[str(trigger.name)] = trigger_status(trigger, installed.get(key))
-        problems = tuple((name, state) for name, state in states.items() if state != "installed")
-        worst = next((s for s in ("missing", "disabled", "outdated") if s in states.values()), "installed")
-        statuses += [
-            RuleStatus(measure.resolved.uri, worst, repr(measure.resolved.rule), problems) for measure in plan.measures
-        ]
-    if uris:
-        chosen = set(select(uris, [status.uri for status in statuses]))
-        return [status for status in statuses if status.uri in chosen]
-    here = search_path(connection)
-    orphans = [item for key, item in installed.items() if key not in explained and item.schema in here]
-    return statuses + [RuleStatus(f"{item.schema}.{item.name}", "orphaned", f"on {item.table}") for item in orphans]
+__all__ = ["Drift", "Verification", "as_committed", "find_drift", "set_commits", "verify"]
 
 
 @dataclass(frozen=True)
@@ -185,30 +137,3 @@ def _read_only(connection: BaseDatabaseWrapper) -> Iterator[None]:
     with transaction.atomic(using=connection.alias):
         runner(connection)("SET TRANSACTION READ ONLY")
         yield
-
-
-@contextmanager
-def paused(using: str = DEFAULT_DB_ALIAS) -> Iterator[None]:
-    """Stop maintaining in this transaction, for a bulk load; on leaving, repair what was touched.
-
-    Opens a transaction, or a savepoint where one is open. Inside, the triggers only note the touched keys and stored
-    values are out of date; other connections see nothing of it.
-    """
-    connection = require_postgresql(using)
-    with transaction.atomic(using=using):
-        run = runner(connection)
-        run("SELECT set_config('trigger_kit.paused', 'on', true)")
-        yield
-        run("SELECT set_config('trigger_kit.paused', '', true)")
-        for plan in reversed(live_plans(using)):
-            repair_touched(plan, connection)
-
-
-def repair_touched(plan: Plan, connection: BaseDatabaseWrapper) -> None:
-    """Recompute the targets of a plan that a pause has noted, and forget the notes."""
-    place = Placement(connection, plan.target)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('trigger_kit.depth', '0', true)")
-        for key in dict.fromkeys(edge.key for edge in plan.edges):
-            cursor.execute(fill_placeholders(repair_sql(plan, key), place), None)
-        cursor.execute("SELECT set_config('trigger_kit.depth', '', true)")

@@ -1,0 +1,1 @@
+"""The subcommands of ``manage.py trigger_kit``, one module each: its arguments, and what it prints."""

@@ -1,0 +1,1 @@
+"""OPERATE: look after the rules of a database that is in use."""

@@ -1,0 +1,76 @@
+"""INSTALL: the locks of a change of triggers, held briefly and never waited for long.
+
+Whoever waits for a strong lock makes everybody queue behind: so we wait a moment, let go of what we have got so far,
+and try again.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from django.db import OperationalError, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from trigger_kit.conf import setting
+from trigger_kit.exceptions import TriggerKitError
+
+__all__ = ["lock_statement", "lock_tables"]
+
+# Shorter than PostgreSQL's deadlock_timeout: of two that wait for each other, it is we who let go.
+MOMENT = "500ms"
+LOCK_NOT_AVAILABLE = "55P03"
+
+_BLOCKERS = """
+SELECT format('process %%s (%%s, %%s)', activity.pid, coalesce(nullif(activity.application_name, ''), 'no name'),
+              activity.state)
+FROM pg_locks AS held JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+WHERE held.granted AND held.pid <> pg_backend_pid() AND held.relation = ANY (%s::text[]::regclass[])
+  AND held.mode NOT IN ('AccessShareLock', 'RowShareLock')
+GROUP BY 1 LIMIT 3
+"""
+
+
+def lock_statement(tables: Sequence[str], mode: str = "SHARE ROW EXCLUSIVE") -> str:
+    """Return the statement that locks tables, named as SQL, one after the other."""
+    return f"LOCK TABLE {', '.join(tables)} IN {mode} MODE;"
+
+
+def lock_tables(connection: BaseDatabaseWrapper, tables: Sequence[str], mode: str = "SHARE ROW EXCLUSIVE") -> None:
+    """Lock tables until the end of the open transaction, in the given order.
+
+    Raises TriggerKitError where that was not possible within ``TRIGGER_KIT["LOCK_PATIENCE"]`` seconds.
+    """
+    end = time.monotonic() + setting("LOCK_PATIENCE")
+    while not _try(connection, lock_statement(tables, mode)):
+        if time.monotonic() >= end:
+            raise TriggerKitError(_refusal(connection, tables))
+        time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
+
+
+def _try(connection: BaseDatabaseWrapper, statement: str) -> bool:
+    """Take locks, or none; return whether they were taken."""
+    try:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('lock_timeout')")
+            (before,) = cursor.fetchone()
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [MOMENT])
+            cursor.execute(statement, None)
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", "") != LOCK_NOT_AVAILABLE:
+            raise
+        return False
+    return True
+
+
+def _refusal(connection: BaseDatabaseWrapper, tables: Sequence[str]) -> str:
+    with connection.cursor() as cursor:
+        cursor.execute(_BLOCKERS, [list(tables)])
+        holders = ", ".join(row[0] for row in cursor.fetchall())
+    return (
+        f"{', '.join(tables)} could not be locked within {setting('LOCK_PATIENCE'):g} seconds: "
+        f"{holders or 'somebody'} is writing to them. Nothing was changed. End that transaction and try again, or set "
+        'TRIGGER_KIT["LOCK_PATIENCE"] higher.'
+    )
