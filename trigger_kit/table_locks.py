@@ -46,7 +46,7 @@ def lock_tables(connection: BaseDatabaseWrapper, tables: Sequence[str], mode: st
     while not _try(connection, lock_statement(tables, mode)):
         if time.monotonic() >= end:
             raise TriggerKitError(_refusal(connection, tables))
-        time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
+        time.sleep(random.uniform(0.05, 0.25))
 
 
 def _try(connection: BaseDatabaseWrapper, statement: str) -> bool:
