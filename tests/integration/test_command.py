@@ -40,7 +40,7 @@ def no_pending_checks(db: None, sql: Sql) -> None:
 
 def test_ls_lists_every_rule_as_installed(db: None) -> None:
     printed = run("ls")
-    assert "library.Author:num_books       installed  Denormalize('num_books', Count(\"books\"))" in printed
+    assert "library.Author:num_books       installed    Denormalize('num_books', Count(\"books\"))" in printed
     assert "missing" not in printed
     assert {status.status for status in rule_statuses()} == {"installed"}
 
@@ -81,9 +81,11 @@ def test_verify_as_json(drift: Author) -> None:
     with pytest.raises(SystemExit):
         call_command("trigger_kit", "verify", "library.Author:num_books", "--json", stdout=out)
     assert json.loads(out.getvalue()) == {
-        "in_sync": False,
-        "rows": {"library.Author:num_books": 1},
         "drifts": [{"rule": "library.Author:num_books", "key": drift.pk, "stored": 5, "true": 1}],
+        "in_sync": False,
+        "sample": False,
+        "rows": {"library.Author:num_books": 1},
+        "drifted": {"library.Author:num_books": 1},
     }
 
 

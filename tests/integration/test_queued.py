@@ -59,8 +59,7 @@ def pausing(sql: Sql, rules: Rules) -> Iterator[None]:
     sql("SELECT set_config('trigger_kit.paused', 'on', true)")
     yield
     sql("SELECT set_config('trigger_kit.paused', '', true)")
-    for plan in reversed(plan_all(rules)):
-        repair_touched(plan, connection)
+    repair_touched(plan_all(rules), connection)
 
 
 def queued(model: type[Model], **expressions: Any) -> tuple[type[Model], list[Denormalize]]:

@@ -396,7 +396,8 @@ def test_float_sums_do_not_drift(sql: Sql) -> None:
     rules = rules_of(Publisher, kept_ratio=Sum("works__score"), the_count=Count("works"))
     sql("INSERT INTO archive_publisher (id, number) VALUES (gen_random_uuid(), 1)")
     keep(rules)
-    for score in ("0.1", "1e300", "-1e300", "1e16", "0.2", "Infinity", "-Infinity", "NaN"):
+    # Nothing that cancels out: there the sum depends on the order of the rows, for annotate() as well.
+    for score in ("0.1", "1e300", "1e16", "0.2", "Infinity", "-Infinity", "NaN"):
         sql(f"INSERT INTO archive_work (publisher_id, score) VALUES (1, '{score}')")
         assert_rules_hold(rules)
     sql("DELETE FROM archive_work WHERE score NOT BETWEEN 0.05 AND 0.3")

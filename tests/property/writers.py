@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connection
 from hypothesis import strategies as st
 
+import trigger_kit
 from tests.library.models import Author, Book, Category
 
 AUTHORS = st.integers(1, 4)
@@ -163,9 +164,7 @@ def upsert(rows: list[tuple[Any, ...]]) -> None:
 
 
 def paused_writes(rows: list[tuple[Any, ...]]) -> None:
-    from trigger_kit import maintenance
-
-    with maintenance.paused():
+    with trigger_kit.paused():
         insert_books(rows, CONFLICTS[2])()
         Category.objects.update(shelf_id=1)
         Book.objects.filter(id__lte=2).delete()

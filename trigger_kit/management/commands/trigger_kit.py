@@ -10,7 +10,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from trigger_kit.exceptions import TriggerKitError
 
 # In the order of ``--help``.
-COMMANDS = {name: import_module(f"trigger_kit.commands.{name}") for name in ("ls", "plan", "sql", "verify", "flush")}
+COMMANDS = {
+    name: import_module(f"trigger_kit.commands.{name}")
+    for name in (
+        *("ls", "plan", "sql", "verify", "repair", "backfill", "flush", "pause", "resume"),
+        *("install", "uninstall", "enable", "disable", "prune"),
+    )
+}
 
 
 class Command(BaseCommand):
@@ -18,7 +24,9 @@ class Command(BaseCommand):
 
     help = (
         "Look at rules: what is installed (ls), what it does (plan, sql), whether values are right (verify). "
-        "Fold what is pending for QUEUED rules (flush)."
+        "Make them right (repair, backfill). "
+        "Fold what is pending for QUEUED rules (flush). Let triggers only note, and repair afterwards (pause, resume). "
+        "Switch them (install, uninstall, enable, disable), and drop what no rule needs (prune)."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

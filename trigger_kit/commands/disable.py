@@ -1,0 +1,20 @@
+"""``disable``: switch triggers off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from trigger_kit.commands.switching import add_switch as add_arguments
+from trigger_kit.commands.switching import print_switched
+from trigger_kit.maintenance.switches import disable
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "Disable triggers: nothing keeps or guards the columns any more."
+
+
+def run(command: BaseCommand, options: dict[str, Any]) -> None:
+    """Run it."""
+    print_switched(command, disable(options["uris"], using=options["database"], dry_run=options["dry_run"]), options)
