@@ -9,13 +9,16 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.compiler import CompiledTrigger, comment_digest
+from trigger_kit.compiler.pausing import PAUSED_FOR_ALL
 from trigger_kit.compiler.text import REGCLASS, SCHEMA, SCHEMA_TAG, SEARCH_PATH, identifier, literal, short_digest
+from trigger_kit.exceptions import TriggerKitError
 
 __all__ = [
     "OWN_TABLES",
     "InstalledTrigger",
     "Placement",
     "find_triggers",
+    "has_table",
     "installed_triggers",
     "search_path",
     "state_sql",
@@ -29,13 +32,21 @@ OWN_TABLES = ("tk_touched", "tk_waiting", "tk_commit")
 
 @dataclass(frozen=True)
 class InstalledTrigger:
-    """A trigger of ours in the catalog. ``schema`` is its function's, ``enabled`` pg_trigger's ``tgenabled``."""
+    """A trigger of ours in the catalog.
+
+    ``name`` and ``schema`` are its function's; the trigger's own name, ``trigger``, is longer on a table of another
+    schema, ``table_schema``. ``enabled`` is pg_trigger's ``tgenabled``. ``is_paused`` says that the function only notes
+    what it would do, for all sessions.
+    """
 
     name: str
     schema: str
     table: str
     enabled: str
     digest: str
+    trigger: str
+    table_schema: str
+    is_paused: bool = False
 
 
 class Placement:
@@ -67,21 +78,46 @@ class Placement:
     @property
     def schema(self) -> str:
         """The schema of the owner's table."""
-        return self._locate(self.owner)[0]
+        return self.schema_of(self.owner)
+
+    def schema_of(self, table: str) -> str:
+        """Return the schema of a table, named by its ``db_table``."""
+        return self.schema if table in OWN_TABLES else self._locate(table)[0]
 
     def _locate(self, table: str) -> tuple[str, str]:
         if table not in self._tables:
-            # Django's way to name a schema, db_table = 'schema"."table', is quoted as Django quotes it.
-            quoted = self.connection.ops.quote_name(table) if '"."' in table else identifier(table)
-            row = _row(self.connection, _LOCATION, [quoted])
-            self._tables[table] = row or (_row(self.connection, "SELECT current_schema()")[0], table)
+            row = _row(self.connection, _LOCATION, [_quoted(self.connection, table)])
+            self._tables[table] = row or (_current_schema(self.connection), table)
         return self._tables[table]
+
+
+def _current_schema(connection: BaseDatabaseWrapper) -> str:
+    (schema,) = _row(connection, "SELECT current_schema()")
+    if schema is None:
+        (path,) = _row(connection, "SELECT current_setting('search_path')")
+        raise TriggerKitError(
+            f"No schema of the search_path ({path}) is there, or may be used. Set another one, for example by "
+            'DATABASES["default"]["OPTIONS"]["options"] = "-c search_path=…".'
+        )
+    return str(schema)
+
+
+def has_table(connection: BaseDatabaseWrapper, table: str) -> bool:
+    """Whether the search_path of a PostgreSQL connection leads to a table."""
+    if connection.vendor != "postgresql":
+        return False
+    return bool(_row(connection, "SELECT to_regclass(%s) IS NOT NULL", [_quoted(connection, table)])[0])
 
 
 def search_path(connection: BaseDatabaseWrapper) -> list[str]:
     """Return the schemas of the search_path, as functions pin it."""
     (path,) = _row(connection, "SELECT current_schemas(false)::text[]")
     return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
+
+
+def _quoted(connection: BaseDatabaseWrapper, table: str) -> str:
+    """Quote a table; Django's way to name a schema, db_table = 'schema"."table', is quoted as Django quotes it."""
+    return connection.ops.quote_name(table) if '"."' in table else identifier(table)
 
 
 def _row(connection: BaseDatabaseWrapper, sql: str, params: list[Any] | None = None) -> Any:
@@ -98,11 +134,14 @@ WHERE class.oid = to_regclass(%s)
 """
 
 _TRIGGERS = """
-SELECT trigger.tgname, function_schema.nspname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
-       obj_description(trigger.oid, 'pg_trigger')
+SELECT function.proname, function_schema.nspname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
+       trigger.tgname, table_schema.nspname, obj_description(trigger.oid, 'pg_trigger'),
+       position(%s IN function.prosrc) > 0
 FROM pg_trigger AS trigger
 JOIN pg_proc AS function ON function.oid = trigger.tgfoid
 JOIN pg_namespace AS function_schema ON function_schema.oid = function.pronamespace
+JOIN pg_class AS class ON class.oid = trigger.tgrelid
+JOIN pg_namespace AS table_schema ON table_schema.oid = class.relnamespace
 WHERE trigger.tgname ~ '^~?tk_' AND NOT trigger.tgisinternal AND trigger.tgparentid = 0
 ORDER BY trigger.tgrelid::regclass::text, trigger.tgname
 """
@@ -111,13 +150,13 @@ ORDER BY trigger.tgrelid::regclass::text, trigger.tgname
 def installed_triggers(connection: BaseDatabaseWrapper) -> list[InstalledTrigger]:
     """Return the triggers that carry our COMMENT; others of this prefix are somebody else's."""
     with connection.cursor() as cursor:
-        cursor.execute(_TRIGGERS)
+        cursor.execute(_TRIGGERS, [PAUSED_FOR_ALL])
         rows = cursor.fetchall()
     found = []
-    for name, schema, table, enabled, comment in rows:
+    for name, schema, table, enabled, trigger, table_schema, comment, is_paused in rows:
         digest = comment_digest(comment)
         if digest is not None:
-            found.append(InstalledTrigger(name, schema, table, enabled, digest))
+            found.append(InstalledTrigger(name, schema, table, enabled, digest, trigger, table_schema, is_paused))
     return found
 
 

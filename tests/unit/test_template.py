@@ -11,6 +11,7 @@ from django.db.models import Count, Q
 from tests.library.models import Author
 from trigger_kit import Denormalize, Guard
 from trigger_kit.compiler import CompiledTrigger, Sql, comment_digest, compile_plan
+from trigger_kit.compiler.text import with_tag
 from trigger_kit.operations import AddRule
 from trigger_kit.planner import plan
 
@@ -83,17 +84,42 @@ def test_digest_follows_the_text() -> None:
     assert make_trigger("SELECT 1;").hash != make_trigger("SELECT 2;").hash
 
 
+def placed(placeholder: str) -> str:
+    """Put the owner's table and its functions into one schema, other tables into another."""
+    known = {":schema": "<a>", ":schema_tag": "123abc", "library_author": "<a>.<library_author>"}
+    return known.get(placeholder, f"<b>.<{placeholder}>")
+
+
 def test_install_fills_placeholders_and_comments_the_trigger() -> None:
-    trigger = make_trigger("CREATE … {:schema} {library_book} '{{}}';")
-    installed = trigger.render_install(lambda placeholder: f"<{placeholder}>")
-    assert installed.startswith("CREATE … <:schema> <library_book> '{}';")
-    assert f"COMMENT ON TRIGGER \"tk_x\" ON <library_book>\n    IS '{trigger.comment}';" in installed
+    trigger = make_trigger('CREATE TRIGGER "tk_x" ON {library_author} \'{{}}\' {:schema}."tk_x"', on="library_author")
+    installed = trigger.render_install(placed)
+    assert installed.startswith('CREATE TRIGGER "tk_x" ON <a>.<library_author> \'{}\' <a>."tk_x"')
+    assert f"COMMENT ON TRIGGER \"tk_x\" ON <a>.<library_author>\n    IS '{trigger.comment}';" in installed
 
 
 def test_uninstall_drops_trigger_and_function() -> None:
-    assert make_trigger().render_uninstall(lambda placeholder: f"<{placeholder}>") == (
-        'DROP TRIGGER IF EXISTS "tk_x" ON <library_book>;\nDROP FUNCTION IF EXISTS <:schema>."tk_x"();'
+    assert make_trigger(on="library_author").render_uninstall(placed) == (
+        'DROP TRIGGER IF EXISTS "tk_x" ON <a>.<library_author>;\nDROP FUNCTION IF EXISTS <a>."tk_x"();'
     )
+
+
+def test_a_trigger_on_a_table_of_another_schema_tells_whose_it_is() -> None:
+    trigger = make_trigger('DROP TRIGGER IF EXISTS "tk_x" ON {library_book}; CREATE TRIGGER "tk_x" {:schema}."tk_x"')
+    assert trigger.render_install(placed) == (
+        'DROP TRIGGER IF EXISTS "tk_x_123abc" ON <b>.<library_book>; CREATE TRIGGER "tk_x_123abc" <a>."tk_x"\n\n'
+        f"COMMENT ON TRIGGER \"tk_x_123abc\" ON <b>.<library_book>\n    IS '{trigger.comment}';"
+    )
+    assert trigger.render_uninstall(placed) == (
+        'DROP TRIGGER IF EXISTS "tk_x_123abc" ON <b>.<library_book>;\nDROP FUNCTION IF EXISTS <a>."tk_x"();'
+    )
+
+
+def test_names_with_a_tag_fit_and_keep_what_tells_them_apart() -> None:
+    names = {f"tk_01_{'x' * 50}_{digest}" for digest in ("abcdef", "abcdeg")}
+    tagged = {with_tag(name, "123abc") for name in names}
+    assert len(tagged) == 2
+    assert {len(name) for name in tagged} == {63}
+    assert with_tag("tk_x", "123abc") == "tk_x_123abc"
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from django.db.models import Count, Max
 
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, filter_clause, is_present
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, row_name, walk
-from trigger_kit.compiler.text import block, quote, text_literal
+from trigger_kit.compiler.text import block, quote
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path
 from trigger_kit.planner import Event, Feed, Step, Strategy
 
-__all__ = ["Part", "changed_names", "changed_rows", "collect_changes", "parts", "pause_test", "touched"]
+__all__ = ["Part", "changed_names", "changed_rows", "collect_changes", "parts", "touched"]
 
 _TABLES = {Event.INSERT: ("new_rows",), Event.DELETE: ("old_rows",), Event.UPDATE: ("old_rows", "new_rows")}
 
@@ -76,9 +76,13 @@ def changed_names(step: Step) -> list[str]:
 # Keys ---------------------------------------------------------------------------------------------------------------
 
 
-def touched(step: Step) -> str:
-    """Return the SELECT of the distinct keys that the statement touched, as ``tk_key``."""
-    selects = [_keys_of(step, feed, rows) for feed in step.edge.feeds_of(step.event) for rows in _tables(step, feed)]
+def touched(step: Step, *, only_changed: bool = False) -> str:
+    """Return the SELECT of the distinct keys that the statement touched, as ``tk_key``.
+
+    ``only_changed`` leaves out those whose rows an UPDATE has left as they were, in the columns that matter.
+    """
+    tables = _differing if only_changed and step.event is Event.UPDATE else _tables
+    selects = [_keys_of(step, feed, rows) for feed in step.edge.feeds_of(step.event) for rows in tables(step, feed)]
     if len(selects) == 1:
         return selects[0].replace("SELECT", "SELECT DISTINCT", 1)
     return "\nUNION\n".join(dict.fromkeys(selects))
@@ -86,6 +90,12 @@ def touched(step: Step) -> str:
 
 def _tables(step: Step, feed: Feed) -> tuple[str, ...]:
     return ("new_rows",) if feed.is_own else _TABLES[step.event]
+
+
+def _differing(step: Step, feed: Feed) -> tuple[str, ...]:
+    """Return the FROM items of the rows that an UPDATE has changed."""
+    sides = [("new_rows", "old_rows")] if feed.is_own else [("old_rows", "new_rows"), ("new_rows", "old_rows")]
+    return tuple(f"(\n{block(_difference(feed, rows, others))}\n)" for rows, others in sides)
 
 
 def _keys_of(step: Step, feed: Feed, rows: str) -> str:
@@ -100,32 +110,6 @@ def _keys_of(step: Step, feed: Feed, rows: str) -> str:
 def _key_values(step: Step, path: Path) -> list[str]:
     """Return the values of the target's key, read from the rows along a path; an empty one is the target's own row."""
     return key_columns(path) if path else Key(step.edge.key).of("source")
-
-
-def _touched_text(step: Step, row: str) -> str:
-    """Return a touched key as the text that tk_touched holds."""
-    key = Key(step.edge.key)
-    if len(key.names) == 1:
-        return f"{row}.{key.names[0]}::text"
-    return f"jsonb_build_array({', '.join(f'{row}.{name}::text' for name in key.names)})::text"
-
-
-def pause_test(step: Step) -> str:
-    """Return the test for a pause, which notes the touched keys and leaves."""
-    edge = step.edge
-    keys = ",".join(column.name for column in edge.key)
-    return (
-        "-- Paused: note which targets were touched, for the repair at the end of the pause.\n"
-        "IF current_setting('trigger_kit.paused', true) = 'on' THEN\n"
-        f'    INSERT INTO {{:schema}}."tk_touched" (target, key_column, key)\n'
-        f"    SELECT {text_literal(edge.target)}, {text_literal(keys)}, {_touched_text(step, 'touched')}\n"
-        "    FROM (\n"
-        f"{block(touched(step), 2)}\n"
-        "    ) AS touched\n"
-        f"    WHERE {Key(edge.key).present('touched')};\n"
-        "    RETURN NULL;\n"
-        "END IF;"
-    )
 
 
 # Changes ------------------------------------------------------------------------------------------------------------

@@ -113,6 +113,7 @@ def _table(plan: Plan, folds: tuple[Edge, ...]) -> str:
         [
             f"CREATE TABLE {queue} (\n{block((',' + chr(10)).join(columns))}\n);",
             *(f"CREATE INDEX ON {queue} ({', '.join(quote(c.name) for c in fold.key)});" for fold in folds),
+            f"ALTER TABLE {queue} REPLICA IDENTITY FULL;",
             f"COMMENT ON TABLE {queue} IS {text_literal(comment)};",
         ]
     )

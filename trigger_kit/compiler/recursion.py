@@ -9,10 +9,11 @@ no level; it has no such value, and is refused.
 from __future__ import annotations
 
 from trigger_kit.compiler.body import DEPTH, header, locking_test, restore_depth, set_depth
-from trigger_kit.compiler.changes import collect_changes, parts, pause_test
+from trigger_kit.compiler.changes import collect_changes, parts
 from trigger_kit.compiler.locks import lock_in_order
 from trigger_kit.compiler.notes import note_missing_keys
 from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.pausing import pause_test
 from trigger_kit.compiler.text import block, quote, short_digest, table_placeholder, text_literal
 from trigger_kit.compiler.updates import refill
 from trigger_kit.planner import Event, Plan, Step
@@ -37,7 +38,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
         "        RETURN NULL;",
         "    END IF;",
         "",
-        block(pause_test(step)),
+        block(pause_test(plan, step)),
         "",
         block(collect_changes(step)),
         f"    IF {key.arrays[0]} IS NULL THEN",

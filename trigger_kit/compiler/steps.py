@@ -24,12 +24,13 @@ from trigger_kit.compiler.body import (
     set_mark,
     update_head,
 )
-from trigger_kit.compiler.changes import changed_names, changed_rows, collect_changes, parts, pause_test, touched
+from trigger_kit.compiler.changes import changed_names, changed_rows, collect_changes, parts, touched
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_paths, lock_targets
 from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.compiler.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.pausing import pause_test
 from trigger_kit.compiler.recursion import recursive_body
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
@@ -100,7 +101,7 @@ def _body(plan: Plan, step: Step) -> str:
         *(["DECLARE", block("\n".join(declarations))] if declarations else []),
         "BEGIN",
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE and lock_paths(plan, step) else []),
-        block(pause_test(step)),
+        block(pause_test(plan, step, _before(plan, step, is_paused=True))),
         "",
     ]
     if adds:
@@ -148,8 +149,7 @@ def _many_rows(plan: Plan, step: Step) -> str:
     declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
     is_counted = not step.edge.is_deferred and note_missing_keys(plan, step, counted=True)
     declarations += ["tk_found bigint;"] if is_counted else []
-    before = [*_links(plan, step), *_arrivals(plan, step), *_notes(plan, step, waits=True)]
-    before += [*lock_paths(plan, step), *_notes(plan, step, waits=False)]
+    before = _before(plan, step)
     return "\n".join(
         [
             "<<deltas>>",
@@ -168,6 +168,13 @@ def _many_rows(plan: Plan, step: Step) -> str:
     )
 
 
+def _before(plan: Plan, step: Step, *, is_paused: bool = False) -> list[str]:
+    """Return the statements after which what the changed rows lead to stays as it is; those that wait come first."""
+    waits = _notes(plan, step, waits=True, is_paused=is_paused)
+    notes = _notes(plan, step, waits=False, is_paused=is_paused)
+    return [*_links(plan, step), *_arrivals(plan, step), *waits, *lock_paths(plan, step), *notes]
+
+
 def _links(plan: Plan, step: Step) -> list[str]:
     """Return the statements by which rows that only have equal values wait for each other."""
     feeds = step.edge.feeds_of(step.event)
@@ -182,7 +189,7 @@ def _arrivals(plan: Plan, step: Step) -> list[str]:
     return arrive(plan, (meeting for meeting in plan.all_meetings if meeting.path in reported))
 
 
-def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
+def _notes(plan: Plan, step: Step, *, waits: bool, is_paused: bool) -> list[str]:
     """Return the statements for rows which the changed ones point at and which are not there: waits, or notes.
 
     Waits come before any lock. Missing targets are noted when they are locked.
@@ -191,7 +198,7 @@ def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
     for feed in step.edge.feeds_of(step.event):
         for meeting in plan.meetings(feed.path, feed.measures):
             is_meant = not meeting.is_constrained if waits else meeting.is_constrained and meeting.path
-            if step.edge.is_queued and not meeting.path:
+            if step.edge.is_queued and not meeting.path and not is_paused:
                 continue  # What is appended waits for its target; the rest see _recompute_now().
             if is_meant and is_noted(meeting, step.event):
                 is_signed = step.event is Event.UPDATE and not feed.is_own and meeting.is_constrained

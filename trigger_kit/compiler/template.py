@@ -16,7 +16,16 @@ import pgtrigger.compiler
 from django.db.migrations.serializer import BaseSerializer
 from django.db.migrations.writer import MigrationWriter
 
-from trigger_kit.compiler.text import SCHEMA, digest, fill_placeholders, identifier, quote, table_placeholder
+from trigger_kit.compiler.text import (
+    SCHEMA,
+    SCHEMA_TAG,
+    digest,
+    fill_placeholders,
+    identifier,
+    quote,
+    table_placeholder,
+    with_tag,
+)
 
 __all__ = ["TEMPLATE_VERSION", "Beside", "CompiledTrigger", "Sql", "comment_digest", "dollar_quotes", "render"]
 
@@ -104,7 +113,7 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
     ``name`` is the name of both, ``on`` the ``db_table`` that the trigger sits on, ``owner`` the ``db_table`` of the
     target that it serves, whose schema the function is created in. Where the text makes more than these, such as a
     table of pending changes, ``undo`` brings these to their targets and drops what another version makes anew, and
-    ``drop`` the rest. ``sources`` are the tables whose writers use it.
+    ``drop`` the rest. ``sources`` are the tables whose writers use it. ``version`` is that of the template.
     """
 
     def __init__(
@@ -117,6 +126,7 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
         undo: Sql | None = None,
         drop: Sql | None = None,
         sources: Sequence[str] = (),
+        version: int = 1,
     ) -> None:
         super().__init__(name=name, sql=FrozenSql(pgid=name, table=on, text=sql.text))
         self.on = on
@@ -124,6 +134,7 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
         self.undo = undo
         self.drop = drop
         self.sources = tuple(sources)
+        self.version = version
 
     @property
     def text(self) -> str:
@@ -133,27 +144,42 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
     @property
     def comment(self) -> str:
         """The COMMENT of the installed trigger: the template's version and the text's digest."""
-        return f"trigger_kit v{TEMPLATE_VERSION} {self.hash}"
+        return f"trigger_kit v{self.version} {self.hash}"
 
     def render_install(self, resolve: Callable[[str], str]) -> str:
         """Return the SQL that installs the trigger, with placeholders resolved."""
         name, table = quote(str(self.name)), table_placeholder(self.on)
         text = f"{self.text}\n\nCOMMENT ON TRIGGER {name} ON {table}\n    IS '{self.comment}';"
-        return fill_placeholders(text, resolve)
+        placed = f"\\1{identifier(self.placed_name(resolve))}"
+        return re.sub(
+            f"(TRIGGER (?:IF EXISTS )?){identifier(str(self.name))}", placed, fill_placeholders(text, resolve)
+        )
+
+    def placed_name(self, resolve: Callable[[str], str]) -> str:
+        """Return the trigger's name in a database; the function's is always ``name``.
+
+        On a table of another schema it tells whose it is: the same rules of many schemas may watch that table.
+        """
+        if resolve(self.on).startswith(f"{resolve(SCHEMA)}."):
+            return str(self.name)
+        return with_tag(str(self.name), resolve(SCHEMA_TAG))
 
     def render_undo(self, resolve: Callable[[str], str]) -> str:
         """Return the SQL that makes room for another version of what is beside the trigger, placeholders resolved."""
         return fill_placeholders(str(self.undo), resolve) if self.undo else ""
 
-    def render_uninstall(self, resolve: Callable[[str], str], table: str | None = None) -> str:
+    def render_uninstall(
+        self, resolve: Callable[[str], str], table: str | None = None, trigger: str | None = None
+    ) -> str:
         """Return the SQL that drops the trigger and its function, with placeholders resolved.
 
-        ``table`` is the SQL of the table that the trigger sits on now, where that has another name than then.
+        ``table`` is the SQL of the table that the trigger sits on now, where that has another name than then, and
+        ``trigger`` the trigger's name there.
         """
-        name = identifier(str(self.name))
+        name, placed = identifier(str(self.name)), identifier(trigger or self.placed_name(resolve))
         drops = [
             self.render_undo(resolve),
-            f"DROP TRIGGER IF EXISTS {name} ON {table or resolve(self.on)};",
+            f"DROP TRIGGER IF EXISTS {placed} ON {table or resolve(self.on)};",
             f"DROP FUNCTION IF EXISTS {resolve(SCHEMA)}.{name}();",
             fill_placeholders(str(self.drop), resolve) if self.drop else "",
         ]
@@ -166,6 +192,8 @@ class CompiledTrigger(pgtrigger.compiler.Trigger):
             kwargs |= {"undo": self.undo, "sources": list(self.sources)}
         if self.drop is not None:
             kwargs["drop"] = self.drop
+        if self.version != 1:
+            kwargs["version"] = self.version
         return "trigger_kit.compiler.CompiledTrigger", [], kwargs
 
     def __eq__(self, other: object) -> bool:
@@ -225,7 +253,7 @@ def render(
         clauses="".join(f"    {clause}\n" for clause in clauses),
     )
     if beside is None:
-        return CompiledTrigger(name=name, on=on, owner=owner, sql=Sql(text))
+        return CompiledTrigger(name=name, on=on, owner=owner, sql=Sql(text), version=TEMPLATE_VERSION)
     whole = "\n\n".join([beside.before, text, *beside.after])
     return CompiledTrigger(
         name=name,
@@ -235,6 +263,7 @@ def render(
         undo=Sql(beside.undo),
         drop=Sql(beside.drop) if beside.drop else None,
         sources=beside.sources,
+        version=TEMPLATE_VERSION,
     )
 
 

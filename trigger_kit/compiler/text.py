@@ -37,6 +37,7 @@ __all__ = [
     "short_digest",
     "table_placeholder",
     "text_literal",
+    "with_tag",
 ]
 
 SCHEMA = ":schema"
@@ -127,6 +128,12 @@ def object_name(prefix: str, words: Iterable[str], identity: Iterable[str]) -> s
     readable = "_".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)
     suffix = "_" + short_digest(*identity)
     return prefix + readable[: MAX_NAME_BYTES - len(prefix) - len(suffix)] + suffix
+
+
+def with_tag(name: str, tag: str) -> str:
+    """Return an object's name with a tag behind it, in 63 bytes; what tells names apart is at their end, and stays."""
+    end = f"{name[-7:]}_{tag}"
+    return name[:-7][: MAX_NAME_BYTES - len(end)] + end
 
 
 def plain_name(prefix: str, table: str) -> str:

@@ -27,17 +27,40 @@ DECLARE
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM (
-            SELECT source."publisher_id" AS tk_key
-            FROM old_rows AS source
-            UNION
-            SELECT source."publisher_id" AS tk_key
-            FROM new_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
+        DECLARE
+            tk_keys bigint[];
+        BEGIN
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."publisher_id" AS tk_key
+                FROM (
+                    SELECT old_rows."publisher_id", old_rows."pages" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."publisher_id", new_rows."pages" FROM new_rows
+                ) AS source
+                UNION
+                SELECT source."publisher_id" AS tk_key
+                FROM (
+                    SELECT new_rows."publisher_id", new_rows."pages" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."publisher_id", old_rows."pages" FROM old_rows
+                ) AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_publisher', 'number', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            -- Targets that are missing may come from another transaction: see tk_waiting.
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {archive_publisher} AS parent
+                WHERE parent."number" = child.tk_key
+            );
+            RETURN NULL;
+        END;
     END IF;
 
     -- A full value that this very statement has written may hold these rows already.

@@ -22,12 +22,20 @@ BEGIN
         SELECT 'archive_work', 'publisher_id', touched.tk_key::text
         FROM (
             SELECT hop_1."number" AS tk_key
-            FROM old_rows AS hop_2
+            FROM (
+                SELECT old_rows."code", old_rows."name" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."code", new_rows."name" FROM new_rows
+            ) AS hop_2
             JOIN {archive_publisher} AS hop_1
                 ON hop_2."code" = hop_1."country_id"
             UNION
             SELECT hop_1."number" AS tk_key
-            FROM new_rows AS hop_2
+            FROM (
+                SELECT new_rows."code", new_rows."name" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."code", old_rows."name" FROM old_rows
+            ) AS hop_2
             JOIN {archive_publisher} AS hop_1
                 ON hop_2."code" = hop_1."country_id"
         ) AS touched

@@ -23,14 +23,85 @@ BEGIN
 
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."country_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."country_id" FROM old_rows
+                ) AS hop_1
+            )
+            ORDER BY locked."code"
+            FOR NO KEY UPDATE;
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_country} AS locked
+            SET "code" = locked."code"
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."country_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."country_id" FROM old_rows
+                ) AS hop_1
+            );
+            PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."country_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."country_id" FROM old_rows
+                ) AS hop_1
+            )
+            ORDER BY locked."code"
+            FOR SHARE;
+        END IF;
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
+        FROM (
+            SELECT -1 AS tk_sign, changed.*
+            FROM (
+                SELECT old_rows."number", old_rows."country_id" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."number", new_rows."country_id" FROM new_rows
+            ) AS changed
+            UNION ALL
+            SELECT 1 AS tk_sign, changed.*
+            FROM (
+                SELECT new_rows."number", new_rows."country_id" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."number", old_rows."country_id" FROM old_rows
+            ) AS changed
+        ) AS child
+        WHERE child.tk_sign = 1
+          AND child."country_id" IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM {archive_country} AS parent
+            WHERE parent."code" = child."country_id"
+        );
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_work', 'publisher_id', touched.tk_key::text
         FROM (
             SELECT source."number" AS tk_key
-            FROM old_rows AS source
+            FROM (
+                SELECT old_rows."number", old_rows."country_id" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."number", new_rows."country_id" FROM new_rows
+            ) AS source
             UNION
             SELECT source."number" AS tk_key
-            FROM new_rows AS source
+            FROM (
+                SELECT new_rows."number", new_rows."country_id" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."number", old_rows."country_id" FROM old_rows
+            ) AS source
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;

@@ -23,11 +23,157 @@ BEGIN
 
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+                JOIN {archive_publisher} AS hop_1
+                    ON hop_1."number" = own."publisher_id"
+            )
+            ORDER BY locked."code"
+            FOR NO KEY UPDATE;
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_country} AS locked
+            SET "code" = locked."code"
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+                JOIN {archive_publisher} AS hop_1
+                    ON hop_1."number" = own."publisher_id"
+            );
+            PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+                JOIN {archive_publisher} AS hop_1
+                    ON hop_1."number" = own."publisher_id"
+            )
+            ORDER BY locked."code"
+            FOR SHARE;
+        END IF;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_publisher} AS locked
+            WHERE (locked."number") IN (
+                SELECT own."publisher_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+            )
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_publisher} AS locked
+            SET "id" = locked."id"
+            WHERE (locked."number") IN (
+                SELECT own."publisher_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+            );
+            PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_publisher} AS locked
+            WHERE (locked."number") IN (
+                SELECT own."publisher_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+            )
+            ORDER BY locked."id"
+            FOR SHARE;
+        END IF;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+                JOIN {archive_publisher} AS hop_1
+                    ON hop_1."number" = own."publisher_id"
+            )
+            ORDER BY locked."code"
+            FOR NO KEY UPDATE;
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_country} AS locked
+            SET "code" = locked."code"
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+                JOIN {archive_publisher} AS hop_1
+                    ON hop_1."number" = own."publisher_id"
+            );
+            PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_country} AS locked
+            WHERE (locked."code") IN (
+                SELECT hop_1."country_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+                ) AS own
+                JOIN {archive_publisher} AS hop_1
+                    ON hop_1."number" = own."publisher_id"
+            )
+            ORDER BY locked."code"
+            FOR SHARE;
+        END IF;
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
+        FROM (
+            SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+            EXCEPT ALL
+            SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+        ) AS child
+        WHERE child."publisher_id" IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM {archive_publisher} AS parent
+            WHERE parent."number" = child."publisher_id"
+        );
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_work', 'id', touched.tk_key::text
         FROM (
             SELECT DISTINCT source."id" AS tk_key
-            FROM new_rows AS source
+            FROM (
+                SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+            ) AS source
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;

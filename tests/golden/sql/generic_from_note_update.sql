@@ -19,15 +19,43 @@ DECLARE
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        IF EXISTS (
+            SELECT FROM (
+                SELECT -1 AS tk_sign, old_rows."object_id", old_rows."content_type_id", old_rows."weight" FROM old_rows
+                UNION ALL
+                SELECT 1 AS tk_sign, new_rows."object_id", new_rows."content_type_id", new_rows."weight" FROM new_rows
+            ) AS child
+            WHERE child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+              AND child."object_id" IS NOT NULL
+              AND NOT EXISTS (
+                SELECT FROM {archive_work} AS parent
+                WHERE child."object_id" = parent."id" AND child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+            )
+        ) THEN
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                RAISE EXCEPTION USING MESSAGE = 'At REPEATABLE READ, archive.Work:the_total cannot be kept for a row that points at a missing one.',
+                          ERRCODE = 'feature_not_supported',
+                          HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';
+            END IF;
+            PERFORM pg_advisory_xact_lock(4513436146170507018);
+        END IF;
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_work', 'id', touched.tk_key::text
         FROM (
             SELECT source."object_id" AS tk_key
-            FROM old_rows AS source
+            FROM (
+                SELECT old_rows."object_id", old_rows."content_type_id", old_rows."weight" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."object_id", new_rows."content_type_id", new_rows."weight" FROM new_rows
+            ) AS source
             WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
             UNION
             SELECT source."object_id" AS tk_key
-            FROM new_rows AS source
+            FROM (
+                SELECT new_rows."object_id", new_rows."content_type_id", new_rows."weight" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."object_id", old_rows."content_type_id", old_rows."weight" FROM old_rows
+            ) AS source
             WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;

@@ -23,12 +23,20 @@ BEGIN
         SELECT 'archive_work', 'id', touched.tk_key::text
         FROM (
             SELECT hop_1."work_id" AS tk_key
-            FROM old_rows AS hop_2
+            FROM (
+                SELECT old_rows."id", old_rows."active" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."id", new_rows."active" FROM new_rows
+            ) AS hop_2
             JOIN {archive_work_tags} AS hop_1
                 ON hop_2."id" = hop_1."tag_id"
             UNION
             SELECT hop_1."work_id" AS tk_key
-            FROM new_rows AS hop_2
+            FROM (
+                SELECT new_rows."id", new_rows."active" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."id", old_rows."active" FROM old_rows
+            ) AS hop_2
             JOIN {archive_work_tags} AS hop_1
                 ON hop_2."id" = hop_1."tag_id"
         ) AS touched

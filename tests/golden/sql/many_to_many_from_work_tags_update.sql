@@ -24,17 +24,133 @@ BEGIN
 
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM (
-            SELECT source."work_id" AS tk_key
-            FROM old_rows AS source
-            UNION
-            SELECT source."work_id" AS tk_key
-            FROM new_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
+        DECLARE
+            tk_keys bigint[];
+        BEGIN
+            -- Lock what the path leads over, so that it cannot change meanwhile.
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM
+                FROM {archive_tag} AS locked
+                WHERE (locked."id") IN (
+                    SELECT hop_1."tag_id"
+                    FROM (
+                        SELECT -1 AS tk_sign, changed.*
+                        FROM (
+                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                            EXCEPT ALL
+                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                        ) AS changed
+                        UNION ALL
+                        SELECT 1 AS tk_sign, changed.*
+                        FROM (
+                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                            EXCEPT ALL
+                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                        ) AS changed
+                    ) AS hop_1
+                )
+                ORDER BY locked."id"
+                FOR NO KEY UPDATE;
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+                UPDATE {archive_tag} AS locked
+                SET "id" = locked."id"
+                WHERE (locked."id") IN (
+                    SELECT hop_1."tag_id"
+                    FROM (
+                        SELECT -1 AS tk_sign, changed.*
+                        FROM (
+                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                            EXCEPT ALL
+                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                        ) AS changed
+                        UNION ALL
+                        SELECT 1 AS tk_sign, changed.*
+                        FROM (
+                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                            EXCEPT ALL
+                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                        ) AS changed
+                    ) AS hop_1
+                );
+                PERFORM set_config('trigger_kit.locking', '', true);
+            ELSE
+                PERFORM
+                FROM {archive_tag} AS locked
+                WHERE (locked."id") IN (
+                    SELECT hop_1."tag_id"
+                    FROM (
+                        SELECT -1 AS tk_sign, changed.*
+                        FROM (
+                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                            EXCEPT ALL
+                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                        ) AS changed
+                        UNION ALL
+                        SELECT 1 AS tk_sign, changed.*
+                        FROM (
+                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                            EXCEPT ALL
+                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                        ) AS changed
+                    ) AS hop_1
+                )
+                ORDER BY locked."id"
+                FOR SHARE;
+            END IF;
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
+            FROM (
+                SELECT -1 AS tk_sign, changed.*
+                FROM (
+                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                ) AS changed
+                UNION ALL
+                SELECT 1 AS tk_sign, changed.*
+                FROM (
+                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                ) AS changed
+            ) AS child
+            WHERE child.tk_sign = 1
+              AND child."tag_id" IS NOT NULL
+              AND NOT EXISTS (
+                SELECT FROM {archive_tag} AS parent
+                WHERE parent."id" = child."tag_id"
+            );
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."work_id" AS tk_key
+                FROM (
+                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                ) AS source
+                UNION
+                SELECT source."work_id" AS tk_key
+                FROM (
+                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                ) AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            -- Targets that are missing may come from another transaction: see tk_waiting.
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {archive_work} AS parent
+                WHERE parent."id" = child.tk_key
+            );
+            RETURN NULL;
+        END;
     END IF;
 
     -- A full value that this very statement has written may hold these rows already.

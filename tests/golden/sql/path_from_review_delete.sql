@@ -19,6 +19,34 @@ DECLARE
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM old_rows AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM old_rows AS hop_2
+            );
+            PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM old_rows AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR SHARE;
+        END IF;
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_publisher', 'number', touched.tk_key::text
         FROM (

@@ -24,16 +24,117 @@ BEGIN
 
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
+        -- Lock what the path leads over, so that it cannot change meanwhile.
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM (
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    ) AS changed
+                ) AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_work} AS locked
+            SET "id" = locked."id"
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM (
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    ) AS changed
+                ) AS hop_2
+            );
+            PERFORM set_config('trigger_kit.locking', '', true);
+        ELSE
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE (locked."id") IN (
+                SELECT hop_2."work_id"
+                FROM (
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    ) AS changed
+                ) AS hop_2
+            )
+            ORDER BY locked."id"
+            FOR SHARE;
+        END IF;
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
+        FROM (
+            SELECT -1 AS tk_sign, changed.*
+            FROM (
+                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+            ) AS changed
+            UNION ALL
+            SELECT 1 AS tk_sign, changed.*
+            FROM (
+                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+            ) AS changed
+        ) AS child
+        WHERE child.tk_sign = 1
+          AND child."work_id" IS NOT NULL
+          AND NOT EXISTS (
+            SELECT FROM {archive_work} AS parent
+            WHERE child."work_id" = parent."id"
+        );
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_publisher', 'number', touched.tk_key::text
         FROM (
             SELECT hop_1."publisher_id" AS tk_key
-            FROM old_rows AS hop_2
+            FROM (
+                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+            ) AS hop_2
             JOIN {archive_work} AS hop_1
                 ON hop_2."work_id" = hop_1."id"
             UNION
             SELECT hop_1."publisher_id" AS tk_key
-            FROM new_rows AS hop_2
+            FROM (
+                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+            ) AS hop_2
             JOIN {archive_work} AS hop_1
                 ON hop_2."work_id" = hop_1."id"
         ) AS touched

@@ -21,23 +21,61 @@ DECLARE
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
-        FROM (
-            SELECT source."From" AS tk_key
-            FROM old_rows AS source
-            UNION
-            SELECT source."From" AS tk_key
-            FROM new_rows AS source
-            UNION
-            SELECT source."destination_id" AS tk_key
-            FROM old_rows AS source
-            UNION
-            SELECT source."destination_id" AS tk_key
-            FROM new_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
+        DECLARE
+            tk_keys varchar[];
+        BEGIN
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."From" AS tk_key
+                FROM (
+                    SELECT old_rows."From" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."From" FROM new_rows
+                ) AS source
+                UNION
+                SELECT source."From" AS tk_key
+                FROM (
+                    SELECT new_rows."From" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."From" FROM old_rows
+                ) AS source
+                UNION
+                SELECT source."destination_id" AS tk_key
+                FROM (
+                    SELECT old_rows."destination_id", old_rows."cancelled", old_rows."group" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."destination_id", new_rows."cancelled", new_rows."group" FROM new_rows
+                ) AS source
+                UNION
+                SELECT source."destination_id" AS tk_key
+                FROM (
+                    SELECT new_rows."destination_id", new_rows."cancelled", new_rows."group" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."destination_id", old_rows."cancelled", old_rows."group" FROM old_rows
+                ) AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            -- Targets that are missing may come from another transaction: see tk_waiting.
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {Port of call %7Bx%7D} AS parent
+                WHERE parent."PortCode" = child.tk_key
+            );
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {Port of call %7Bx%7D} AS parent
+                WHERE parent."PortCode" = child.tk_key
+            );
+            RETURN NULL;
+        END;
     END IF;
 
     -- A full value that this very statement has written may hold these rows already.

@@ -25,14 +25,29 @@ DECLARE
 BEGIN
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM (
-            SELECT DISTINCT source."work_id" AS tk_key
-            FROM new_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
+        DECLARE
+            tk_keys bigint[];
+        BEGIN
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."work_id" AS tk_key
+                FROM new_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            -- Targets that are missing may come from another transaction: see tk_waiting.
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'archive_work', '10db75', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {archive_work} AS parent
+                WHERE parent."id" = child.tk_key
+            );
+            RETURN NULL;
+        END;
     END IF;
 
     -- A full value that this very statement has written may hold these rows already.

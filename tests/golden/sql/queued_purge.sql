@@ -6,6 +6,7 @@ CREATE TABLE {:schema}."tk_pending_archive_work" (
     "the_total" bigint
 );
 CREATE INDEX ON {:schema}."tk_pending_archive_work" ("id");
+ALTER TABLE {:schema}."tk_pending_archive_work" REPLICA IDENTITY FULL;
 COMMENT ON TABLE {:schema}."tk_pending_archive_work" IS 'trigger_kit: changes that wait to be added to archive_work, by SELECT tk_flush_archive_work()';
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_purge_301246"()

@@ -29,17 +29,40 @@ BEGIN
 
     -- Paused: note which targets were touched, for the repair at the end of the pause.
     IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_node', 'id', touched.tk_key::text
-        FROM (
-            SELECT source."parent_id" AS tk_key
-            FROM old_rows AS source
-            UNION
-            SELECT source."parent_id" AS tk_key
-            FROM new_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
+        DECLARE
+            tk_keys bigint[];
+        BEGIN
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."parent_id" AS tk_key
+                FROM (
+                    SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
+                ) AS source
+                UNION
+                SELECT source."parent_id" AS tk_key
+                FROM (
+                    SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
+                ) AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_node', 'id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            -- Targets that are missing may come from another transaction: see tk_waiting.
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {archive_node} AS parent
+                WHERE parent."id" = child.tk_key
+            );
+            RETURN NULL;
+        END;
     END IF;
 
     -- One change per target, in key order; targets that do not change are left out.

@@ -22,7 +22,11 @@ BEGIN
         SELECT 'archive_node', 'id', touched.tk_key::text
         FROM (
             SELECT DISTINCT source."id" AS tk_key
-            FROM new_rows AS source
+            FROM (
+                SELECT new_rows."id", new_rows."own" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."id", old_rows."own" FROM old_rows
+            ) AS source
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
