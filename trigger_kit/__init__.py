@@ -11,14 +11,31 @@ from trigger_kit.rules import Denormalize, Guard, Level, Timing
 if TYPE_CHECKING:
     from trigger_kit.exact import Exact
     from trigger_kit.flushing import flush
+    from trigger_kit.maintenance.backfill import backfill
     from trigger_kit.maintenance.pauses import paused
+    from trigger_kit.maintenance.repair import repair
     from trigger_kit.maintenance.verification import verify
 
-__all__ = ["Denormalize", "Exact", "Exists", "First", "Guard", "Level", "Timing", "flush", "paused", "verify"]
+__all__ = [
+    "Denormalize",
+    "Exact",
+    "Exists",
+    "First",
+    "Guard",
+    "Level",
+    "Timing",
+    "backfill",
+    "flush",
+    "paused",
+    "repair",
+    "verify",
+]
 _HOMES = {
     "Exact": "exact",
+    "backfill": "maintenance.backfill",
     "flush": "flushing",
     "paused": "maintenance.pauses",
+    "repair": "maintenance.repair",
     "verify": "maintenance.verification",
 }
 __version__ = "0.1.0"

@@ -10,7 +10,7 @@ from django.db import connections
 from django.db.migrations import state
 from django.db.migrations.loader import MigrationLoader
 from django.db.models import options
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
 META_OPTION = "denormalizations"
 
@@ -29,13 +29,43 @@ class TriggerKitConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, teach Django's commands about rules, and install those of apps without migrations."""
-        from trigger_kit import autodetector, checks, schema
+        from trigger_kit import (
+            autodetector,
+            blind_spot_checks,
+            checks,
+            database_checks,
+            fill_checks,
+            following,
+            migration_locks,
+            schema,
+        )
 
         register(checks.check_rules, "models")
         register(checks.check_setup, "models")
+        register(fill_checks.check_fills, "models")
+        register(database_checks.check_database, "database")
+        register(blind_spot_checks.check_blind_spots, "database")
         autodetector.patch_commands()
         schema.patch_schema_editors()
+        following.patch_operations()
+        migration_locks.patch_migrations()
+        pre_migrate.connect(hear_migrate, dispatch_uid="trigger_kit.hear_migrate")
+        post_migrate.connect(leave_migrate, dispatch_uid="trigger_kit.leave_migrate")
         post_migrate.connect(install_unmigrated, dispatch_uid="trigger_kit.install_unmigrated")
+
+
+def hear_migrate(using: str, verbosity: int, stdout: Any = None, **kwargs: Any) -> None:
+    """Let first fills say how far they are, where ``migrate`` says what it applies."""
+    from trigger_kit import first_fill
+
+    first_fill.announce(using, stdout, verbosity)
+
+
+def leave_migrate(using: str, **kwargs: Any) -> None:
+    """Let them be silent again."""
+    from trigger_kit import first_fill
+
+    first_fill.silence(using)
 
 
 def install_unmigrated(app_config: AppConfig, using: str, plan: Any = None, **kwargs: Any) -> None:

@@ -5,7 +5,7 @@ Most come from the room that finds the problem, as RuleError; ``docs/checks.md``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -21,6 +21,7 @@ from trigger_kit.measures import Measure, measure_rule, serve_averages
 from trigger_kit.planner import plan_all
 from trigger_kit.registry import declared, rules_of
 from trigger_kit.relations import resolve, rule_uri
+from trigger_kit.routing import is_kept_apart
 from trigger_kit.rules import Denormalize, Guard
 from trigger_kit.sources import joins
 
@@ -32,8 +33,9 @@ def check_rules(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
     models = [model for model in live_apps.get_models() if app_configs is None or model._meta.app_config in app_configs]
     messages: list[CheckMessage] = []
     measures: list[Measure] = []
+    databases = kwargs.get("databases") or ()
     for model in models:
-        for message, measure in _check_model(model):
+        for message, measure in _check_model(model, databases):
             messages += [message] if message else []
             measures += [measure] if measure else []
     for model in models:
@@ -76,10 +78,27 @@ def check_setup(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
                 id="trigger_kit.E022",
             )
         )
-    return messages
+        return messages
+    return messages + list(_check_writers())
 
 
-def _check_model(model: type[Model]) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
+def _check_writers() -> Iterator[CheckMessage]:
+    """Check that Django writes targets to PostgreSQL."""
+    for model, _ in declared(live_apps):
+        connection = connections[router.db_for_write(model)]
+        if connection.vendor != "postgresql":
+            yield Error(
+                f"{model._meta.label} declares rules, but Django writes it to the database {connection.alias!r}, "
+                f"which is {connection.display_name}.",
+                hint="Let a database router send this model to a PostgreSQL database.",
+                obj=model,
+                id="trigger_kit.E022",
+            )
+
+
+def _check_model(
+    model: type[Model], databases: Collection[str]
+) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
     value = getattr(model._meta, "denormalizations", ())
     if not isinstance(value, (list, tuple)) or any(not isinstance(rule, Denormalize) for rule in value):
         yield (
@@ -107,25 +126,27 @@ def _check_model(model: type[Model]) -> Iterator[tuple[CheckMessage | None, Meas
             )
             continue
         seen.add(rule.field)
-        yield from _check_rule(rule, model)
+        yield from _check_rule(rule, model, databases)
 
 
-def _check_rule(rule: Denormalize, model: type[Model]) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
+def _check_rule(
+    rule: Denormalize, model: type[Model], databases: Collection[str]
+) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
     try:
         measure = measure_rule(resolve(rule, model))
     except RuleError as error:
         yield _error(error, model), None
         return
     yield None, measure
-    for message in (*_check_databases(measure), *_check_foreign_key(measure), *_check_advice(measure)):
+    for message in (*_check_databases(measure, databases), *_check_foreign_key(measure), *_check_advice(measure)):
         yield message, None
 
 
-def _check_databases(measure: Measure) -> Iterator[CheckMessage]:
+def _check_databases(measure: Measure, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """Check that sources are wherever their target is; ``databases`` are those that may be asked."""
     resolved = measure.resolved
     for alias, model in product(settings.DATABASES, dict.fromkeys(source.model for source in resolved.sources)):
-        places = [router.allow_migrate_model(alias, item) for item in (resolved.model, model)]
-        if len(set(places)) > 1:
+        if is_kept_apart(alias, resolved.model, model, may_ask=alias in databases):
             yield Error(
                 f"{resolved.uri} reads {model._meta.label}, which the database router keeps apart "
                 f"from {resolved.model._meta.label} (database {alias!r}): triggers do not reach across databases.",

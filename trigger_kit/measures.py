@@ -37,7 +37,7 @@ from trigger_kit.relations import ResolvedRule
 from trigger_kit.rules import Level, Timing, describe
 from trigger_kit.sources import joins, nodes
 
-__all__ = ["Measure", "Strategy", "measure_rule", "serve_averages"]
+__all__ = ["Measure", "Strategy", "is_checked", "measure_rule", "serve_averages"]
 
 # Their values over no rows. An array over no rows is [NULL], from the one row that a LEFT JOIN gives.
 _EMPTY = {Count: "0", Exists: "false"}
@@ -114,7 +114,7 @@ class Measure:
         No count is ever negative; of sums, the model says whether a CHECK looks at them.
         """
         is_count = self.chain is not None and self.chain.aggregate is Count
-        return self.is_sum and (is_count or _is_checked(self.resolved))
+        return self.is_sum and (is_count or is_checked(self.resolved))
 
     @property
     def is_sum(self) -> bool:
@@ -122,7 +122,7 @@ class Measure:
         return self.strategy is Strategy.DELTA and self.average_of is None
 
 
-def _is_checked(resolved: ResolvedRule) -> bool:
+def is_checked(resolved: ResolvedRule) -> bool:
     """Whether the model has a CHECK on the column."""
     names = {resolved.field.name, resolved.field.attname}
     checks = [item for item in resolved.model._meta.constraints if isinstance(item, CheckConstraint)]

@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Step",
     "Strategy",
+    "edges_of",
     "plan",
     "plan_all",
     "require_acyclic",
@@ -232,7 +233,7 @@ class Plan:
 def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Plan:
     """Plan the rules of one model."""
     measures = serve_averages([measure_rule(resolve(rule, model)) for rule in rules])
-    edges = _edges(measures)
+    edges = edges_of(measures)
     writes = frozenset((edge.source, edge.target) for edge in edges if not edge.is_queued)
     return Plan(model, rank, tuple(measures), edges, writes)
 
@@ -302,7 +303,7 @@ def require_apart(plans: Sequence[Plan]) -> None:
 # Edges --------------------------------------------------------------------------------------------------------------
 
 
-def _edges(measures: Sequence[Measure]) -> tuple[Edge, ...]:
+def edges_of(measures: Sequence[Measure]) -> tuple[Edge, ...]:
     """Fuse what shares source table, target table and target key."""
     groups: dict[tuple[str, tuple[Column, ...], bool, str, bool], dict[tuple[Path, Path | None], Feed]] = {}
     for kept in measures:

@@ -227,7 +227,9 @@ def _path_hint(error: Exception) -> str:
     """Suggest the nearest name out of Django's own error message."""
     match = re.search(r"Cannot resolve keyword '(.+?)' into field.*Choices are: (.+)$", str(error), re.DOTALL)
     if match is None:
-        return "Use an expression that .annotate() accepts on this model."
+        lookup = re.search(r"Unsupported lookup '(.+?)' for", str(error))
+        lost = f": {lookup[1]!r} is neither a field there nor a lookup" if lookup else ""
+        return f"Use an expression that .annotate() accepts on this model{lost}."
     return _did_you_mean(match[1], match[2].split(", "))
 
 

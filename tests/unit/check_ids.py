@@ -9,7 +9,15 @@ import trigger_kit
 
 PACKAGE = Path(trigger_kit.__file__).parent
 REPOSITORY = PACKAGE.parent
-TESTS = ("test_checks.py", "test_fitting.py", "test_orders.py", "test_refusals.py")
+TESTS = (
+    "../integration/test_backfill.py",
+    "../integration/test_blind_spots.py",
+    "../integration/test_database_checks.py",
+    "test_checks.py",
+    "test_fitting.py",
+    "test_orders.py",
+    "test_refusals.py",
+)
 
 
 def ids_in_code() -> set[str]:

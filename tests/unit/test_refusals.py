@@ -95,6 +95,11 @@ def test_e005_annotate_must_accept_it(expression: Any) -> None:
     assert_refused("E005", "library.Author:num_books", "Django cannot", "that .annotate() accepts")
 
 
+def test_e005_tells_which_column_is_not_there() -> None:
+    keep("num_books", counted(books__shown=True))
+    assert_refused("E005", "library.Author:num_books", "Django cannot", "'shown' is neither a field there nor a lookup")
+
+
 @pytest.mark.parametrize(
     ("field", "expression"),
     [

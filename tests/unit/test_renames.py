@@ -1,0 +1,188 @@
+"""Rules in the state of a migration, whose fields and models take other names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import models
+from django.db.migrations.operations import RenameField, RenameModel
+from django.db.migrations.state import ModelState, ProjectState
+from django.db.models import Avg, Case, Count, F, Max, Q, Sum, Value, When
+from django.db.models.functions import Coalesce, Concat, ExtractYear, Upper
+
+from trigger_kit import Denormalize, Exists, First
+from trigger_kit.renames import Renaming, renamed_rule
+
+KEY = models.BigAutoField(primary_key=True)
+
+
+def state() -> ProjectState:
+    """Return authors, their books in series, and tags; some ways back have no name of their own."""
+    found = ProjectState()
+    cascade: Any = models.CASCADE
+    for name, fields in {
+        "Publisher": {"name": models.TextField()},
+        "Series": {"publisher": models.ForeignKey("shop.Publisher", cascade)},
+        "Tag": {"word": models.TextField(), "number": models.IntegerField()},
+        "Author": {"name": models.TextField(), "total": models.IntegerField()},
+        "Book": {
+            "author": models.ForeignKey("shop.Author", cascade, related_name="books"),
+            "series": models.ForeignKey("shop.Series", cascade),
+            "pages": models.IntegerField(),
+            "title": models.TextField(),
+            "published": models.DateField(),
+            "tags": models.ManyToManyField("shop.Tag"),
+        },
+    }.items():
+        found.add_model(ModelState("shop", name, [("id", KEY.clone()), *fields.items()]))
+    return found
+
+
+def renamed(model: str, rule: Denormalize, operation: Any) -> Denormalize:
+    """Return a rule after an operation."""
+    before = state().apps
+    after = state()
+    operation.state_forwards("shop", after)
+    if isinstance(operation, RenameModel):
+        renaming = Renaming("shop", operation.old_name_lower, operation.new_name_lower)
+    else:
+        name = operation.model_name_lower
+        renaming = Renaming("shop", name, name, operation.old_name, operation.new_name)
+    return renamed_rule(rule, before.get_model("shop", model), after.apps, renaming)
+
+
+PAGES = RenameField("Book", "pages", "length")
+TITLE = RenameField("Book", "title", "name")
+
+EXPRESSIONS: dict[str, tuple[str, Any, Any, Any]] = {
+    "aggregate": ("Author", Sum("books__pages", default=0), PAGES, Sum("books__length", default=0)),
+    "F": ("Author", Sum(F("books__pages") * 2), PAGES, Sum(F("books__length") * 2)),
+    "arithmetic": (
+        "Author",
+        Max("books__pages") - Avg("books__pages"),
+        PAGES,
+        Max("books__length") - Avg("books__length"),
+    ),
+    "filter with a lookup": (
+        "Author",
+        Count("books", filter=Q(books__pages__gte=3) | ~Q(books__title="pages")),
+        PAGES,
+        Count("books", filter=Q(books__length__gte=3) | ~Q(books__title="pages")),
+    ),
+    "a value of the same text": (
+        "Author",
+        Coalesce(Max("books__title"), Value("books__title")),
+        TITLE,
+        Coalesce(Max("books__name"), Value("books__title")),
+    ),
+    "texts that are paths": ("Book", Concat("title", Value("title")), TITLE, Concat("name", Value("title"))),
+    "transform": (
+        "Author",
+        Count("books", filter=Q(books__published__year__gt=2000)),
+        RenameField("Book", "published", "released"),
+        Count("books", filter=Q(books__released__year__gt=2000)),
+    ),
+    "function": (
+        "Author",
+        Max(ExtractYear("books__published")),
+        RenameField("Book", "published", "released"),
+        Max(ExtractYear("books__released")),
+    ),
+    "case": (
+        "Author",
+        Sum(Case(When(books__title="x", then="books__pages"), default=0)),
+        PAGES,
+        Sum(Case(When(books__title="x", then="books__length"), default=0)),
+    ),
+    "condition of a case": (
+        "Author",
+        Sum(Case(When(books__title="x", then=F("books__pages")), default=0)),
+        TITLE,
+        Sum(Case(When(books__name="x", then=F("books__pages")), default=0)),
+    ),
+    "first": (
+        "Author",
+        First(
+            "books__title",
+            order_by=["-books__pages", F("books__pages").desc(nulls_last=True)],
+            filter=Q(books__pages=1),
+        ),
+        PAGES,
+        First(
+            "books__title",
+            order_by=["-books__length", F("books__length").desc(nulls_last=True)],
+            filter=Q(books__length=1),
+        ),
+    ),
+    "exists": ("Author", Exists("books", filter=Q(books__pages=1)), PAGES, Exists("books", filter=Q(books__length=1))),
+    "forward": (
+        "Book",
+        Upper("series__publisher__name"),
+        RenameField("Publisher", "name", "title"),
+        Upper("series__publisher__title"),
+    ),
+    "key on the path": (
+        "Book",
+        F("series__publisher__name"),
+        RenameField("Book", "series", "line"),
+        F("line__publisher__name"),
+    ),
+    "column of a key": (
+        "Book",
+        Coalesce("series_id", 1),
+        RenameField("Book", "series", "line"),
+        Coalesce("line_id", 1),
+    ),
+    "primary key": ("Author", Count("books__pk"), PAGES, None),
+    "compared with another column": (
+        "Author",
+        Count("books", filter=Q(books__pages__lt=F("books__series"))),
+        RenameField("Book", "series", "line"),
+        Count("books", filter=Q(books__pages__lt=F("books__line"))),
+    ),
+    "model with a way back that it names": (
+        "Tag",
+        Count("book__pages"),
+        RenameModel("Book", "Work"),
+        Count("work__pages"),
+    ),
+    "model with a named way back": ("Author", Count("books__pages"), RenameModel("Book", "Work"), None),
+    "model on the path": (
+        "Publisher",
+        Sum("series__book__pages"),
+        RenameModel("Series", "Line"),
+        Sum("line__book__pages"),
+    ),
+    "many-to-many field": (
+        "Author",
+        Max("books__tags__number"),
+        RenameField("Book", "tags", "labels"),
+        Max("books__labels__number"),
+    ),
+    "another model's field of this name": (
+        "Author",
+        Max("books__title"),
+        RenameField("Publisher", "name", "title"),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("what", EXPRESSIONS)
+def test_a_path_takes_the_new_names(what: str) -> None:
+    model, expression, operation, expected = EXPRESSIONS[what]
+    rule = Denormalize("total", expression)
+    found = renamed(model, rule, operation)
+    assert found == Denormalize("total", expression if expected is None else expected)
+    assert (found is rule) == (expected is None)
+
+
+def test_a_field_takes_its_new_name() -> None:
+    rule = renamed("Author", Denormalize("total", Sum("books__pages")), RenameField("Author", "total", "sum"))
+    assert rule == Denormalize("sum", Sum("books__pages"))
+
+
+def test_a_function_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    rule = Denormalize("total", state)
+    assert renamed("Author", rule, PAGES) is rule
