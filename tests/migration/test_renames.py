@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 
@@ -91,12 +90,6 @@ MOVED = {
 }
 
 
-def expected_to_fail(some: set[str], reason: str) -> list[Any]:
-    """Return the renames as parameters, some of them marked as known limits."""
-    mark = pytest.mark.xfail(strict=True, reason=reason)
-    return [pytest.param(what, marks=[mark] if what in some else []) for what in RENAMES]
-
-
 @pytest.mark.parametrize("what", RENAMES)
 def test_a_rename_written_by_hand(make: Make, scratch: Make, what: str) -> None:
     project = make(books=BEFORE, rows=ROWS)
@@ -110,13 +103,7 @@ def test_a_rename_written_by_hand(make: Make, scratch: Make, what: str) -> None:
     project.assert_like(scratch(books=RENAMES[what].after))
 
 
-@pytest.mark.parametrize(
-    "what",
-    expected_to_fail(
-        {"summed column", "filtered column", "source model", "target model"},
-        "a migration that renames what a rule reads cannot be reversed yet: it stops with an error (docs/limits.md)",
-    ),
-)
+@pytest.mark.parametrize("what", RENAMES)
 def test_a_rename_that_makemigrations_asks_about(make: Make, scratch: Make, what: str) -> None:
     project = make(books=BEFORE, rows=ROWS)
     found = project.deploy(answers="y\ny\n", books=RENAMES[what].after)
@@ -146,13 +133,7 @@ def test_a_column_or_table_takes_another_name(make: Make, scratch: Make, what: s
     project.assert_like(scratch(books=MOVES[what]))
 
 
-@pytest.mark.parametrize(
-    "what",
-    expected_to_fail(
-        set(RENAMES) - {"source model"},
-        "after a rename writers get an error until the next makemigrations and migrate (docs/limits.md)",
-    ),
-)
+@pytest.mark.parametrize("what", RENAMES)
 def test_writers_go_on_between_a_rename_and_the_next_makemigrations(make: Make, what: str) -> None:
     project = make(books=BEFORE, rows=ROWS)
     project.write_migration("books", "0002_rename", "0001_initial", RENAMES[what].operation)
@@ -174,3 +155,42 @@ def test_a_source_in_another_app_is_renamed(make: Make) -> None:
     project.sql(WRITES.format(**names))
     assert project.sql("SELECT pages_total FROM people_author ORDER BY id") == [(40,), (240,), (320,)]
     project.assert_in_sync()
+
+
+RENAME = 'ALTER TABLE books_book RENAME COLUMN "{}" TO "{}"'
+THERE_AND_BACK = f"{RENAME.format('pages', 'length')!r}, {RENAME.format('length', 'pages')!r}"
+IN_STATE = 'state_operations=[migrations.RenameField("book", "pages", "length")]'
+BY_HAND = {
+    "SQL with a state": f"migrations.RunSQL({THERE_AND_BACK}, {IN_STATE})",
+    "SQL beside a state": "migrations.SeparateDatabaseAndState("
+    f"database_operations=[migrations.RunSQL({THERE_AND_BACK})], {IN_STATE})",
+    "both by Django": "migrations.SeparateDatabaseAndState("
+    f'database_operations=[migrations.RenameField("book", "pages", "length")], {IN_STATE})',
+    "there, back and elsewhere": 'migrations.RenameField("book", "pages", "words"), '
+    'migrations.RenameField("book", "words", "pages"), migrations.RenameField("book", "pages", "length")',
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "is_atomic"), [*((what, True) for what in BY_HAND), *((what, False) for what in list(BY_HAND)[:2])]
+)
+def test_a_rename_by_other_means(make: Make, scratch: Make, what: str, is_atomic: bool) -> None:
+    project = make(books=BEFORE, rows=ROWS)
+    before = project.objects()
+    project.write_migration(
+        "books", "0002_rename", "0001_initial", BY_HAND[what] + f"]\n    atomic = {is_atomic}\n    _ = ["
+    )
+    after = RENAMES["summed column"].after
+    project.write_models(books=after)
+    project.manage("migrate")
+    project.sql(WRITES.format(**NAMES | {"pages": "length"}))
+    assert project.sql(VALUES.format(**NAMES)) == [(40, 1), (240, 0), (320, 1)]
+    project.manage("makemigrations --check --dry-run", code=1)
+    project.assert_in_sync()
+    project.manage("migrate books 0001")
+    assert project.objects() == before
+    project.sql("UPDATE books_book SET pages = pages + 1")
+    assert project.sql(VALUES.format(**NAMES)) == [(41, 1), (242, 0), (321, 1)]
+    project.manage("migrate")
+    assert project.deploy()["books"] == ["AlterRule author.pages_total"]
+    project.assert_like(scratch(books=after))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 from tests.migration.conftest import Make
 from tests.migration.library import CHURN, NUM_BOOKS, NUM_PUBLISHED, ROWS, library
 from tests.migration.project import Project
+from tests.migration.test_schemas import enter, tenants
+from tests.migration.worker import environment
 
 MODELS = library(NUM_BOOKS)
 CHANGED = library(NUM_BOOKS.replace('Count("books")', 'Count("books", filter=Q(books__published=True))'))
@@ -93,3 +98,91 @@ def test_switched_triggers_stay_so_when_rules_change(make: Make) -> None:
     project.write_models(books=library(NUM_BOOKS, NUM_PUBLISHED))
     project.sql(CHURN)
     project.assert_in_sync()
+
+
+def test_the_database_check_tells_what_no_migration_will_mend(make: Make) -> None:
+    project = make(books=MODELS, rows=ROWS)
+    name = trigger(project, "guard")
+    assert "trigger_kit" not in project.manage("check --database default").stderr
+    project.sql(f'DROP TRIGGER "{name}" ON books_author')
+    assert "(trigger_kit.W010)" in project.manage("check --database default").stderr
+    assert "(trigger_kit.W010)" in project.manage("migrate").stderr
+    project.manage("trigger_kit install")
+    project.write_models(books=CHANGED)
+    assert "(trigger_kit.W011)" in project.manage("check --database default").stderr
+    project.makemigrations(books=CHANGED)
+    assert "trigger_kit" not in project.manage("migrate").stderr
+    assert "trigger_kit" not in project.manage("check --database default").stderr
+
+
+def test_a_database_check_before_the_first_migration(blank: Make) -> None:
+    project = blank("books")
+    project.makemigrations(books=MODELS)
+    assert "trigger_kit" not in project.manage("check --database default").stderr
+    assert "trigger_kit" not in project.manage("migrate").stderr
+
+
+def test_a_migration_of_what_is_paused_is_refused(make: Make) -> None:
+    project = make(books=MODELS, rows=ROWS)
+    project.manage("trigger_kit pause")
+    project.sql(CHURN)
+    assert "(trigger_kit.W013)" in project.manage("migrate").stderr
+    project.makemigrations(books=CHANGED)
+    before = project.objects()
+    refused = project.manage("migrate", code=None)
+    assert refused.code != 0
+    assert "The rules that keep books_author are paused" in refused.stderr
+    assert project.objects() == before
+    assert project.statuses() == {RULE: "outdated"}
+    project.write_models(books=MODELS)
+    assert "keys repaired" in project.manage("trigger_kit resume").stdout
+    project.assert_in_sync()
+    project.write_models(books=CHANGED)
+    project.manage("migrate")
+    project.assert_settled()
+
+
+def test_what_is_paused_can_be_resumed_with_newer_models(make: Make) -> None:
+    project = make(books=MODELS, rows=ROWS)
+    project.manage("trigger_kit pause")
+    project.sql(CHURN)
+    project.makemigrations(books=CHANGED)
+    project.manage("trigger_kit resume")
+    project.manage("migrate")
+    project.assert_settled()
+
+
+def test_switches_work_in_the_schema_of_the_search_path_only(blank: Make) -> None:
+    project = tenants(blank, MODELS)
+    there = (
+        "SELECT tgname, tgenabled, prosrc FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid "
+        "WHERE pronamespace = 'tenant_b'::regnamespace ORDER BY tgname"
+    )
+    before = project.sql(there)
+    for command in ("pause", "resume", "disable", "enable", "uninstall", "prune --yes", "install"):
+        project.manage(f"trigger_kit {command}")
+        project.sql("DELETE FROM books_book WHERE id = (SELECT max(id) FROM books_book)")
+        assert project.sql(there) == before, command
+    project.assert_settled()
+    enter(project, "tenant_b")
+    project.assert_settled()
+
+
+def test_killed_while_it_fills_enable_leaves_a_pause(make: Make) -> None:
+    project = make(books=MODELS, rows=ROWS)
+    project.manage("trigger_kit disable")
+    project.sql("INSERT INTO books_author (id, name, num_books) SELECT n, '', 5 FROM generate_series(10, 40000) AS n")
+    project.sql(CHURN)
+    command = [sys.executable, "manage.py", "trigger_kit", "enable"]
+    with subprocess.Popen(command, cwd=project.path, env=environment(project.path)) as process:
+        filled = "SELECT count(*) FROM books_author WHERE num_books = 0 AND id >= 10"
+        while not project.value(filled):
+            assert process.poll() is None
+        process.kill()
+    assert project.statuses() == {RULE: "paused"}
+    assert "its rows are not all filled yet" in project.manage("trigger_kit ls").stdout
+    assert "(trigger_kit.W013)" in project.manage("check --database default").stderr
+    project.sql("INSERT INTO books_book (id, author_id, pages, published) VALUES (9, 39999, 1, true)")
+    project.manage("trigger_kit resume")
+    project.assert_settled()
+    assert project.value("SELECT num_books FROM books_author WHERE id = 39999") == 1
