@@ -6,7 +6,7 @@ KEEP ?=
 TESTS ?= tests
 SECONDS ?= 60
 
-.PHONY: help demo psql test test-long lint format types build bench bench-growth bench-contention soak crash clean
+.PHONY: help demo psql test test-long lint format types build bench bench-growth bench-verify bench-contention bench-backfill soak crash examples clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,7 +28,7 @@ psql: $(BIN)/.ready ## Open psql on the database that `make demo KEEP=1` has kep
 	@$(BIN)/python migrations_examples/flights/demo.py --psql
 
 test: $(BIN)/.ready ## The test suite, on a real PostgreSQL (embedded unless TRIGGER_KIT_DATABASE_URL names one).
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 test-long: $(BIN)/.ready ## The same with 2,000 examples per property.
 	@TRIGGER_KIT_EXAMPLES=2000 $(BIN)/python -m pytest tests/property
@@ -53,14 +53,23 @@ bench: $(BIN)/.ready ## Ratios against no trigger and a hand-written row trigger
 bench-growth: $(BIN)/.ready ## One change while its group grows from 100 to 1,000,000 rows.
 	@$(BIN)/python -m benchmarks.growth
 
+bench-verify: $(BIN)/.ready ## verify against the plain annotate query, 1,000,000 source rows.
+	@$(BIN)/python -m benchmarks.verification
+
 bench-contention: $(BIN)/.ready ## 8 clients under one hot parent, with every timing.
 	@$(BIN)/python -m benchmarks.contention
+
+bench-backfill: $(BIN)/.ready ## Four rules come to 1,000,000 rows by a migration, under four writers.
+	@$(BIN)/python -m benchmarks.backfill
 
 soak: $(BIN)/.ready ## 8 writers at random for SECONDS=60: no drift, no deadlocks of our making.
 	@$(BIN)/python -m benchmarks.soak --seconds $(SECONDS)
 
 crash: $(BIN)/.ready ## Kill the server in the middle of the soak, again and again: nothing is lost, nothing counted twice.
 	@$(BIN)/python -m benchmarks.crash
+
+examples: $(BIN)/.ready ## Make the committed rule migrations of all examples anew, after a change of the compiler.
+	@$(BIN)/python -m dev.examples
 
 clean: ## Remove what the other commands have made.
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

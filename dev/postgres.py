@@ -186,10 +186,28 @@ class Restartable:
         """Stop it for good."""
         self._pg_ctl("-m", "immediate", "stop")
 
+    @contextmanager
+    def standby(self) -> Iterator[Server]:
+        """Copy it as it runs, and start the copy as a physical standby that follows it and takes no writes."""
+        folder = Path(tempfile.mkdtemp(prefix="trigger_kit-"))
+        if self._embedded.system_user:
+            shutil.chown(folder, self._embedded.system_user)
+        data = folder / "data"
+        self._run("pg_basebackup", "--dbname", self.server.url, "-D", str(data), "--write-recovery-conf", "-c", "fast")
+        self._run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", f"-h '' -k {folder}", "start")
+        try:
+            yield replace(self.server, url=f"postgresql://postgres@/postgres?host={folder}", origin="its standby")
+        finally:
+            self._run("pg_ctl", "-D", str(data), "-w", "-m", "immediate", "stop")
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _pg_ctl(self, *arguments: str) -> None:
-        program, data = Path(self.server.psql).with_name("pg_ctl"), str(self._embedded.pgdata)
-        command = [str(program), "-D", data, "-w", *arguments]
-        subprocess.run(command, user=self._embedded.system_user, cwd=data, check=True, capture_output=True)
+        self._run("pg_ctl", "-D", str(self._embedded.pgdata), "-w", *arguments)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(Path(self.server.psql).with_name(program)), *arguments]
+        cwd = str(self._embedded.pgdata)
+        subprocess.run(command, user=self._embedded.system_user, cwd=cwd, check=True, capture_output=True)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Customers whose orders are counted."""

@@ -1,0 +1,1 @@
+"""Pages whose many views are counted."""

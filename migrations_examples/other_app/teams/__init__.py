@@ -1,0 +1,1 @@
+"""Teams made of other apps' groups and users."""

@@ -1,0 +1,1 @@
+"""Albums, and a rule that has gone."""

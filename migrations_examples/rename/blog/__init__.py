@@ -1,0 +1,1 @@
+"""Articles whose comments are counted, whatever their columns are called."""
