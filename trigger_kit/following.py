@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.apps.registry import Apps
-from django.db import router
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import (
     AlterField,
@@ -37,6 +37,7 @@ from trigger_kit.planner import Plan, plan_all
 from trigger_kit.planner import plan as plan_rules
 from trigger_kit.registry import complete
 from trigger_kit.renames import Renaming, renamed_rule
+from trigger_kit.routing import is_at_home
 from trigger_kit.rules import Denormalize
 from trigger_kit.scripts import in_transaction
 
@@ -44,6 +45,7 @@ __all__ = ["patch_operations", "plans_of", "rules_concerned", "tables_of"]
 
 ModelKey = tuple[str, str]
 Rules = dict[ModelKey, list[Denormalize]]
+Frozen = dict[tuple[ModelKey, str, str], CompiledTrigger]
 
 RENAMES = (RenameField, RenameModel, AlterField, AlterModelTable)
 # These run SQL of the user's beside the operations above.
@@ -243,27 +245,37 @@ def _difference(
     from_state: ProjectState, to_state: ProjectState, schema_editor: BaseDatabaseSchemaEditor
 ) -> tuple[list[CompiledTrigger], list[CompiledTrigger]]:
     """Return the triggers that following a rename has replaced between two states: those of before, those of after."""
-    if schema_editor.connection.vendor != "postgresql":
-        return [], []
-    alias = schema_editor.connection.alias
-    before, after = _frozen(from_state, alias), _frozen(to_state, alias)
-    old = [trigger for place, trigger in before.items() if trigger != after.get(place)]
-    new = [trigger for place, trigger in after.items() if trigger != before.get(place)]
+    connection = schema_editor.connection
+    before, after = _frozen(from_state), _frozen(to_state)
+    old = {place: trigger for place, trigger in before.items() if trigger != after.get(place)}
+    new = {place: trigger for place, trigger in after.items() if trigger != before.get(place)}
     followed = {
         name
         for state in (from_state, to_state)
         for model_state in state.models.values()
         for name in model_state.options.get(FOLLOWED, ())
     }
-    is_ours = any(str(trigger.name) in followed for trigger in (*old, *new))
-    return (old, new) if is_ours else ([], [])
+    if connection.vendor != "postgresql" or not any(name in followed for _, _, name in (*old, *new)):
+        return [], []
+    # The tables have their old names yet: only these may be asked for.
+    return _at_home(old, from_state, connection, may_ask=True), _at_home(new, to_state, connection, may_ask=False)
 
 
-def _frozen(state: ProjectState, alias: str) -> dict[tuple[str, str], CompiledTrigger]:
-    """Return the triggers of a state that belong into a database, by the table that they keep and their names."""
-    found: dict[tuple[str, str], CompiledTrigger] = {}
-    for key, model_state in state.models.items():
-        triggers = triggers_in(model_state)
-        if triggers and router.allow_migrate_model(alias, state.apps.get_model(*key)):
-            found |= {(trigger.owner, str(trigger.name)): trigger for trigger in triggers}
-    return found
+def _frozen(state: ProjectState) -> Frozen:
+    """Return the triggers of a state by the model, its table and their names."""
+    return {
+        (key, trigger.owner, str(trigger.name)): trigger
+        for key, model_state in state.models.items()
+        for trigger in triggers_in(model_state)
+    }
+
+
+def _at_home(
+    triggers: Frozen, state: ProjectState, connection: BaseDatabaseWrapper, *, may_ask: bool
+) -> list[CompiledTrigger]:
+    """Return the triggers whose targets and sources belong into a database."""
+    tables: dict[ModelKey, set[str]] = {}
+    for (key, _, _), trigger in triggers.items():
+        tables.setdefault(key, set()).add(trigger.on)
+    home = {key for key, names in tables.items() if is_at_home(connection, state.apps, key, names, may_ask=may_ask)}
+    return [trigger for (key, _, _), trigger in triggers.items() if key in home]

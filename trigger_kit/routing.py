@@ -15,15 +15,20 @@ from trigger_kit.catalog import has_table
 __all__ = ["is_at_home", "is_kept_apart"]
 
 
-def is_at_home(connection: BaseDatabaseWrapper, apps: Apps, target: tuple[str, str], tables: Iterable[str]) -> bool:
-    """Whether a target, and the tables that its triggers watch, belong into a database, which must be PostgreSQL."""
+def is_at_home(
+    connection: BaseDatabaseWrapper, apps: Apps, target: tuple[str, str], tables: Iterable[str], *, may_ask: bool = True
+) -> bool:
+    """Whether a target, and the tables that its triggers watch, belong into a database, which must be PostgreSQL.
+
+    ``may_ask`` says that the database has the tables under these names now, so that it may be asked for them.
+    """
     model, alias = apps.get_model(*target), connection.alias
     if connection.vendor != "postgresql" or not model._meta.can_migrate(alias):  # type: ignore[attr-defined]
         return False
     watched = set(tables)
     sources = [other for other in apps.get_models(include_auto_created=True) if other._meta.db_table in watched]
     return router.allow_migrate_model(alias, model) and not any(
-        is_kept_apart(alias, model, source, may_ask=True) for source in sources
+        is_kept_apart(alias, model, source, may_ask=may_ask) for source in sources
     )
 
 
