@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 KEEP ?=
 TESTS ?= tests
+# Each has a server of its own; they wait more than they work.
+WORKERS ?= 4
 SECONDS ?= 60
 
 .PHONY: help demo psql test test-long lint format types build bench bench-growth bench-verify bench-contention bench-backfill soak crash examples clean
@@ -28,7 +30,7 @@ psql: $(BIN)/.ready ## Open psql on the database that `make demo KEEP=1` has kep
 	@$(BIN)/python migrations_examples/flights/demo.py --psql
 
 test: $(BIN)/.ready ## The test suite, on a real PostgreSQL (embedded unless TRIGGER_KIT_DATABASE_URL names one).
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 test-long: $(BIN)/.ready ## The same with 2,000 examples per property.
 	@TRIGGER_KIT_EXAMPLES=2000 $(BIN)/python -m pytest tests/property

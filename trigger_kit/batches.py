@@ -22,6 +22,7 @@ from trigger_kit.compiler.text import advisory_number
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.filling import Filling, Key, last_key, lock_keys, lock_next, set_sql, write_locked
 from trigger_kit.records import forget_record, read_records, write_record
+from trigger_kit.table_locks import LOCK_NOT_AVAILABLE, TRY_AGAIN, waiting_at_most
 
 __all__ = ["OnBatch", "Progress", "backfilling", "estimated_rows", "fill_all", "interrupted"]
 
@@ -35,7 +36,6 @@ MOMENT = "50ms"
 ATTEMPTS = 10
 # A batch that is lost with the server is done again, with all that follow; the end of the fill waits for the disk.
 HASTY = {"synchronous_commit": "off"}
-LOCK_NOT_AVAILABLE, DEADLOCK = "55P03", "40P01"
 # How long a fill waits for another one of the same target to end, whose client may be gone already.
 PATIENCE = "3s"
 # Up to here rows are counted; of more, the planner has an idea.
@@ -180,7 +180,7 @@ def _fill_next(
             return _fill_batch(connection, filling, place, progress, pace)
         except OperationalError as error:
             state = getattr(error.__cause__, "sqlstate", "")
-            if not is_own or state not in {LOCK_NOT_AVAILABLE, DEADLOCK} or pace.failures >= ATTEMPTS:
+            if not is_own or state not in TRY_AGAIN or pace.failures >= ATTEMPTS:
                 raise
             pace.let_go()
 
@@ -280,12 +280,8 @@ def _alone(connection: BaseDatabaseWrapper, filling: Filling, place: Placement) 
     number = advisory_number("backfill", place.schema, filling.target)
     is_own = not connection.in_atomic_block
     try:
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('lock_timeout')")
-            (before,) = cursor.fetchone()
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
-            cursor.execute(f"SELECT pg_advisory_{'' if is_own else 'xact_'}lock(%s)", [number])
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
+        with transaction.atomic(using=connection.alias), waiting_at_most(connection, PATIENCE):
+            runner(connection)(f"SELECT pg_advisory_{'' if is_own else 'xact_'}lock({number})")
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") != LOCK_NOT_AVAILABLE:
             raise

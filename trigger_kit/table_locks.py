@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -16,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.conf import setting
 from trigger_kit.exceptions import TriggerKitError
 
-__all__ = ["lock_statement", "lock_tables", "patiently"]
+__all__ = ["lock_statement", "lock_tables", "patiently", "waiting_at_most"]
 
 # Shorter than PostgreSQL's deadlock_timeout: of two that wait for each other, it is we who let go.
 MOMENT = "500ms"
@@ -68,17 +69,24 @@ def patiently(connection: BaseDatabaseWrapper, change: Callable[[], None], table
 def _try(connection: BaseDatabaseWrapper, change: Callable[[], None]) -> bool:
     """Make a change whose locks are to be had at once, or none; return whether it was made."""
     try:
-        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting('lock_timeout')")
-            (before,) = cursor.fetchone()
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [MOMENT])
+        with transaction.atomic(using=connection.alias), waiting_at_most(connection, MOMENT):
             change()
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") not in TRY_AGAIN:
             raise
         return False
     return True
+
+
+@contextmanager
+def waiting_at_most(connection: BaseDatabaseWrapper, time: str) -> Iterator[None]:
+    """Wait for no lock longer than that, in the open transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('lock_timeout')")
+        (before,) = cursor.fetchone()
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [time])
+        yield
+        cursor.execute("SELECT set_config('lock_timeout', %s, true)", [before])
 
 
 def _refusal(connection: BaseDatabaseWrapper, tables: Sequence[str]) -> str:

@@ -356,8 +356,8 @@ def test_it_starts_anew_when_triggers_have_changed(unfilled: Rules) -> None:
 
 def test_rows_that_come_meanwhile_are_not_run_after(unfilled: Rules) -> None:
     def write(found: Progress) -> None:
-        work = Work.objects.create()
-        Review.objects.create(work=work, stars=found.rows)
+        work = Work.objects.create(pk=1000 + found.rows)
+        Review.objects.create(pk=1000 + found.rows, work=work, stars=found.rows)
 
     (done,) = backfill(OURS, batch_size=1, on_batch=write)
     assert done.rows == 6

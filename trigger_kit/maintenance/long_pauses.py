@@ -31,7 +31,7 @@ from trigger_kit.maintenance.switched import Switched, counted, each_target, rea
 from trigger_kit.paths import Column
 from trigger_kit.planner import Plan
 from trigger_kit.records import forget_record, read_records, write_record
-from trigger_kit.table_locks import LOCK_NOT_AVAILABLE, MOMENT, lock_statement, patiently
+from trigger_kit.table_locks import MOMENT, TRY_AGAIN, lock_statement, patiently
 
 __all__ = ["PAUSE", "end_pause", "pause", "pause_installed", "paused_functions", "resume", "rule_names", "since"]
 
@@ -40,7 +40,6 @@ PAUSE = "pause"
 BATCH_SIZE = 1_000
 # How often the notes of a target are gone through before the tables are locked, whatever is left.
 ROUNDS = 10
-HELD_BY_OTHERS = {LOCK_NOT_AVAILABLE, "40P01"}
 
 _WHO = "SELECT session_user || ' at ' || coalesce(host(inet_client_addr()), 'a local socket'), clock_timestamp()::text"
 
@@ -235,7 +234,7 @@ def _try_to_repair(connection: BaseDatabaseWrapper, plan: Plan, columns: tuple[C
             runner(connection)(f"SELECT set_config('lock_timeout', '{MOMENT}', true)")
             _repair(connection, plan, [columns], which)
     except OperationalError as error:
-        if getattr(error.__cause__, "sqlstate", "") not in HELD_BY_OTHERS:
+        if getattr(error.__cause__, "sqlstate", "") not in TRY_AGAIN:
             raise
         return False
     return True
