@@ -191,7 +191,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         if not operations:
             operations = [AlterRule(key[1], wanted[0])]
         _attach(operations[0], before, after)
-        operations[0].triggers += [trigger for trigger in after if trigger in before and trigger not in frozen]
+        operations[0].triggers = [trigger for trigger in after if trigger not in frozen]
         dependencies = [*dependencies_of(plan), *self._renames(plan)]
         for operation in operations:
             self.add_operation(key[0], operation, dependencies=dependencies)

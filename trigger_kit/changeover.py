@@ -130,9 +130,8 @@ def tables_to_lock(
         place = Placement(connection, owner)
         for trigger in group:
             installed = (known or {}).get(str(trigger.name))
-            order = (trigger.on in OWN_TABLES, trigger.on == owner, trigger.on)
-            tables[installed.table if installed else place(trigger.on)] = order
-            tables |= {place(source): (False, source == owner, source) for source in trigger.sources}
+            tables[installed.table if installed else place(trigger.on)] = _turn(trigger, trigger.on)
+            tables |= {place(source): _turn(trigger, source) for source in trigger.sources}
     return sorted(tables, key=tables.__getitem__)
 
 
@@ -140,9 +139,13 @@ def lock_order(triggers: Iterable[CompiledTrigger]) -> dict[str, tuple[bool, boo
     """Return the tables that triggers concern, by their names in Django, with what they are sorted by to be locked."""
     order: dict[str, tuple[bool, bool, str]] = {}
     for trigger in triggers:
-        for table in (trigger.owner, *trigger.sources, trigger.on):
-            order[table] = (table in OWN_TABLES, table == trigger.owner, table)
+        order |= {table: _turn(trigger, table) for table in (trigger.owner, *trigger.sources, trigger.on)}
     return order
+
+
+def _turn(trigger: CompiledTrigger, table: str) -> tuple[bool, bool, str]:
+    """Return what tells when a table of a trigger is locked: sources, then targets, then our own tables."""
+    return table in OWN_TABLES, table == trigger.owner, table
 
 
 def _clear(
