@@ -1,220 +1,129 @@
-"""Measure what four rules on one relation cost: ``make bench``.
+"""Measure what rules cost: ``make bench``.
 
-Every case runs in turn without triggers, with trigger_kit and with a hand-written row trigger that keeps the same four
-columns behind the same kind of guard, on the same tables of one server; the table shows medians of the ratios to the
-run without triggers. Absolute times say nothing on another machine, ratios do.
+Ratios in one run on one server, never absolute times: those say nothing on another machine. Each table is printed, and
+written as JSON and as an SVG plot. ``--short`` takes less than three minutes for all of them and says how it works, not
+how fast it is; ``--check`` measures what the bars are about and fails where one does not hold.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import statistics
+import platform
+import signal
 import sys
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
-import psycopg
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
-from dev.postgres import Server, running_server
+from benchmarks import bars
+from benchmarks.ground import Ground, ground, set_up_django
+from benchmarks.results import WIDTH, Result, show, to_json
+from benchmarks.tables import TABLES, Options, table, title_of
 
-ROUNDS = int(os.environ.get("TRIGGER_KIT_ROUNDS", "5"))
-DATABASE = "trigger_kit_bench"
-VARIANTS = ("no trigger", "trigger_kit", "row trigger")
-
-ROW_TRIGGER = """
-CREATE FUNCTION by_hand() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF TG_OP <> 'INSERT' THEN
-        UPDATE library_author SET num_books = num_books - 1, num_published = num_published - OLD.published::int,
-               pages_total = pages_total - coalesce(OLD.pages, 0),
-               revenue = revenue - CASE WHEN OLD.published THEN coalesce(OLD.price, 0) ELSE 0 END
-        WHERE id = OLD.author_id;
-    END IF;
-    IF TG_OP <> 'DELETE' THEN
-        UPDATE library_author SET num_books = num_books + 1, num_published = num_published + NEW.published::int,
-               pages_total = pages_total + coalesce(NEW.pages, 0),
-               revenue = coalesce(revenue, 0) + CASE WHEN NEW.published THEN coalesce(NEW.price, 0) ELSE 0 END
-        WHERE id = NEW.author_id;
-    END IF;
-    RETURN NULL;
-END $$;
-CREATE TRIGGER by_hand_insert AFTER INSERT OR DELETE ON library_book FOR EACH ROW EXECUTE FUNCTION by_hand();
-CREATE TRIGGER by_hand_update AFTER UPDATE ON library_book FOR EACH ROW
-    WHEN ((OLD.author_id, OLD.published, OLD.pages, OLD.price) IS DISTINCT FROM
-          (NEW.author_id, NEW.published, NEW.pages, NEW.price)) EXECUTE FUNCTION by_hand();
-CREATE FUNCTION by_hand_guard() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    IF pg_trigger_depth() < 2 THEN
-        NEW.num_books := OLD.num_books; NEW.num_published := OLD.num_published;
-        NEW.pages_total := OLD.pages_total; NEW.revenue := OLD.revenue;
-    END IF;
-    RETURN NEW;
-END $$;
-CREATE TRIGGER by_hand_guard BEFORE UPDATE ON library_author FOR EACH ROW EXECUTE FUNCTION by_hand_guard();
-"""
-
-INSERT = "INSERT INTO library_book (author_id, title, published, pages, price, note) "
-AUTHORS = "INSERT INTO library_author (id, name, num_books, num_published, pages_total) SELECT n, '', 0, 0, 0 FROM "
+ROUNDS, SHORT_ROUNDS = 5, 2
+FOLDER = Path(__file__).parents[1] / "build" / "bench"
 
 
-@dataclass(frozen=True)
-class Case:
-    """One measured piece of work: what is there before, and what is timed."""
-
-    title: str
-    before: str
-    work: str
-    slow_by_row: bool = False
-
-
-def books(count: int, parents: int) -> str:
-    """Return the INSERT of some books spread over some authors."""
-    return (
-        INSERT + f"SELECT 1 + n % {parents}, '', n % 3 = 0, n % 400, n % 50, '' FROM generate_series(1, {count}) AS n"
-    )
-
-
-def loop(count: int, statement: str) -> str:
-    """Return a block that runs a statement again and again inside the server."""
-    return f"DO $$ BEGIN FOR n IN 1..{count} LOOP {statement}; END LOOP; END $$"
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("tables", nargs="*", metavar="TABLE", help=f"all of them by default: {', '.join(TABLES)}")
+    parser.add_argument("--short", action="store_true", help="fewer rows, fewer rounds, fewer contenders")
+    parser.add_argument("--rounds", type=int, help=f"interleaved rounds ({ROUNDS}; {SHORT_ROUNDS} in short)")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="where JSON and SVG go (build/bench)")
+    parser.add_argument("--check", action="store_true", help="measure what has bars, and fail where one does not hold")
+    parser.add_argument("--list", action="store_true", help="list the tables")
+    options = parser.parse_args(given)
+    if unknown := set(options.tables) - set(TABLES):
+        parser.error(f"There is no table {', '.join(sorted(unknown))}. Tables: {', '.join(TABLES)}.")
+    if options.check and options.short:
+        parser.error("The bars are about the full sizes: --check measures them without --short.")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("It takes one round at least.")
+    return options
 
 
-ONE_BOOK = INSERT + "VALUES (1 + n % 1000, '', n % 3 = 0, n % 400, n % 50, '')"
-CASES = [
-    Case("insert 20,000 rows under one parent", "", books(20_000, 1), slow_by_row=True),
-    Case("insert 100,000 rows over 1,000 parents", "", books(100_000, 1_000)),
-    Case("insert 100,000 rows over 10,000 parents", "", books(100_000, 10_000)),
-    Case(
-        "update the summed column of 100,000 rows",
-        books(100_000, 1_000),
-        "UPDATE library_book SET pages = pages + 1",
-    ),
-    Case(
-        "move 100,000 rows to other parents",
-        books(100_000, 1_000),
-        "UPDATE library_book SET author_id = 1 + author_id % 1000",
-    ),
-    Case("delete 20,000 rows of one parent", books(20_000, 1), "DELETE FROM library_book", slow_by_row=True),
-    Case("10,000 single inserts, in-server loop", "", loop(10_000, ONE_BOOK)),
-    Case(
-        "10,000 unrelated single updates, in-server loop",
-        books(10_000, 1_000),
-        loop(10_000, "UPDATE library_book SET note = 'x' WHERE id = n"),
-    ),
-    Case(
-        "insert 100,000 parents without children",
-        "TRUNCATE library_author CASCADE",
-        AUTHORS + "generate_series(1, 100000) AS n",
-    ),
-]
+def rounds_of(options: argparse.Namespace) -> int:
+    """Return the number of rounds that is asked for, by option, by environment or by default."""
+    default = SHORT_ROUNDS if options.short else ROUNDS
+    return options.rounds or int(os.environ.get("TRIGGER_KIT_ROUNDS", default))
 
 
-def prepare(server: Server) -> None:
-    """Create the tables of the test app with their rules, and the triggers by hand beside them."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+def versions(found: Ground) -> dict[str, str]:
+    """Return what was measured on."""
     import django
-    from django.core.management import call_command
-    from django.db import connection
 
-    django.setup()
-    connection.settings_dict.update(server.django_settings)
-    call_command("migrate", run_syncdb=True, verbosity=0)
-    connection.close()
-    with psycopg.connect(server.url, autocommit=True) as link:
-        link.execute(ROW_TRIGGER)
+    import trigger_kit
 
-
-def switch(link: psycopg.Connection, variant: str) -> None:
-    """Enable the triggers of one variant and disable the others'."""
-    rows = link.execute(
-        "SELECT tgrelid::regclass::text, tgname FROM pg_trigger WHERE NOT tgisinternal AND tgname ~ '^(~?tk_|by_hand)'"
-    ).fetchall()
-    for table, name in rows:
-        wanted = variant == ("row trigger" if name.startswith("by_hand") else "trigger_kit")
-        link.execute(f'ALTER TABLE {table} {"ENABLE" if wanted else "DISABLE"} TRIGGER "{name}"'.encode())
+    place = found.copy("versions")
+    server = str(place.value("SELECT current_setting('server_version')"))
+    found.clear()
+    return {
+        "PostgreSQL": server,
+        "Python": platform.python_version(),
+        "Django": django.__version__,
+        "trigger_kit": trigger_kit.__version__,
+        "CPUs": str(os.cpu_count()),
+    }
 
 
-def reset(link: psycopg.Connection, case: Case) -> None:
-    """Bring the tables to where the case starts."""
-    link.execute("TRUNCATE library_author, library_book RESTART IDENTITY CASCADE")
-    link.execute((AUTHORS + "generate_series(1, 10000) AS n").encode())
-    if case.before:
-        link.execute(case.before.encode())
-    link.execute("VACUUM ANALYZE library_author, library_book")
+def measure(names: Sequence[str], options: argparse.Namespace, say: Callable[[str], object]) -> list[Result]:
+    """Measure the tables on one server; write each as soon as it is there."""
+    results = []
+    with ground() as found:
+        seen = versions(found)
+        for name in names:
+            say(f"{name} …")
+            made = table(name)(Options(found, options.short, rounds_of(options), say))
+            found.clear()
+            result = replace(made, is_short=options.short, versions=seen, rounds=made.rounds or rounds_of(options))
+            write(result, options.out)
+            results.append(result)
+    return results
 
 
-def measure(link: psycopg.Connection, case: Case) -> dict[str, list[float]]:
-    """Return the seconds of every round, per variant."""
-    seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
-    for _ in range(ROUNDS):
-        for variant in VARIANTS:
-            if variant == "row trigger" and case.slow_by_row and seconds[variant]:
-                continue
-            switch(link, variant)
-            reset(link, case)
-            seconds[variant].append(timed(lambda: link.execute(case.work.encode())))
-    return seconds
+def write(result: Result, folder: Path) -> None:
+    """Write a result as JSON, and as SVG where it says how it is drawn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{result.name}.json").write_text(to_json(result), encoding="utf-8")
+    if result.plot:
+        from benchmarks.plots import draw
+
+        (folder / f"{result.name}.svg").write_text(draw(result), encoding="utf-8")
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return how many seconds a call takes."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def main(given: Sequence[str] | None = None) -> int:
+    """Measure, print, write; with ``--check`` return 1 where a bar does not hold."""
+    options = arguments(given)
+    console = Console(width=WIDTH, highlight=False)
+    if options.list:
+        set_up_django()
+        for name in TABLES:
+            console.print(f"{name:16} {escape(title_of(name))}")
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then, too
+    names = [name for name in TABLES if name in (options.tables or (bars.tables() if options.check else TABLES))]
+    with console.status("starting …") as status:
+        results = measure(names, options, lambda text: status.update(escape(text)))
+    for result in results:
+        show(console, result)
+    console.print(", ".join(f"{name} {version}" for name, version in results[0].versions.items()))
+    return report(console, results, names) if options.check else 0
 
 
-def growth(link: psycopg.Connection) -> float:
-    """Return time(20,000) / time(10,000) of single inserts in one transaction from a client, foreign keys pending."""
-    switch(link, "trigger_kit")
-    ratios = []
-    for _ in range(ROUNDS):
-        spent = []
-        for count in (10_000, 20_000):
-            reset(link, CASES[0])
-
-            def insert(count: int = count) -> None:
-                with link.transaction():
-                    for n in range(count):
-                        link.execute((INSERT + "VALUES (%s, '', true, 3, 1, '')").encode(), [1 + n % 1000])
-
-            spent.append(timed(insert))
-        ratios.append(spent[1] / spent[0])
-    return statistics.median(ratios)
-
-
-def main() -> int:
-    """Measure all cases and print the table."""
-    console = Console(width=118, highlight=False)
-    with running_server() as started:
-        server = started.database(DATABASE)
-        server.create()
-        prepare(server)
-        table = Table(title=f"Ratio to no trigger, median of {ROUNDS} interleaved rounds (min – max)")
-        for name in ("work", "no trigger", "trigger_kit", "row trigger"):
-            table.add_column(name, justify="left" if name == "work" else "right")
-        with psycopg.connect(server.url, autocommit=True) as link, console.status("measuring …") as status:
-            for case in CASES:
-                status.update(f"{case.title} …")
-                table.add_row(case.title, *cells(measure(link, case)))
-            status.update("single inserts from a client …")
-            grown = growth(link)
-        console.print(table)
-        console.print(f"20,000 single inserts in one transaction from a client take {grown:.2f} × as long as 10,000.")
-        server.drop()
-    return 0
-
-
-def cells(seconds: dict[str, list[float]]) -> list[str]:
-    """Return the table's cells: the base in milliseconds, the others as ratios, round by round."""
-    base = seconds["no trigger"]
-    found = [f"{statistics.median(base) * 1000:,.0f} ms"]
-    for variant in VARIANTS[1:]:
-        ratios = [value / base[number] for number, value in enumerate(seconds[variant])]
-        found.append(f"{statistics.median(ratios):.2f}  ({min(ratios):.2f} – {max(ratios):.2f})")
-    return found
+def report(console: Console, results: Sequence[Result], names: Sequence[str]) -> int:
+    """Print how the bars of some tables are kept; return 1 where one is not."""
+    chosen = [bar for bar in bars.BARS if bar.table in names]
+    verdicts = bars.check(results, chosen)
+    for verdict in verdicts:
+        console.print(f"{'[green]holds[/green]' if verdict.holds else '[red]fails[/red]'}  {escape(str(verdict))}")
+    failed = sum(not verdict.holds for verdict in verdicts)
+    console.print(f"{len(verdicts) - failed} bars hold, {failed} do not.")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -156,6 +157,13 @@ class Scene:
         """Run a management command."""
         return self.run("manage.py", *arguments)
 
+    def create(self) -> None:
+        """Make the database with the project's tables, without rules."""
+        self.server.create()
+        self.write()
+        self.manage("makemigrations", "books", "--verbosity", "0")
+        self.manage("migrate", "--verbosity", "0")
+
     def load(self, link: psycopg.Connection) -> None:
         """Write the rows: an author's books lie anywhere in their table."""
         authors = f"SELECT n, 'author' FROM generate_series(1, {self.authors}) AS n"
@@ -194,21 +202,36 @@ def fill_at_once(link: psycopg.Connection) -> float:
     return time.perf_counter() - begun
 
 
-def measure_ratio(scene: Scene, link: psycopg.Connection, rounds: int) -> None:
-    """Fill at once and in batches, in turn, and print what comes out."""
-    ratios, longest = [], []
-    for number in range(1, rounds + 1):
+@dataclass(frozen=True)
+class Round:
+    """The seconds of one statement, of all batches and of each, and how many authors are wrong after them."""
+
+    at_once: float
+    in_batches: float
+    batches: list[float]
+    wrong: int
+
+
+def fill_rounds(scene: Scene, link: psycopg.Connection, rounds: int) -> Iterator[Round]:
+    """Fill at once and in batches, in turn, and yield what comes out."""
+    for _ in range(rounds):
         empty(link)
         at_once = fill_at_once(link)
         empty(link)
         in_batches, batches = json.loads(scene.run("-c", TIMED))
-        ratios.append(in_batches / at_once)
-        longest.append(max(batches))
-        typical = statistics.median(batches)
+        yield Round(at_once, in_batches, batches, check(link))
+
+
+def measure_ratio(scene: Scene, link: psycopg.Connection, rounds: int) -> None:
+    """Print what each round takes, and the ratio."""
+    ratios, longest = [], []
+    for number, one in enumerate(fill_rounds(scene, link, rounds), start=1):
+        ratios.append(one.in_batches / one.at_once)
+        longest.append(max(one.batches))
         show(
-            f"round {number}: one statement {at_once:.2f} s, {len(batches)} batches {in_batches:.2f} s, ratio "
-            f"{ratios[-1]:.2f}; a batch takes {typical * 1000:.0f} ms, the longest {longest[-1] * 1000:.0f} ms; "
-            f"{check(link)} wrong"
+            f"round {number}: one statement {one.at_once:.2f} s, {len(one.batches)} batches {one.in_batches:.2f} s, "
+            f"ratio {ratios[-1]:.2f}; a batch takes {statistics.median(one.batches) * 1000:.0f} ms, the longest "
+            f"{longest[-1] * 1000:.0f} ms; {one.wrong} wrong"
         )
     show(f"ratio: median {statistics.median(ratios):.2f} (bar 2); longest batch {max(longest) * 1000:.0f} ms (bar 100)")
 
@@ -300,10 +323,7 @@ def main() -> int:
     options = parser.parse_args()
     with running_server() as started, tempfile.TemporaryDirectory() as folder:
         scene = Scene(Path(folder), started.database(DATABASE), options.authors, options.books)
-        scene.server.create()
-        scene.write()
-        scene.manage("makemigrations", "books", "--verbosity", "0")
-        scene.manage("migrate", "--verbosity", "0")
+        scene.create()
         with psycopg.connect(scene.server.url, autocommit=True) as link:
             scene.load(link)
             play(scene, link)

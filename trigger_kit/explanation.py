@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from django.db.models import Max, Min
-from django.db.models.expressions import Col
+from django.db.models import Model
 
-from trigger_kit.chains import Chain
-from trigger_kit.expressions import Exists, First
+from trigger_kit.advice import (
+    FILLFACTOR,
+    WantedIndex,
+    hindering_indexes,
+    is_short_of_room,
+    make_room,
+    takes_one_row,
+    wanted_indexes,
+)
+from trigger_kit.indexes import TableIndex, UpdateCounts, declared_indexes
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path
 from trigger_kit.planner import Event, Plan, Step, Strategy
 from trigger_kit.rules import Timing
 
-__all__ = ["cost", "explain", "inherent_deadlocks", "locks_of", "strategy_words", "wanted_indexes"]
+__all__ = ["cost", "explain", "inherent_deadlocks", "locks_of", "strategy_words"]
 
 _WHEN = {
     Timing.IMMEDIATE: "",
     Timing.DEFERRED: ", once, when the writer commits",
     Timing.QUEUED: ", appended to a queue, added by the next flush",
 }
-# The value is that of one row, which an index finds; all other aggregates read the whole group.
-_LOOKED_UP = (Exists, First, Max, Min)
+
+Indexes = Callable[[type[Model]], list[TableIndex]]
 
 
-def explain(plan: Plan, plans: Iterable[Plan] = ()) -> str:
-    """Explain a plan: what reacts to what, at which cost, under which locks, with which index it wants.
+def explain(
+    plan: Plan,
+    plans: Iterable[Plan] = (),
+    indexes: Indexes = declared_indexes,
+    counts: UpdateCounts | None = None,
+) -> str:
+    """Explain a plan: what reacts to what, at which cost, under which locks, with which indexes.
 
-    ``plans`` are all of the project: some deadlocks follow from two rules together.
+    ``plans`` are all of the project: some deadlocks follow from two rules together. ``indexes`` says which ones the
+    table of a model has, and ``counts`` how its rows were updated, where a database was asked.
     """
     lines = [f"{plan.model._meta.label} (table {plan.target}, rank {plan.rank})"]
     for measure in plan.measures:
         lines.append(f"  {measure.resolved.uri}: {measure.resolved.description}")
         lines.append(f"      strategy: {strategy_words(measure)}")
-        lines += [f"      wants an index on {index}" for index in wanted_indexes(measure)]
+        lines += [line for wanted in wanted_indexes(measure) for line in _index_words(wanted, indexes)]
     for step in plan.steps:
         paths = " and ".join(dict.fromkeys(_path_words(feed.path) for feed in step.edge.feeds_of(step.event)))
         lines.append(f"  after {step.event.name} on {step.edge.source} ({paths}):")
@@ -42,6 +55,7 @@ def explain(plan: Plan, plans: Iterable[Plan] = ()) -> str:
             f"      {measure.column}: {measure.strategy.value}, {cost(step, measure)}" for measure in step.measures
         ]
         lines += [f"      locks {lock}" for lock in locks_of(plan, step)]
+    lines += _update_words(plan, indexes, counts)
     found = inherent_deadlocks([*plans] or [plan])
     lines += [f"  may deadlock: {words}" for tables, words in found if plan.target in tables]
     return "\n".join(lines)
@@ -54,10 +68,12 @@ def cost(step: Step, measure: Measure) -> str:
     if measure.strategy is Strategy.DELTA:
         return _delta_cost(step, measure)
     if measure.strategy is Strategy.EXTREMUM:
-        return "O(1), and one index look-up when the extremum leaves"
+        assert measure.chain is not None
+        afresh = "one index look-up" if takes_one_row(measure.chain) else "O(group)"
+        return f"O(1), and {afresh} when the extremum leaves"
     if measure.strategy is Strategy.COPY:
         return "O(targets that point at it)"
-    if measure.chain is not None and _is_looked_up(measure.chain):
+    if measure.chain is not None and takes_one_row(measure.chain):
         return "one index look-up"
     return "O(group): its rows are read again"
 
@@ -134,31 +150,41 @@ def strategy_words(measure: Measure) -> str:
     return words + _WHEN[measure.timing]
 
 
-def wanted_indexes(measure: Measure) -> list[str]:
-    """Return the indexes without which the rule's look-ups read whole tables."""
-    wanted = {}
-    for source in measure.resolved.sources:
-        for hop in source.path:
-            if not hop.far_is_unique:
-                extra = _order_columns(measure) if measure.chain and hop == measure.chain.path[-1] else []
-                kind = [name for name in hop.far_names if name not in {c.name for c in hop.far}]
-                wanted[hop] = f"{hop.table} ({', '.join([*kind, *(c.name for c in hop.far), *extra])})"
-    return list(wanted.values())
+def _index_words(wanted: WantedIndex, indexes: Indexes) -> list[str]:
+    """Say that a rule wants an index, and where it is, or how to add it."""
+    head = f"      wants an index on {wanted.words}"
+    found = next((index.name for index in indexes(wanted.model) if wanted.is_served_by(index)), None)
+    if found is not None:
+        return [f"{head}: there ({found})"]
+    # The model of a many-to-many relation that names none has no Meta to write to.
+    has_meta = not wanted.model._meta.auto_created
+    way = f"add to {wanted.model._meta.label}: {wanted.code}" if has_meta else "add it by migrations.RunSQL"
+    return [f"{head}: not there; {wanted.gain}", f"          {way}"]
 
 
-def _order_columns(measure: Measure) -> list[str]:
-    """Return the columns that a look-up takes the first row by."""
-    assert measure.chain is not None
-    if not _is_looked_up(measure.chain):
-        return []
-    wanted = [getattr(item, "expression", item) for item in measure.chain.order or [measure.chain.argument]]
-    return list(dict.fromkeys(str(node.target.column) for node in wanted if isinstance(node, Col)))
-
-
-def _is_looked_up(chain: Chain) -> bool:
-    """Whether an index can find the one row that the value comes from."""
-    compared = [getattr(item, "expression", item) for item in chain.order or [chain.argument]]
-    return chain.aggregate in _LOOKED_UP and all(node is None or isinstance(node, Col) for node in compared)
+def _update_words(plan: Plan, indexes: Indexes, counts: UpdateCounts | None) -> list[str]:
+    """Say whether the maintained columns can be written by HOT updates, and what keeps them from it."""
+    hindering = hindering_indexes(plan, indexes)
+    lines = [
+        f"  no HOT updates: {name} holds {', '.join(columns)}, so that each write of it goes into every index of "
+        f"{plan.target}; worth it only where rows are found or sorted by it"
+        for name, columns in hindering
+    ]
+    if not hindering:
+        lines.append(f"  HOT updates: possible, no index holds a maintained column of {plan.target}")
+    if counts is not None and counts.all:
+        moved = "" if counts.moved is None else f", {counts.moved / counts.all:.0%} went to another page"
+        lines.append(
+            f"      seen: {counts.all:,} updates of {plan.target}, {counts.hot / counts.all:.0%} of them HOT{moved} "
+            f"(fillfactor {counts.fillfactor})"
+        )
+        if not hindering and is_short_of_room(counts):
+            lines += [
+                f"      neighbours that change together find no room: fillfactor {FILLFACTOR} makes it, on new pages",
+                "      (VACUUM FULL or pg_repack: on all)",
+                f"          {make_room(plan)}",
+            ]
+    return lines
 
 
 def _path_words(path: Path) -> str:

@@ -137,6 +137,12 @@ class Source:
         return frozenset(str(field.column) for field in fields if is_loose(field))
 
     @property
+    def types(self) -> dict[str, str]:
+        """The types of the columns, without length or scale."""
+        fields = [field for field in self.model._meta.concrete_fields if field.column in self.columns]
+        return {str(field.column): column_of(field).type for field in fields}
+
+    @property
     def table(self) -> str:
         """The source's table."""
         return self.model._meta.db_table

@@ -52,9 +52,10 @@ class Event(enum.Enum):
 class Feed:
     """The measures that one table feeds over one path.
 
-    ``columns`` are what is read of the table, ``loose`` those whose equal values may differ in their text. ``whole`` is
-    the path of the aggregate that is added to or compared with, of which ``path`` is the beginning; it is None where a
-    change only tells which targets to recompute. The path of a feed from the target's own row is empty.
+    ``columns`` are what is read of the table, ``types`` their types without length or scale, ``loose`` those whose
+    equal values may differ in their text. ``whole`` is the path of the aggregate that is added to or compared with, of
+    which ``path`` is the beginning; it is None where a change only tells which targets to recompute. The path of a feed
+    from the target's own row is empty.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Feed:
     measures: list[Measure] = field(default_factory=list)
     columns: set[str] = field(default_factory=set)
     loose: set[str] = field(default_factory=set)
+    types: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_own(self) -> bool:
@@ -318,6 +320,7 @@ def edges_of(measures: Sequence[Measure]) -> tuple[Edge, ...]:
             feed.measures.append(measure)
             feed.columns.update(columns)
             feed.loose.update(source.loose_columns & columns)
+            feed.types.update(source.types)
     return tuple(
         Edge(source, key[0].table, key, _sorted(feeds.values()), recursive, Timing(timing))
         for (source, key, recursive, timing, _), feeds in sorted(groups.items())

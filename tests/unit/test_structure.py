@@ -99,6 +99,8 @@ ORDER = (
     "maintenance.looks",
     "maintenance.blind_spots",
     "flushing",
+    "indexes",
+    "advice",
     "explanation",
     "graph",
     "checks",

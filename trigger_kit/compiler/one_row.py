@@ -1,25 +1,38 @@
-"""COMPILE the lean path of a delta: most statements change one row of one target.
+"""COMPILE the lean path of a delta: most statements change one row, of one target or of two.
 
-One query reads the row and finds out that it is the only one; one UPDATE adds what it changed. Nothing is summed,
-sorted or locked beforehand.
+One query reads the row into variables and finds out that it is the only one; PL/pgSQL computes what has changed by
+itself; one UPDATE per target adds it. Nothing is summed, sorted or locked beforehand.
+
+A query that has nothing to compute, and expressions that need no query, take half the time of a query that computes.
+What depends on more than a variable can hold (a collation, a length, the rules of a domain) is left to the query.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.db.models import Count
 
-from trigger_kit.compiler.additions import additions, negative
+from trigger_kit.compiler.additions import additions, early, negative
 from trigger_kit.compiler.appending import append_one, has_purged, may_follow_a_cascade
 from trigger_kit.compiler.body import restore_depth, set_depth, update_head
-from trigger_kit.compiler.changes import changed_names, parts
+from trigger_kit.compiler.changes import Part, changed_names, parts
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, is_present
-from trigger_kit.compiler.text import block, quote
+from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Event, Plan, Step
 
 __all__ = ["has_one_row_path", "one_row", "one_row_declarations"]
+
+# Types without collation, length or rules of their own: a variable's value is the column's.
+_PLAIN = {
+    "smallint", "integer", "bigint", "numeric", "real", "double precision", "boolean", "uuid", "date",
+    "time", "time without time zone", "timestamp with time zone", "timestamp without time zone",
+}  # fmt: skip
+
+
+_SHORT = 60
 
 
 def has_one_row_path(step: Step) -> bool:
@@ -36,69 +49,124 @@ def has_one_row_path(step: Step) -> bool:
 
 def one_row_declarations(step: Step) -> list[str]:
     """Return the variables of the lean path: the row's key and what it changes, named as the columns."""
-    lines = ["tk_seen bigint;", "tk_moved boolean;", f"tk_key {step.edge.key[0].type};"]
-    return lines + [f"{part.name} {part.type};" for part in parts(step)]
+    lines = ["tk_is_one boolean;", *(["tk_is_moved boolean;"] if step.event is Event.UPDATE else [])]
+    lines += ["tk_written bigint;", f"tk_key {step.edge.key[0].type};"]
+    return [*lines, *(f"{part.name} {part.type};" for part in parts(step))]
 
 
 def one_row(plan: Plan, step: Step) -> str:
     """Return the statements that deal with a statement of one row, and leave all others to what follows."""
-    targets = ", ".join(["tk_seen", "tk_moved", "tk_key", *changed_names(step)])
-    unchanged = "\nAND ".join(f"delta.{name} = 0" for name in changed_names(step))
+    sides = _sides(step)
+    dealt = _update(plan, step) if step.event is Event.UPDATE else _come_or_go(plan, step)
+    text = f"{_read(step, sides)}\nIF tk_is_one THEN\n{block(dealt)}\nEND IF;"
+    for side in reversed(sides):
+        declared = "\n".join(f"{value.name} {value.type};" for value in _values(step, side))
+        text = f"<<{side.label}>>\nDECLARE\n{block(declared)}\nBEGIN\n{block(text)}\nEND;"
+    comment = "-- Most statements change one row: nothing to sum, one UPDATE per target."
+    return f"{comment}\nIF NOT tk_recompute THEN\n{block(text)}\nEND IF;"
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A state of the row: the label of the block whose variables hold it, and the table that it is read from."""
+
+    label: str
+    rows: str
+
+
+@dataclass(frozen=True)
+class _Value:
+    """What is read of a state of the row: a variable, its type, and the expression that it is read by."""
+
+    name: str
+    type: str
+    sql: str
+    is_loose: bool = False
+
+
+def _sides(step: Step) -> list[_Side]:
+    """Return the states of the row that an event has. Where there is one row, their product is its change."""
+    before, after = _Side("before", "old_rows"), _Side("after", "new_rows")
+    return {Event.INSERT: [after], Event.DELETE: [before], Event.UPDATE: [before, after]}[step.event]
+
+
+def _values(step: Step, side: _Side) -> list[_Value]:
+    """Return what is read of one state: the key first, then columns, then what only the query can compute."""
+    feed = step.edge.feeds_of(step.event)[0]
+    key = feed.path[0].far[0]
+    plain = [part.measure for part in parts(step) if _is_plain(step, part)]
+    columns = sorted({name for measure in plain if measure for name in _reads(step, measure)})
+    read = [(quote(key.name), key.type, False), *((quote(n), feed.types[n], n in feed.loose) for n in columns)]
+    computed = [(n, part) for n, part in enumerate(parts(step), 1) if not _is_plain(step, part)]
+    return [
+        *(_Value(name, kind, f"{side.rows}.{name}", is_loose) for name, kind, is_loose in read),
+        *(_Value(f"tk_part_{n}", part.type, _counted(part, side.rows)) for n, part in computed),
+    ]
+
+
+def _is_plain(step: Step, part: Part) -> bool:
+    """Whether a part of the change can be computed from variables."""
+    assert part.measure is not None
+    types = step.edge.feeds_of(step.event)[0].types
+    return all(types.get(name) in _PLAIN for name in _reads(step, part.measure))
+
+
+def _reads(step: Step, measure: Measure) -> set[str]:
+    """Return the columns that a measure reads of the row, apart from its key."""
+    feed = step.edge.feeds_of(step.event)[0]
+    columns = {name for source in measure.resolved.sources if source.path == feed.path for name in source.columns}
+    return columns & feed.columns - {feed.path[0].far[0].name}
+
+
+def _read(step: Step, sides: list[_Side]) -> str:
+    """Return the statements that read the row, and end the function where there is nothing to do."""
+    read = [_select_list(_values(step, side)) for side in sides]
+    into = [", ".join(f"{side.label}.{value.name}" for value in _values(step, side)) for side in sides]
+    conditions = ["tk_is_one IS NULL"]
+    if step.event is Event.UPDATE:
+        unchanged = "\n   AND ".join(_is_equal(value) for value in _values(step, sides[0]))
+        conditions.append(f"tk_is_one\n   AND {unchanged}")
     return "\n".join(
         [
-            "-- Most statements change one row: nothing to sum, one UPDATE.",
-            "IF NOT tk_recompute THEN",
-            "    SELECT",
-            block((",\n").join(_selected(step)), 2),
-            f"    INTO {targets}",
-            f"    FROM {_rows(step.event)}",
-            "    LIMIT 1;",
-            "    IF tk_seen IS NULL THEN",
-            "        RETURN NULL;",
-            "    END IF;",
-            "    IF tk_seen = 1 AND NOT tk_moved THEN",
-            "        IF tk_key IS NULL OR (",
-            block(unchanged, 3),
-            "        ) THEN",
-            "            RETURN NULL;",
-            "        END IF;",
-            block(_write(plan, step), 2),
-            "    END IF;",
+            "SELECT",
+            block(f",{chr(10)}".join([f"NOT EXISTS (SELECT FROM {sides[0].rows} OFFSET 1)", *read])),
+            f"INTO\n{block(f',{chr(10)}'.join(['tk_is_one', *into]))}",
+            f"FROM {' CROSS JOIN '.join(side.rows for side in sides)}",
+            "LIMIT 1;",
+            *(["-- Nothing that a rule reads has changed."] if step.event is Event.UPDATE else []),
+            f"IF {f'{chr(10)}   OR '.join(conditions)}{chr(10) if len(conditions) > 1 else ' '}THEN",
+            "    RETURN NULL;",
             "END IF;",
         ]
     )
 
 
-def _selected(step: Step) -> list[str]:
-    """Return the select list: how many rows there are (two stand for many), the key, and the deltas of one row."""
-    column = quote(step.edge.feeds_of(step.event)[0].path[0].far[0].name)
-    rows = "new_rows" if step.event is Event.INSERT else "old_rows"
-    update = step.event is Event.UPDATE
-    selected = [
-        f"(SELECT count(*) FROM (SELECT FROM {rows} LIMIT 2) AS two)",
-        f"before.{column} IS DISTINCT FROM after.{column}" if update else "false",
-        f"{'before' if update else 'source'}.{column}",
-    ]
-    for part in parts(step):
-        assert part.measure is not None
-        counted = _presence if part.name.startswith("tk_rows_") else _value
-        selected.append(_difference(part.measure, step.event, counted))
-    return selected
+def _select_list(values: list[_Value]) -> str:
+    """Return columns in one line, and what is computed in a line each."""
+    columns = ", ".join(value.sql for value in values if not value.name.startswith("tk_"))
+    return ",\n".join([columns, *(value.sql for value in values if value.name.startswith("tk_"))])
 
 
-def _rows(event: Event) -> str:
-    """Return the FROM item; where there is one row, the product of old and new rows is its change."""
-    if event is Event.UPDATE:
-        return "old_rows AS before CROSS JOIN new_rows AS after"
-    return "new_rows AS source" if event is Event.INSERT else "old_rows AS source"
+def _is_equal(value: _Value) -> str:
+    """Return the test whether an UPDATE has left a value as it was; where equal ones may differ, by their text."""
+    cast = "::text" if value.is_loose else ""
+    return f"before.{value.name}{cast} IS NOT DISTINCT FROM after.{value.name}{cast}"
 
 
-def _difference(measure: Measure, event: Event, part: Callable[[Measure, str], str]) -> str:
-    """Return what one row adds: its part now, less its part before."""
-    if event is Event.UPDATE:
-        now, before = part(measure, "after"), part(measure, "before")
-        return "0" if now == before else f"{now}\n    - {before}"
-    return f"-{part(measure, 'source')}" if event is Event.DELETE else part(measure, "source")
+# What a row changes -------------------------------------------------------------------------------------------------
+
+
+def _counts_for(step: Step, part: Part, label: str) -> str:
+    """Return what a state of the row counts for in one part, from variables."""
+    return _counted(part, label) if _is_plain(step, part) else f"{label}.tk_part_{1 + parts(step).index(part)}"
+
+
+def _counted(part: Part, row: str) -> str:
+    assert part.measure is not None
+    return (_presence if part.name.startswith("tk_rows_") else _value)(part.measure, row)
 
 
 def _value(measure: Measure, row: str) -> str:
@@ -118,37 +186,135 @@ def _presence(measure: Measure, row: str) -> str:
     return f"CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "1"
 
 
+def _leaves(step: Step) -> str:
+    return _assign(step, "before", {part: f"-{_counts_for(step, part, 'before')}" for part in parts(step)})
+
+
+def _arrives(step: Step) -> str:
+    return _assign(step, "after", {part: _counts_for(step, part, "after") for part in parts(step)})
+
+
+def _stays(step: Step) -> str:
+    """Return the assignments of a row that has the target which it had."""
+    differences = {}
+    for part in parts(step):
+        now, before = (_counts_for(step, part, label) for label in ("after", "before"))
+        gap = "\n    " if len(now) + len(before) > _SHORT else " "
+        differences[part] = "0" if now == before else f"{now}{gap}- {before}"
+    return _assign(step, "after", differences)
+
+
+def _assign(step: Step, label: str, deltas: dict[Part, str]) -> str:
+    """Return the statements that set the key and the deltas of one target."""
+    key = quote(step.edge.feeds_of(step.event)[0].path[0].far[0].name)
+    lines = [f"delta.{part.name} := {delta};" for part, delta in deltas.items()]
+    return "\n".join([f"tk_key := {label}.{key};", *lines])
+
+
+# Writing ------------------------------------------------------------------------------------------------------------
+
+
+def _come_or_go(plan: Plan, step: Step) -> str:
+    """Return the statements for a row that comes or goes."""
+    return "\n".join(
+        [
+            _arrives(step) if step.event is Event.INSERT else _leaves(step),
+            f"IF {_is_nothing(step)} THEN\n    RETURN NULL;\nEND IF;",
+            _write(plan, step),
+            "IF tk_written > 0 THEN\n    RETURN NULL;\nEND IF;",
+        ]
+    )
+
+
+def _update(plan: Plan, step: Step) -> str:
+    """Return the statements for a row that stays under its target, or moves to another one: two turns, in key order."""
+    key = quote(step.edge.feeds_of(step.event)[0].path[0].far[0].name)
+    turns = [
+        "IF NOT tk_is_moved THEN",
+        block(_stays(step)),
+        f"ELSIF (tk_turn = 1) = coalesce(before.{key} < after.{key}, true) THEN",
+        block(_leaves(step)),
+        "ELSE",
+        block(_arrives(step)),
+        "END IF;",
+        f"CONTINUE WHEN {_is_nothing(step)};",
+        _write(plan, step),
+        "IF tk_written = 0 THEN",
+        "    -- What one target has got already counts no more.",
+        "    tk_recompute := tk_turn = 2;",
+        "    EXIT;",
+        "END IF;",
+    ]
+    return "\n".join(
+        [
+            "-- A row that moves leaves one target and comes to another, in the order of their keys.",
+            f"tk_is_moved := before.{key} IS DISTINCT FROM after.{key};",
+            "FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP",
+            block("\n".join(turns)),
+            "END LOOP;",
+            "IF tk_written IS DISTINCT FROM 0 THEN\n    RETURN NULL;\nEND IF;",
+        ]
+    )
+
+
+def _is_nothing(step: Step) -> str:
+    """Return the condition under which no target changes."""
+    unchanged = "\n    AND ".join(f"delta.{name} = 0" for name in changed_names(step))
+    return f"tk_key IS NULL OR (\n    {unchanged}\n)"
+
+
 def _write(plan: Plan, step: Step) -> str:
-    """Return the UPDATE of the one target, unless only a recomputed or locked one would be right; or what waits."""
+    """Return the statements that write the target, or what waits for it; ``tk_written`` is 0 where they cannot.
+
+    A count would be negative, a sum of NaN does not cancel out, or the target is not there yet.
+    """
     edge = step.edge
-    # NaN does not cancel out.
     safe = [f"delta.{quote(m.column)} <> 'NaN'" for m in step.measures if m.is_sum and m.may_be_nan]
     if edge.is_queued or edge.is_deferred:
         safe += [f"NOT {has_purged(plan)}"] if may_follow_a_cascade(step) else []
-        return _if_safe(safe, f"{append_one(plan, step)}\nRETURN NULL;")
-    floors = [
-        negative(m, "delta.{}") for m in step.measures if m.must_not_be_negative and step.event is not Event.INSERT
-    ]
+        return _if_safe(safe, f"{append_one(plan, step)}\ntk_written := 1;")
     lines = [
+        *_lock_first(step),
         set_depth(),
         update_head(edge.target, step.measures),
-        f"SET\n{block((',' + chr(10)).join(additions(_directly(step), 'delta.{}')))}",
-        f"WHERE target.{quote(edge.key[0].name)} = tk_key{''.join(f'{chr(10)}  AND NOT {floor}' for floor in floors)};",
+        f"SET\n{block((',' + chr(10)).join(additions(step, 'delta.{}')))}",
+        f"WHERE {f'{chr(10)}  AND NOT '.join([f'target.{quote(edge.key[0].name)} = tk_key', *_floors(step)])};",
+        "GET DIAGNOSTICS tk_written = ROW_COUNT;",
         restore_depth(),
-        # A count would be negative, or the target is not there yet: what follows deals with both.
-        "IF FOUND THEN\n    RETURN NULL;\nEND IF;",
     ]
-    update = "\n".join(lines)
-    # A departure must lock before it looks whether rows are left.
-    if step.event is not Event.INSERT:
-        safe += [f"delta.{name} >= 0" for name in changed_names(step) if name.startswith("tk_rows_")]
-    return _if_safe(safe, update)
+    return _if_safe(safe, "\n".join(lines))
+
+
+def _floors(step: Step) -> Iterable[str]:
+    """Return the conditions under which a delta comes too early, before that of the rows that it takes away."""
+    if step.event is Event.INSERT:
+        return
+    for measure in step.measures:
+        if measure.must_not_be_negative:
+            yield negative(measure, "delta.{}")
+    for measure in step.measures:
+        if measure.null_when_empty and measure.is_sum:
+            yield f"({early(step, measure, 'delta.{}')})"
+
+
+def _lock_first(step: Step) -> list[str]:
+    """Return the lock of a departure, after which the UPDATE looks whether rows are left."""
+    leaving = [f"delta.{name} < 0" for name in changed_names(step) if name.startswith("tk_rows_")]
+    if step.event is Event.INSERT or not leaving:
+        return []
+    lock = (
+        f"PERFORM\nFROM {table_placeholder(step.edge.target)} AS locked\n"
+        f"WHERE locked.{quote(step.edge.key[0].name)} = tk_key\nFOR NO KEY UPDATE;"
+    )
+    return [
+        "-- Rows leave: lock, then look whether some are left.",
+        f"IF {' OR '.join(leaving)} THEN",
+        block(lock),
+        "END IF;",
+    ]
 
 
 def _if_safe(conditions: list[str], statements: str) -> str:
-    return f"IF {' AND '.join(conditions)} THEN\n{block(statements)}\nEND IF;" if conditions else statements
-
-
-def _directly(step: Step) -> Step:
-    """Return the step whose SET list serves where no row has left: that of an INSERT."""
-    return Step(step.edge, Event.INSERT)
+    if not conditions:
+        return statements
+    return f"IF {' AND '.join(conditions)} THEN\n{block(statements)}\nELSE\n    tk_written := 0;\nEND IF;"

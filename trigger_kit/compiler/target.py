@@ -356,7 +356,8 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
             owner=plan.target,
             body="\n".join([*lines, block(restore_depth()), "    RETURN NULL;", "END;"]),
             when=pgtrigger.After,
-            operation=pgtrigger.Update,
+            # The list is looked at first: a WHEN alone is parsed by each UPDATE, also by those of maintenance.
+            operation=f"{pgtrigger.Update} OF {', '.join(map(quote, columns))}",
             clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN ({' OR '.join(map(_changed, columns))})"],
         )
     ]

@@ -19,8 +19,8 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_written bigint;
     tk_key bigint;
     "num_books" bigint;
     "num_published" bigint;
@@ -60,51 +60,67 @@ BEGIN
         tk_recompute := current_setting('trigger_kit.filled_4aaeb2', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM new_rows LIMIT 2) AS two),
-            false,
-            source."author_id",
-            1,
-            CASE WHEN "source"."published" THEN 1 ELSE 0 END,
-            coalesce("source"."pages", 0)::bigint,
-            CASE WHEN ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL)) THEN coalesce("source"."price", 0) ELSE 0 END,
-            CASE WHEN "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL)) THEN 1 ELSE 0 END
-        INTO tk_seen, tk_moved, tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
-        FROM new_rows AS source
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."num_books" = 0
-                AND delta."num_published" = 0
-                AND delta."pages_total" = 0
-                AND delta."revenue" = 0
-                AND delta.tk_rows_4 = 0
-            ) THEN
+        <<after>>
+        DECLARE
+            "author_id" bigint;
+            "pages" integer;
+            "published" boolean;
+            tk_part_4 numeric;
+            tk_part_5 bigint;
+        BEGIN
+            SELECT
+                NOT EXISTS (SELECT FROM new_rows OFFSET 1),
+                new_rows."author_id", new_rows."pages", new_rows."published",
+                CASE WHEN ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN coalesce("new_rows"."price", 0) ELSE 0 END,
+                CASE WHEN "new_rows"."price" IS NOT NULL AND ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN 1 ELSE 0 END
+            INTO
+                tk_is_one,
+                after."author_id", after."pages", after."published", after.tk_part_4, after.tk_part_5
+            FROM new_rows
+            LIMIT 1;
+            IF tk_is_one IS NULL THEN
                 RETURN NULL;
             END IF;
-            IF delta."revenue" <> 'NaN' THEN
-                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
-                SET
-                    "num_books" = target."num_books" + delta."num_books",
-                    "num_published" = target."num_published" + delta."num_published",
-                    "pages_total" = target."pages_total" + delta."pages_total",
-                    "revenue" = CASE
-                        WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
-                        ELSE target."revenue" + delta."revenue"
-                    END
-                WHERE target."id" = tk_key;
-                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                IF FOUND THEN
+            IF tk_is_one THEN
+                tk_key := after."author_id";
+                delta."num_books" := 1;
+                delta."num_published" := CASE WHEN "after"."published" THEN 1 ELSE 0 END;
+                delta."pages_total" := coalesce("after"."pages", 0)::bigint;
+                delta."revenue" := after.tk_part_4;
+                delta.tk_rows_4 := after.tk_part_5;
+                IF tk_key IS NULL OR (
+                    delta."num_books" = 0
+                    AND delta."num_published" = 0
+                    AND delta."pages_total" = 0
+                    AND delta."revenue" = 0
+                    AND delta.tk_rows_4 = 0
+                ) THEN
+                    RETURN NULL;
+                END IF;
+                IF delta."revenue" <> 'NaN' THEN
+                    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                    UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+                    SET
+                        "num_books" = target."num_books" + delta."num_books",
+                        "num_published" = target."num_published" + delta."num_published",
+                        "pages_total" = target."pages_total" + delta."pages_total",
+                        "revenue" = CASE
+                            WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
+                            ELSE target."revenue" + delta."revenue"
+                        END
+                    WHERE target."id" = tk_key;
+                    GET DIAGNOSTICS tk_written = ROW_COUNT;
+                    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                ELSE
+                    tk_written := 0;
+                END IF;
+                IF tk_written > 0 THEN
                     RETURN NULL;
                 END IF;
             END IF;
-        END IF;
+        END;
     END IF;
 
     <<deltas>>

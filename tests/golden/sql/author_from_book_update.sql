@@ -19,8 +19,9 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_is_moved boolean;
+    tk_written bigint;
     tk_key bigint;
     "num_books" bigint;
     "num_published" bigint;
@@ -75,57 +76,128 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_4aaeb2', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
-            before."author_id" IS DISTINCT FROM after."author_id",
-            before."author_id",
-            0,
-            CASE WHEN "after"."published" THEN 1 ELSE 0 END
-                - CASE WHEN "before"."published" THEN 1 ELSE 0 END,
-            coalesce("after"."pages", 0)::bigint
-                - coalesce("before"."pages", 0)::bigint,
-            CASE WHEN ("after"."published" AND NOT (UPPER("after"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "after"."title" IS NOT NULL)) THEN coalesce("after"."price", 0) ELSE 0 END
-                - CASE WHEN ("before"."published" AND NOT (UPPER("before"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "before"."title" IS NOT NULL)) THEN coalesce("before"."price", 0) ELSE 0 END,
-            CASE WHEN "after"."price" IS NOT NULL AND ("after"."published" AND NOT (UPPER("after"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "after"."title" IS NOT NULL)) THEN 1 ELSE 0 END
-                - CASE WHEN "before"."price" IS NOT NULL AND ("before"."published" AND NOT (UPPER("before"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "before"."title" IS NOT NULL)) THEN 1 ELSE 0 END
-        INTO tk_seen, tk_moved, tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
-        FROM old_rows AS before CROSS JOIN new_rows AS after
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."num_books" = 0
-                AND delta."num_published" = 0
-                AND delta."pages_total" = 0
-                AND delta."revenue" = 0
-                AND delta.tk_rows_4 = 0
-            ) THEN
-                RETURN NULL;
-            END IF;
-            IF delta."revenue" <> 'NaN' AND delta.tk_rows_4 >= 0 THEN
-                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
-                SET
-                    "num_books" = target."num_books" + delta."num_books",
-                    "num_published" = target."num_published" + delta."num_published",
-                    "pages_total" = target."pages_total" + delta."pages_total",
-                    "revenue" = CASE
-                        WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
-                        ELSE target."revenue" + delta."revenue"
-                    END
-                WHERE target."id" = tk_key
-                  AND NOT coalesce(target."num_books", 0) + delta."num_books" < 0
-                  AND NOT coalesce(target."num_published", 0) + delta."num_published" < 0;
-                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                IF FOUND THEN
+        <<before>>
+        DECLARE
+            "author_id" bigint;
+            "pages" integer;
+            "published" boolean;
+            tk_part_4 numeric;
+            tk_part_5 bigint;
+        BEGIN
+            <<after>>
+            DECLARE
+                "author_id" bigint;
+                "pages" integer;
+                "published" boolean;
+                tk_part_4 numeric;
+                tk_part_5 bigint;
+            BEGIN
+                SELECT
+                    NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                    old_rows."author_id", old_rows."pages", old_rows."published",
+                    CASE WHEN ("old_rows"."published" AND NOT (UPPER("old_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "old_rows"."title" IS NOT NULL)) THEN coalesce("old_rows"."price", 0) ELSE 0 END,
+                    CASE WHEN "old_rows"."price" IS NOT NULL AND ("old_rows"."published" AND NOT (UPPER("old_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "old_rows"."title" IS NOT NULL)) THEN 1 ELSE 0 END,
+                    new_rows."author_id", new_rows."pages", new_rows."published",
+                    CASE WHEN ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN coalesce("new_rows"."price", 0) ELSE 0 END,
+                    CASE WHEN "new_rows"."price" IS NOT NULL AND ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN 1 ELSE 0 END
+                INTO
+                    tk_is_one,
+                    before."author_id", before."pages", before."published", before.tk_part_4, before.tk_part_5,
+                    after."author_id", after."pages", after."published", after.tk_part_4, after.tk_part_5
+                FROM old_rows CROSS JOIN new_rows
+                LIMIT 1;
+                -- Nothing that a rule reads has changed.
+                IF tk_is_one IS NULL
+                   OR tk_is_one
+                   AND before."author_id" IS NOT DISTINCT FROM after."author_id"
+                   AND before."pages" IS NOT DISTINCT FROM after."pages"
+                   AND before."published" IS NOT DISTINCT FROM after."published"
+                   AND before.tk_part_4 IS NOT DISTINCT FROM after.tk_part_4
+                   AND before.tk_part_5 IS NOT DISTINCT FROM after.tk_part_5
+                THEN
                     RETURN NULL;
                 END IF;
-            END IF;
-        END IF;
+                IF tk_is_one THEN
+                    -- A row that moves leaves one target and comes to another, in the order of their keys.
+                    tk_is_moved := before."author_id" IS DISTINCT FROM after."author_id";
+                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
+                        IF NOT tk_is_moved THEN
+                            tk_key := after."author_id";
+                            delta."num_books" := 0;
+                            delta."num_published" := CASE WHEN "after"."published" THEN 1 ELSE 0 END
+                                - CASE WHEN "before"."published" THEN 1 ELSE 0 END;
+                            delta."pages_total" := coalesce("after"."pages", 0)::bigint
+                                - coalesce("before"."pages", 0)::bigint;
+                            delta."revenue" := after.tk_part_4 - before.tk_part_4;
+                            delta.tk_rows_4 := after.tk_part_5 - before.tk_part_5;
+                        ELSIF (tk_turn = 1) = coalesce(before."author_id" < after."author_id", true) THEN
+                            tk_key := before."author_id";
+                            delta."num_books" := -1;
+                            delta."num_published" := -CASE WHEN "before"."published" THEN 1 ELSE 0 END;
+                            delta."pages_total" := -coalesce("before"."pages", 0)::bigint;
+                            delta."revenue" := -before.tk_part_4;
+                            delta.tk_rows_4 := -before.tk_part_5;
+                        ELSE
+                            tk_key := after."author_id";
+                            delta."num_books" := 1;
+                            delta."num_published" := CASE WHEN "after"."published" THEN 1 ELSE 0 END;
+                            delta."pages_total" := coalesce("after"."pages", 0)::bigint;
+                            delta."revenue" := after.tk_part_4;
+                            delta.tk_rows_4 := after.tk_part_5;
+                        END IF;
+                        CONTINUE WHEN tk_key IS NULL OR (
+                            delta."num_books" = 0
+                            AND delta."num_published" = 0
+                            AND delta."pages_total" = 0
+                            AND delta."revenue" = 0
+                            AND delta.tk_rows_4 = 0
+                        );
+                        IF delta."revenue" <> 'NaN' THEN
+                            -- Rows leave: lock, then look whether some are left.
+                            IF delta.tk_rows_4 < 0 THEN
+                                PERFORM
+                                FROM {library_author} AS locked
+                                WHERE locked."id" = tk_key
+                                FOR NO KEY UPDATE;
+                            END IF;
+                            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+                            SET
+                                "num_books" = target."num_books" + delta."num_books",
+                                "num_published" = target."num_published" + delta."num_published",
+                                "pages_total" = target."pages_total" + delta."pages_total",
+                                "revenue" = CASE
+                                    WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
+                                    WHEN delta.tk_rows_4 = 0 OR EXISTS (
+                                        SELECT FROM {library_book} AS source
+                                        WHERE source."author_id" = target."id"
+                                          AND "source"."price" IS NOT NULL
+                                          AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
+                                    ) THEN target."revenue" + delta."revenue"
+                                END
+                            WHERE target."id" = tk_key
+                              AND NOT coalesce(target."num_books", 0) + delta."num_books" < 0
+                              AND NOT coalesce(target."num_published", 0) + delta."num_published" < 0
+                              AND NOT (target."revenue" IS NULL AND delta.tk_rows_4 < 0);
+                            GET DIAGNOSTICS tk_written = ROW_COUNT;
+                            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                        ELSE
+                            tk_written := 0;
+                        END IF;
+                        IF tk_written = 0 THEN
+                            -- What one target has got already counts no more.
+                            tk_recompute := tk_turn = 2;
+                            EXIT;
+                        END IF;
+                    END LOOP;
+                    IF tk_written IS DISTINCT FROM 0 THEN
+                        RETURN NULL;
+                    END IF;
+                END IF;
+            END;
+        END;
     END IF;
 
     <<deltas>>

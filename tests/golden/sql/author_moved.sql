@@ -51,7 +51,7 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "tk_01_library_author_moved_1b4ff9"
-    AFTER UPDATE ON {library_author}
+    AFTER UPDATE OF "id" ON {library_author}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
     EXECUTE FUNCTION {:schema}."tk_01_library_author_moved_1b4ff9"();

@@ -18,8 +18,8 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_written bigint;
     tk_key integer;
     "kept_number" bigint;
     tk_rows_2 bigint;
@@ -46,47 +46,66 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
-            false,
-            source."publisher_id",
-            -coalesce("source"."pages", 0)::bigint,
-            -CASE WHEN "source"."pages" IS NOT NULL THEN 1 ELSE 0 END,
-            -CASE WHEN "source"."pages" IS NOT NULL THEN 1 ELSE 0 END
-        INTO tk_seen, tk_moved, tk_key, "kept_number", tk_rows_2, "the_count"
-        FROM old_rows AS source
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."kept_number" = 0
-                AND delta.tk_rows_2 = 0
-                AND delta."the_count" = 0
-            ) THEN
+        <<before>>
+        DECLARE
+            "publisher_id" integer;
+            "pages" integer;
+        BEGIN
+            SELECT
+                NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                old_rows."publisher_id", old_rows."pages"
+            INTO
+                tk_is_one,
+                before."publisher_id", before."pages"
+            FROM old_rows
+            LIMIT 1;
+            IF tk_is_one IS NULL THEN
                 RETURN NULL;
             END IF;
-            IF delta.tk_rows_2 >= 0 THEN
+            IF tk_is_one THEN
+                tk_key := before."publisher_id";
+                delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
+                delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                delta."the_count" := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                IF tk_key IS NULL OR (
+                    delta."kept_number" = 0
+                    AND delta.tk_rows_2 = 0
+                    AND delta."the_count" = 0
+                ) THEN
+                    RETURN NULL;
+                END IF;
+                -- Rows leave: lock, then look whether some are left.
+                IF delta.tk_rows_2 < 0 THEN
+                    PERFORM
+                    FROM {archive_publisher} AS locked
+                    WHERE locked."number" = tk_key
+                    FOR NO KEY UPDATE;
+                END IF;
                 tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
                 UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
                 SET
                     "kept_amount" = (coalesce(target."kept_number", 0) + delta."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + delta."the_count", 0),
                     "kept_number" = CASE
                         WHEN delta.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + delta."kept_number"
-                        ELSE target."kept_number" + delta."kept_number"
+                        WHEN delta.tk_rows_2 = 0 OR EXISTS (
+                            SELECT FROM {archive_work} AS source
+                            WHERE source."publisher_id" = target."number"
+                              AND "source"."pages" IS NOT NULL
+                        ) THEN target."kept_number" + delta."kept_number"
                     END,
                     "the_count" = target."the_count" + delta."the_count"
                 WHERE target."number" = tk_key
-                  AND NOT coalesce(target."the_count", 0) + delta."the_count" < 0;
+                  AND NOT coalesce(target."the_count", 0) + delta."the_count" < 0
+                  AND NOT (target."kept_number" IS NULL AND delta.tk_rows_2 < 0);
+                GET DIAGNOSTICS tk_written = ROW_COUNT;
                 tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                IF FOUND THEN
+                IF tk_written > 0 THEN
                     RETURN NULL;
                 END IF;
             END IF;
-        END IF;
+        END;
     END IF;
 
     <<deltas>>

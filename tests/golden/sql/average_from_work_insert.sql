@@ -18,8 +18,8 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_written bigint;
     tk_key integer;
     "kept_number" bigint;
     tk_rows_2 bigint;
@@ -57,44 +57,53 @@ BEGIN
         tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM new_rows LIMIT 2) AS two),
-            false,
-            source."publisher_id",
-            coalesce("source"."pages", 0)::bigint,
-            CASE WHEN "source"."pages" IS NOT NULL THEN 1 ELSE 0 END,
-            CASE WHEN "source"."pages" IS NOT NULL THEN 1 ELSE 0 END
-        INTO tk_seen, tk_moved, tk_key, "kept_number", tk_rows_2, "the_count"
-        FROM new_rows AS source
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."kept_number" = 0
-                AND delta.tk_rows_2 = 0
-                AND delta."the_count" = 0
-            ) THEN
+        <<after>>
+        DECLARE
+            "publisher_id" integer;
+            "pages" integer;
+        BEGIN
+            SELECT
+                NOT EXISTS (SELECT FROM new_rows OFFSET 1),
+                new_rows."publisher_id", new_rows."pages"
+            INTO
+                tk_is_one,
+                after."publisher_id", after."pages"
+            FROM new_rows
+            LIMIT 1;
+            IF tk_is_one IS NULL THEN
                 RETURN NULL;
             END IF;
-            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-            SET
-                "kept_amount" = (coalesce(target."kept_number", 0) + delta."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + delta."the_count", 0),
-                "kept_number" = CASE
-                    WHEN delta.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + delta."kept_number"
-                    ELSE target."kept_number" + delta."kept_number"
-                END,
-                "the_count" = target."the_count" + delta."the_count"
-            WHERE target."number" = tk_key;
-            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-            IF FOUND THEN
-                RETURN NULL;
+            IF tk_is_one THEN
+                tk_key := after."publisher_id";
+                delta."kept_number" := coalesce("after"."pages", 0)::bigint;
+                delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                delta."the_count" := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                IF tk_key IS NULL OR (
+                    delta."kept_number" = 0
+                    AND delta.tk_rows_2 = 0
+                    AND delta."the_count" = 0
+                ) THEN
+                    RETURN NULL;
+                END IF;
+                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+                SET
+                    "kept_amount" = (coalesce(target."kept_number", 0) + delta."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + delta."the_count", 0),
+                    "kept_number" = CASE
+                        WHEN delta.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + delta."kept_number"
+                        ELSE target."kept_number" + delta."kept_number"
+                    END,
+                    "the_count" = target."the_count" + delta."the_count"
+                WHERE target."number" = tk_key;
+                GET DIAGNOSTICS tk_written = ROW_COUNT;
+                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                IF tk_written > 0 THEN
+                    RETURN NULL;
+                END IF;
             END IF;
-        END IF;
+        END;
     END IF;
 
     <<deltas>>

@@ -18,8 +18,9 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_is_moved boolean;
+    tk_written bigint;
     tk_key integer;
     "kept_number" bigint;
     tk_rows_2 bigint;
@@ -72,50 +73,101 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
-            before."publisher_id" IS DISTINCT FROM after."publisher_id",
-            before."publisher_id",
-            coalesce("after"."pages", 0)::bigint
-                - coalesce("before"."pages", 0)::bigint,
-            CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
-                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END,
-            CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
-                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END
-        INTO tk_seen, tk_moved, tk_key, "kept_number", tk_rows_2, "the_count"
-        FROM old_rows AS before CROSS JOIN new_rows AS after
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."kept_number" = 0
-                AND delta.tk_rows_2 = 0
-                AND delta."the_count" = 0
-            ) THEN
-                RETURN NULL;
-            END IF;
-            IF delta.tk_rows_2 >= 0 THEN
-                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-                SET
-                    "kept_amount" = (coalesce(target."kept_number", 0) + delta."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + delta."the_count", 0),
-                    "kept_number" = CASE
-                        WHEN delta.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + delta."kept_number"
-                        ELSE target."kept_number" + delta."kept_number"
-                    END,
-                    "the_count" = target."the_count" + delta."the_count"
-                WHERE target."number" = tk_key
-                  AND NOT coalesce(target."the_count", 0) + delta."the_count" < 0;
-                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                IF FOUND THEN
+        <<before>>
+        DECLARE
+            "publisher_id" integer;
+            "pages" integer;
+        BEGIN
+            <<after>>
+            DECLARE
+                "publisher_id" integer;
+                "pages" integer;
+            BEGIN
+                SELECT
+                    NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                    old_rows."publisher_id", old_rows."pages",
+                    new_rows."publisher_id", new_rows."pages"
+                INTO
+                    tk_is_one,
+                    before."publisher_id", before."pages",
+                    after."publisher_id", after."pages"
+                FROM old_rows CROSS JOIN new_rows
+                LIMIT 1;
+                -- Nothing that a rule reads has changed.
+                IF tk_is_one IS NULL
+                   OR tk_is_one
+                   AND before."publisher_id" IS NOT DISTINCT FROM after."publisher_id"
+                   AND before."pages" IS NOT DISTINCT FROM after."pages"
+                THEN
                     RETURN NULL;
                 END IF;
-            END IF;
-        END IF;
+                IF tk_is_one THEN
+                    -- A row that moves leaves one target and comes to another, in the order of their keys.
+                    tk_is_moved := before."publisher_id" IS DISTINCT FROM after."publisher_id";
+                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
+                        IF NOT tk_is_moved THEN
+                            tk_key := after."publisher_id";
+                            delta."kept_number" := coalesce("after"."pages", 0)::bigint
+                                - coalesce("before"."pages", 0)::bigint;
+                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
+                                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                            delta."the_count" := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
+                                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                        ELSIF (tk_turn = 1) = coalesce(before."publisher_id" < after."publisher_id", true) THEN
+                            tk_key := before."publisher_id";
+                            delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
+                            delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                            delta."the_count" := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                        ELSE
+                            tk_key := after."publisher_id";
+                            delta."kept_number" := coalesce("after"."pages", 0)::bigint;
+                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                            delta."the_count" := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                        END IF;
+                        CONTINUE WHEN tk_key IS NULL OR (
+                            delta."kept_number" = 0
+                            AND delta.tk_rows_2 = 0
+                            AND delta."the_count" = 0
+                        );
+                        -- Rows leave: lock, then look whether some are left.
+                        IF delta.tk_rows_2 < 0 THEN
+                            PERFORM
+                            FROM {archive_publisher} AS locked
+                            WHERE locked."number" = tk_key
+                            FOR NO KEY UPDATE;
+                        END IF;
+                        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+                        SET
+                            "kept_amount" = (coalesce(target."kept_number", 0) + delta."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + delta."the_count", 0),
+                            "kept_number" = CASE
+                                WHEN delta.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + delta."kept_number"
+                                WHEN delta.tk_rows_2 = 0 OR EXISTS (
+                                    SELECT FROM {archive_work} AS source
+                                    WHERE source."publisher_id" = target."number"
+                                      AND "source"."pages" IS NOT NULL
+                                ) THEN target."kept_number" + delta."kept_number"
+                            END,
+                            "the_count" = target."the_count" + delta."the_count"
+                        WHERE target."number" = tk_key
+                          AND NOT coalesce(target."the_count", 0) + delta."the_count" < 0
+                          AND NOT (target."kept_number" IS NULL AND delta.tk_rows_2 < 0);
+                        GET DIAGNOSTICS tk_written = ROW_COUNT;
+                        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                        IF tk_written = 0 THEN
+                            -- What one target has got already counts no more.
+                            tk_recompute := tk_turn = 2;
+                            EXIT;
+                        END IF;
+                    END LOOP;
+                    IF tk_written IS DISTINCT FROM 0 THEN
+                        RETURN NULL;
+                    END IF;
+                END IF;
+            END;
+        END;
     END IF;
 
     <<deltas>>

@@ -15,8 +15,8 @@ AS $trigger_kit$
 <<delta>>
 DECLARE
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_written bigint;
     tk_key integer;
     "the_count" bigint;
     "kept_number" bigint;
@@ -43,38 +43,49 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
-            false,
-            source."publisher_id",
-            -1,
-            -coalesce("source"."pages", 0)::bigint,
-            -CASE WHEN "source"."pages" IS NOT NULL THEN 1 ELSE 0 END
-        INTO tk_seen, tk_moved, tk_key, "the_count", "kept_number", tk_rows_2
-        FROM old_rows AS source
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."the_count" = 0
-                AND delta."kept_number" = 0
-                AND delta.tk_rows_2 = 0
-            ) THEN
+        <<before>>
+        DECLARE
+            "publisher_id" integer;
+            "pages" integer;
+        BEGIN
+            SELECT
+                NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                old_rows."publisher_id", old_rows."pages"
+            INTO
+                tk_is_one,
+                before."publisher_id", before."pages"
+            FROM old_rows
+            LIMIT 1;
+            IF tk_is_one IS NULL THEN
                 RETURN NULL;
             END IF;
-            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
-            VALUES (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
-            -- The first note of a transaction makes its commit look at them.
-            IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
-                PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
-                INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+            IF tk_is_one THEN
+                tk_key := before."publisher_id";
+                delta."the_count" := -1;
+                delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
+                delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                IF tk_key IS NULL OR (
+                    delta."the_count" = 0
+                    AND delta."kept_number" = 0
+                    AND delta.tk_rows_2 = 0
+                ) THEN
+                    RETURN NULL;
+                END IF;
+                INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+                VALUES (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
+                -- The first note of a transaction makes its commit look at them.
+                IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+                    PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
+                    INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+                END IF;
+                tk_written := 1;
+                IF tk_written > 0 THEN
+                    RETURN NULL;
+                END IF;
             END IF;
-            RETURN NULL;
-        END IF;
+        END;
     END IF;
 
     <<deltas>>

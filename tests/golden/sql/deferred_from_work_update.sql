@@ -15,8 +15,9 @@ AS $trigger_kit$
 <<delta>>
 DECLARE
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_is_moved boolean;
+    tk_written bigint;
     tk_key integer;
     "the_count" bigint;
     "kept_number" bigint;
@@ -69,40 +70,83 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
-            before."publisher_id" IS DISTINCT FROM after."publisher_id",
-            before."publisher_id",
-            0,
-            coalesce("after"."pages", 0)::bigint
-                - coalesce("before"."pages", 0)::bigint,
-            CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
-                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END
-        INTO tk_seen, tk_moved, tk_key, "the_count", "kept_number", tk_rows_2
-        FROM old_rows AS before CROSS JOIN new_rows AS after
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."the_count" = 0
-                AND delta."kept_number" = 0
-                AND delta.tk_rows_2 = 0
-            ) THEN
-                RETURN NULL;
-            END IF;
-            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
-            VALUES (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
-            -- The first note of a transaction makes its commit look at them.
-            IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
-                PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
-                INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
-            END IF;
-            RETURN NULL;
-        END IF;
+        <<before>>
+        DECLARE
+            "publisher_id" integer;
+            "pages" integer;
+        BEGIN
+            <<after>>
+            DECLARE
+                "publisher_id" integer;
+                "pages" integer;
+            BEGIN
+                SELECT
+                    NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                    old_rows."publisher_id", old_rows."pages",
+                    new_rows."publisher_id", new_rows."pages"
+                INTO
+                    tk_is_one,
+                    before."publisher_id", before."pages",
+                    after."publisher_id", after."pages"
+                FROM old_rows CROSS JOIN new_rows
+                LIMIT 1;
+                -- Nothing that a rule reads has changed.
+                IF tk_is_one IS NULL
+                   OR tk_is_one
+                   AND before."publisher_id" IS NOT DISTINCT FROM after."publisher_id"
+                   AND before."pages" IS NOT DISTINCT FROM after."pages"
+                THEN
+                    RETURN NULL;
+                END IF;
+                IF tk_is_one THEN
+                    -- A row that moves leaves one target and comes to another, in the order of their keys.
+                    tk_is_moved := before."publisher_id" IS DISTINCT FROM after."publisher_id";
+                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
+                        IF NOT tk_is_moved THEN
+                            tk_key := after."publisher_id";
+                            delta."the_count" := 0;
+                            delta."kept_number" := coalesce("after"."pages", 0)::bigint
+                                - coalesce("before"."pages", 0)::bigint;
+                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
+                                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                        ELSIF (tk_turn = 1) = coalesce(before."publisher_id" < after."publisher_id", true) THEN
+                            tk_key := before."publisher_id";
+                            delta."the_count" := -1;
+                            delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
+                            delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                        ELSE
+                            tk_key := after."publisher_id";
+                            delta."the_count" := 1;
+                            delta."kept_number" := coalesce("after"."pages", 0)::bigint;
+                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                        END IF;
+                        CONTINUE WHEN tk_key IS NULL OR (
+                            delta."the_count" = 0
+                            AND delta."kept_number" = 0
+                            AND delta.tk_rows_2 = 0
+                        );
+                        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+                        VALUES (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
+                        -- The first note of a transaction makes its commit look at them.
+                        IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+                            PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
+                            INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+                        END IF;
+                        tk_written := 1;
+                        IF tk_written = 0 THEN
+                            -- What one target has got already counts no more.
+                            tk_recompute := tk_turn = 2;
+                            EXIT;
+                        END IF;
+                    END LOOP;
+                    IF tk_written IS DISTINCT FROM 0 THEN
+                        RETURN NULL;
+                    END IF;
+                END IF;
+            END;
+        END;
     END IF;
 
     <<deltas>>

@@ -50,7 +50,7 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_moved_e2dbdb"
-    AFTER UPDATE ON {archive_publisher}
+    AFTER UPDATE OF "number" ON {archive_publisher}
     FOR EACH ROW
     WHEN (NEW."number" IS DISTINCT FROM OLD."number")
     EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"();

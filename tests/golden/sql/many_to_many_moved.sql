@@ -41,7 +41,7 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "tk_01_archive_work_moved_91f8c5"
-    AFTER UPDATE ON {archive_work}
+    AFTER UPDATE OF "id" ON {archive_work}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
     EXECUTE FUNCTION {:schema}."tk_01_archive_work_moved_91f8c5"();

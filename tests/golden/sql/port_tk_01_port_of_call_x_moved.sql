@@ -52,7 +52,7 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_moved_1dd364"
-    AFTER UPDATE ON {Port of call %7Bx%7D}
+    AFTER UPDATE OF "PortCode" ON {Port of call %7Bx%7D}
     FOR EACH ROW
     WHEN (NEW."PortCode" IS DISTINCT FROM OLD."PortCode")
     EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_moved_1dd364"();

@@ -17,8 +17,8 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_written bigint;
     tk_key bigint;
     "the_count" bigint;
     "the_total" bigint;
@@ -55,35 +55,46 @@ BEGIN
         tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM new_rows LIMIT 2) AS two),
-            false,
-            source."work_id",
-            CASE WHEN "source"."stars" > 3 THEN 1 ELSE 0 END,
-            coalesce("source"."stars", 0)::bigint
-        INTO tk_seen, tk_moved, tk_key, "the_count", "the_total"
-        FROM new_rows AS source
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."the_count" = 0
-                AND delta."the_total" = 0
-            ) THEN
+        <<after>>
+        DECLARE
+            "work_id" bigint;
+            "stars" integer;
+        BEGIN
+            SELECT
+                NOT EXISTS (SELECT FROM new_rows OFFSET 1),
+                new_rows."work_id", new_rows."stars"
+            INTO
+                tk_is_one,
+                after."work_id", after."stars"
+            FROM new_rows
+            LIMIT 1;
+            IF tk_is_one IS NULL THEN
                 RETURN NULL;
             END IF;
-            INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-            VALUES (tk_key, delta."the_count", delta."the_total");
-            -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
-            IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
-                PERFORM pg_notify('tk_pending_archive_work', '');
+            IF tk_is_one THEN
+                tk_key := after."work_id";
+                delta."the_count" := CASE WHEN "after"."stars" > 3 THEN 1 ELSE 0 END;
+                delta."the_total" := coalesce("after"."stars", 0)::bigint;
+                IF tk_key IS NULL OR (
+                    delta."the_count" = 0
+                    AND delta."the_total" = 0
+                ) THEN
+                    RETURN NULL;
+                END IF;
+                INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+                VALUES (tk_key, delta."the_count", delta."the_total");
+                -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+                IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+                    PERFORM pg_notify('tk_pending_archive_work', '');
+                END IF;
+                tk_written := 1;
+                IF tk_written > 0 THEN
+                    RETURN NULL;
+                END IF;
             END IF;
-            RETURN NULL;
-        END IF;
+        END;
     END IF;
 
     <<deltas>>

@@ -17,8 +17,9 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
-    tk_seen bigint;
-    tk_moved boolean;
+    tk_is_one boolean;
+    tk_is_moved boolean;
+    tk_written bigint;
     tk_key bigint;
     "the_count" bigint;
     "the_total" bigint;
@@ -70,39 +71,82 @@ BEGIN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
 
-    -- Most statements change one row: nothing to sum, one UPDATE.
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
     IF NOT tk_recompute THEN
-        SELECT
-            (SELECT count(*) FROM (SELECT FROM old_rows LIMIT 2) AS two),
-            before."work_id" IS DISTINCT FROM after."work_id",
-            before."work_id",
-            CASE WHEN "after"."stars" > 3 THEN 1 ELSE 0 END
-                - CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END,
-            coalesce("after"."stars", 0)::bigint
-                - coalesce("before"."stars", 0)::bigint
-        INTO tk_seen, tk_moved, tk_key, "the_count", "the_total"
-        FROM old_rows AS before CROSS JOIN new_rows AS after
-        LIMIT 1;
-        IF tk_seen IS NULL THEN
-            RETURN NULL;
-        END IF;
-        IF tk_seen = 1 AND NOT tk_moved THEN
-            IF tk_key IS NULL OR (
-                delta."the_count" = 0
-                AND delta."the_total" = 0
-            ) THEN
-                RETURN NULL;
-            END IF;
-            IF NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on' THEN
-                INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-                VALUES (tk_key, delta."the_count", delta."the_total");
-                -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
-                IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
-                    PERFORM pg_notify('tk_pending_archive_work', '');
+        <<before>>
+        DECLARE
+            "work_id" bigint;
+            "stars" integer;
+        BEGIN
+            <<after>>
+            DECLARE
+                "work_id" bigint;
+                "stars" integer;
+            BEGIN
+                SELECT
+                    NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                    old_rows."work_id", old_rows."stars",
+                    new_rows."work_id", new_rows."stars"
+                INTO
+                    tk_is_one,
+                    before."work_id", before."stars",
+                    after."work_id", after."stars"
+                FROM old_rows CROSS JOIN new_rows
+                LIMIT 1;
+                -- Nothing that a rule reads has changed.
+                IF tk_is_one IS NULL
+                   OR tk_is_one
+                   AND before."work_id" IS NOT DISTINCT FROM after."work_id"
+                   AND before."stars" IS NOT DISTINCT FROM after."stars"
+                THEN
+                    RETURN NULL;
                 END IF;
-                RETURN NULL;
-            END IF;
-        END IF;
+                IF tk_is_one THEN
+                    -- A row that moves leaves one target and comes to another, in the order of their keys.
+                    tk_is_moved := before."work_id" IS DISTINCT FROM after."work_id";
+                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
+                        IF NOT tk_is_moved THEN
+                            tk_key := after."work_id";
+                            delta."the_count" := CASE WHEN "after"."stars" > 3 THEN 1 ELSE 0 END
+                                - CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END;
+                            delta."the_total" := coalesce("after"."stars", 0)::bigint
+                                - coalesce("before"."stars", 0)::bigint;
+                        ELSIF (tk_turn = 1) = coalesce(before."work_id" < after."work_id", true) THEN
+                            tk_key := before."work_id";
+                            delta."the_count" := -CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END;
+                            delta."the_total" := -coalesce("before"."stars", 0)::bigint;
+                        ELSE
+                            tk_key := after."work_id";
+                            delta."the_count" := CASE WHEN "after"."stars" > 3 THEN 1 ELSE 0 END;
+                            delta."the_total" := coalesce("after"."stars", 0)::bigint;
+                        END IF;
+                        CONTINUE WHEN tk_key IS NULL OR (
+                            delta."the_count" = 0
+                            AND delta."the_total" = 0
+                        );
+                        IF NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on' THEN
+                            INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+                            VALUES (tk_key, delta."the_count", delta."the_total");
+                            -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+                            IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+                                PERFORM pg_notify('tk_pending_archive_work', '');
+                            END IF;
+                            tk_written := 1;
+                        ELSE
+                            tk_written := 0;
+                        END IF;
+                        IF tk_written = 0 THEN
+                            -- What one target has got already counts no more.
+                            tk_recompute := tk_turn = 2;
+                            EXIT;
+                        END IF;
+                    END LOOP;
+                    IF tk_written IS DISTINCT FROM 0 THEN
+                        RETURN NULL;
+                    END IF;
+                END IF;
+            END;
+        END;
     END IF;
 
     <<deltas>>

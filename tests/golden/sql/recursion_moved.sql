@@ -40,7 +40,7 @@ END;
 $trigger_kit$;
 
 CREATE OR REPLACE TRIGGER "tk_01_archive_node_moved_3c1b13"
-    AFTER UPDATE ON {archive_node}
+    AFTER UPDATE OF "id" ON {archive_node}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
     EXECUTE FUNCTION {:schema}."tk_01_archive_node_moved_3c1b13"();
