@@ -7,11 +7,14 @@ TESTS ?= tests
 # Each has a server of its own; they wait more than they work.
 WORKERS ?= 4
 SECONDS ?= 60
+# Which tables of the benchmarks (all of them, by default), and where JSON and SVG go.
+TABLES ?=
+OUT ?= build/bench
 
-.PHONY: help demo psql test test-long lint format types build bench bench-growth bench-verify bench-contention bench-backfill soak crash examples clean
+.PHONY: help demo psql test test-long lint format types build bench bench-short bench-check bench-backfill soak crash examples clean
 
 help: ## Show this list.
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 # One environment for everything; a changed pyproject.toml makes it anew.
 $(BIN)/.ready: pyproject.toml
@@ -49,19 +52,17 @@ build: $(BIN)/.ready ## Build the wheel and import it in an empty environment.
 	@$(PYTHON) -m venv build/wheel && build/wheel/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
 	@cd build && wheel/bin/python -c 'import trigger_kit; print("wheel imports:", trigger_kit.__version__)'
 
-bench: $(BIN)/.ready ## Ratios against no trigger and a hand-written row trigger.
-	@$(BIN)/python -m benchmarks
+bench: $(BIN)/.ready ## Ratios to no trigger and to other ways, as tables and plots in OUT=build/bench; TABLES="writes sizes".
+	@$(BIN)/python -m benchmarks $(TABLES) --out $(OUT)
 
-bench-growth: $(BIN)/.ready ## One change while its group grows from 100 to 1,000,000 rows.
-	@$(BIN)/python -m benchmarks.growth
+bench-short: OUT = build/bench-short
+bench-short: $(BIN)/.ready ## The same with few rows and rounds, in less than 3 minutes: do all tables work?
+	@$(BIN)/python -m benchmarks $(TABLES) --short --out $(OUT)
 
-bench-verify: $(BIN)/.ready ## verify against the plain annotate query, 1,000,000 source rows.
-	@$(BIN)/python -m benchmarks.verification
+bench-check: $(BIN)/.ready ## Measure what has a bar, and fail where a ratio is worse than its bar.
+	@$(BIN)/python -m benchmarks $(TABLES) --check --out $(OUT)
 
-bench-contention: $(BIN)/.ready ## 8 clients under one hot parent, with every timing.
-	@$(BIN)/python -m benchmarks.contention
-
-bench-backfill: $(BIN)/.ready ## Four rules come to 1,000,000 rows by a migration, under four writers.
+bench-backfill: $(BIN)/.ready ## Four rules come to 1,000,000 rows by a migration, under four writers, killed in the middle.
 	@$(BIN)/python -m benchmarks.backfill
 
 soak: $(BIN)/.ready ## 8 writers at random for SECONDS=60: no drift, no deadlocks of our making.

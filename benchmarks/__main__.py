@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from benchmarks import bars
 from benchmarks.ground import Ground, ground, set_up_django
@@ -42,6 +43,8 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         parser.error(f"There is no table {', '.join(sorted(unknown))}. Tables: {', '.join(TABLES)}.")
     if options.check and options.short:
         parser.error("The bars are about the full sizes: --check measures them without --short.")
+    if options.check and (free := set(options.tables) - set(bars.tables())):
+        parser.error(f"No bar is about the table {', '.join(sorted(free))}.")
     if options.rounds is not None and options.rounds < 1:
         parser.error("It takes one round at least.")
     return options
@@ -96,14 +99,21 @@ def write(result: Result, folder: Path) -> None:
         (folder / f"{result.name}.svg").write_text(draw(result), encoding="utf-8")
 
 
+def listed() -> Table:
+    """Return the names of all tables, and what they measure."""
+    grid = Table.grid(padding=(0, 2))
+    for name in TABLES:
+        grid.add_row(name, escape(title_of(name)))
+    return grid
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Measure, print, write; with ``--check`` return 1 where a bar does not hold."""
     options = arguments(given)
     console = Console(width=WIDTH, highlight=False)
     if options.list:
         set_up_django()
-        for name in TABLES:
-            console.print(f"{name:16} {escape(title_of(name))}")
+        console.print(listed())
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then, too
     names = [name for name in TABLES if name in (options.tables or (bars.tables() if options.check else TABLES))]

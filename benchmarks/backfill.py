@@ -1,4 +1,4 @@
-"""Four rules come to a large live table by a real migration: ``python -m benchmarks.backfill``.
+"""Four rules come to a large live table by a real migration: ``make bench-backfill``.
 
 A throw-away project with 1,000,000 books of 100,000 authors. Two things are measured:
 

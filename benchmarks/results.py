@@ -70,8 +70,8 @@ class Plot:
 
     ``kind`` is "bars" (a group of bars per row) or "lines". A line is a column with one point per row, or, with
     ``lines_are_rows``, a row with one point per column; ``xs`` are the places of the points, in their order. ``only``
-    leaves out other columns, ``rows`` other rows. ``better`` says "lower" or "higher"; ``level`` draws a line across,
-    as 1.0 for the base.
+    leaves out other columns, ``rows`` other rows. ``better`` says how it is read ("higher is better"); ``level`` draws
+    a line across, as 1.0 for the base.
     """
 
     kind: str = "bars"
@@ -81,7 +81,7 @@ class Plot:
     lines_are_rows: bool = False
     log_x: bool = False
     log_y: bool = True
-    better: str = "lower"
+    better: str = "lower is better"
     level: float | None = 1.0
     only: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()

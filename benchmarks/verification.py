@@ -1,4 +1,4 @@
-"""Measure the table "verify" on so many rows as one likes: ``make bench-verify``."""
+"""Measure the table "verify" on so many rows as one likes: ``python -m benchmarks.verification --targets 1000000``."""
 
 from __future__ import annotations
 

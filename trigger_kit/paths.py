@@ -67,7 +67,7 @@ class Hop:
 
     The near side is the target's. Whether a side is unique tells a parent from its children. ``child`` is the side,
     ``near`` or ``far``, that has a foreign key to the other in the database too, so that it has its parent when it is
-    committed; it is empty where there is none.
+    committed; it is empty where there is none. A side is indexed where its rows are found by an index of the field.
     """
 
     near: tuple[Column, ...]
@@ -76,6 +76,8 @@ class Hop:
     far_is_unique: bool
     content_type: ContentType | None = None
     child: str = ""
+    near_is_indexed: bool = True
+    far_is_indexed: bool = True
 
     @property
     def points_on(self) -> bool:
@@ -214,6 +216,8 @@ def make_hop(
         far_is_unique=(content_type is None or content_type.is_near) and _is_unique(far),
         content_type=content_type,
         child="" if content_type or len(near) > 1 else _constrained_child(near[0], far[0]),
+        near_is_indexed=_is_indexed(near),
+        far_is_indexed=_is_indexed(far),
     )
 
 
@@ -225,6 +229,11 @@ def _constrained_child(near: Field[Any, Any], far: Field[Any, Any]) -> str:
             if (target.model._meta.db_table, target.column) == (parent.model._meta.db_table, parent.column):
                 return side
     return ""
+
+
+def _is_indexed(fields: tuple[Any, ...]) -> bool:
+    """Whether one of these fields has an index of its own; those of a model's Meta do not count."""
+    return any(field.db_index or field.unique for field in fields)
 
 
 def _is_unique(fields: tuple[Field[Any, Any], ...]) -> bool:

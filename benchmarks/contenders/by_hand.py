@@ -1,7 +1,9 @@
 """Triggers as a careful person writes them by hand, as lean as they can be and right.
 
-Both guard the columns of the author. The guards are WHEN conditions, so that no function is called for maintenance: it
-writes from inside a trigger, users do not. (A trigger of somebody else's that writes the columns gets past them.)
+Both guard the columns of the author: maintenance writes from inside a trigger, users do not. (A trigger of somebody
+else's that writes the columns gets past the guard.) The guard of updates is a function without a WHEN condition:
+PostgreSQL keeps the plan of a function, but parses the text of a condition anew for every statement, which costs a
+single insert more than the call does. New authors come by many to a statement, too: there a condition saves the calls.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ from benchmarks.contenders.base import Contender
 GUARDS = """
 CREATE FUNCTION by_hand_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.num_books := OLD.num_books; NEW.pages_total := OLD.pages_total;
+    IF pg_trigger_depth() < 2 THEN
+        NEW.num_books := OLD.num_books; NEW.pages_total := OLD.pages_total;
+    END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER by_hand_guard BEFORE UPDATE ON bench_books_author FOR EACH ROW
-    WHEN (pg_trigger_depth() = 0 AND (NEW.num_books, NEW.pages_total) IS DISTINCT FROM (OLD.num_books, OLD.pages_total))
-    EXECUTE FUNCTION by_hand_guard();
+CREATE TRIGGER by_hand_guard BEFORE UPDATE ON bench_books_author
+    FOR EACH ROW EXECUTE FUNCTION by_hand_guard();
 CREATE FUNCTION by_hand_first() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     NEW.num_books := 0; NEW.pages_total := 0;

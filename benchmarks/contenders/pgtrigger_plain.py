@@ -1,4 +1,7 @@
-"""The row trigger by hand, written with django-pgtrigger as its users do, and installed the way that library does."""
+"""The row trigger by hand, written with django-pgtrigger as its users do, and installed the way that library does.
+
+What those say in conditions is said in conditions here, the guard too.
+"""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def measure(options: Options) -> Result:
     sizes = tuple(float(row.title.replace(",", "")) for row in rows)
     plot = Plot(kind="lines", x_label="rows per parent", y_label="writes per read",
                 xs=sizes, log_x=True, level=None, only=TIMINGS,
-                better="below a line the stored value, above it annotate()")  # fmt: skip
+                better="cheaper below a line: the stored value; above it: annotate()")  # fmt: skip
     costs = tuple(cost_of(timing) for timing in TIMINGS)
     title = "Writes per read up to which storing the value beats annotate()"
     return Result("break_even", title, (READ_SAVES, *costs, *TIMINGS), rows, prose(NOTE), plot)

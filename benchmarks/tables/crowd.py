@@ -160,7 +160,7 @@ def crowd(name: str, title: str, note: str, cases: Sequence[Case], options: Opti
     columns = tuple(map(str, numbers))
     plot = Plot(kind="lines", x_label="clients", y_label="throughput, ratio to no trigger",
                 xs=tuple(map(float, numbers)), lines_are_rows=True, log_x=True, log_y=False,
-                better="higher")  # fmt: skip
+                better="higher is better", rows=drawn(cases))  # fmt: skip
     settings = settings_of(places[BASE])
     return Result(name, title, columns, rows, prose(note + ROUNDS + pending(found) + settings), plot)
 
@@ -173,6 +173,12 @@ def rates(
     once = partial(turn, case, number, clients=clients, found=found, seconds=seconds)
     rounds = options.rounds if number == MAIN else min(options.rounds, 1 if options.short else MOST_ROUNDS)
     return in_turn(list(places), lambda name: once(place=places[name]), rounds)
+
+
+def drawn(cases: Sequence[Case]) -> tuple[str, ...]:
+    """Return the titles of the lines of the plot: those of cases with several numbers of clients."""
+    keepers = [contender.name for contender in CONTENDERS if contender.name != BASE]
+    return tuple(case.of(name) for case in cases if len(case.clients) > 1 for name in keepers)
 
 
 # The report ----------------------------------------------------------------------------------------------------------

@@ -45,12 +45,13 @@ CREATE TRIGGER by_hand_update AFTER UPDATE ON bench_books_book FOR EACH ROW
     WHEN ((OLD.author_id, OLD.pages) IS DISTINCT FROM (NEW.author_id, NEW.pages)) EXECUTE FUNCTION by_hand();
 CREATE FUNCTION by_hand_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    NEW.pages_total := OLD.pages_total;
+    IF pg_trigger_depth() < 2 THEN
+        NEW.pages_total := OLD.pages_total;
+    END IF;
     RETURN NEW;
 END $$;
-CREATE TRIGGER by_hand_guard BEFORE UPDATE ON bench_books_author FOR EACH ROW
-    WHEN (pg_trigger_depth() = 0 AND NEW.pages_total IS DISTINCT FROM OLD.pages_total)
-    EXECUTE FUNCTION by_hand_guard();
+CREATE TRIGGER by_hand_guard BEFORE UPDATE ON bench_books_author
+    FOR EACH ROW EXECUTE FUNCTION by_hand_guard();
 """
 
 NOTE = f"""Rows over {PARENTS:,} parents; the update is one of the summed column. Statements of few rows run in a loop

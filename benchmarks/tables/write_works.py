@@ -108,6 +108,14 @@ def bulk_jobs(sizes: Sizes) -> Iterator[Job]:
         in_short=False,
     )
     yield Job(f"move {number:,} rows to other parents", move(PARENTS), books=number)
+    yield Job(
+        f"move {number:,} rows over {more:,} parents",
+        move(more),
+        books=number,
+        parents=more,
+        authors=more,
+        in_short=False,
+    )
     yield Job(f"delete {number:,} rows", "DELETE FROM bench_books_book", books=number)
 
 

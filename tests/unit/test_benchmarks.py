@@ -6,7 +6,9 @@ import importlib
 import pkgutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from types import ModuleType
 
+import matplotlib as mpl
 import pytest
 from rich.console import Console
 
@@ -15,7 +17,7 @@ from benchmarks.__main__ import arguments, report
 from benchmarks.bars import BARS, Bar
 from benchmarks.contenders import BASE, CONTENDERS
 from benchmarks.measuring import Ratio, Work, interleaved, short, timed
-from benchmarks.plots import draw
+from benchmarks.plots import STYLE, draw, figure_of, legend_columns
 from benchmarks.results import Cell, Plot, Result, Row, from_json, show, to_json
 from benchmarks.tables import TABLES, clients, clients_instant, crowd, fill, groups, table, title_of, verify, writes
 
@@ -113,14 +115,24 @@ def test_a_table_shows_every_row_and_what_does_not_fit_below() -> None:
 def test_a_plot_is_svg_that_says_what_it_shows(plot: Plot) -> None:
     text = draw(replace(RESULT, plot=plot))
     assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
-    assert "a title (lower is better)" in text
-    assert plot.y_label in text
+    assert all(words in text for words in ("a title", "lower is better", plot.y_label))
 
 
 @pytest.mark.parametrize("plot", [BARS_PLOT, LINES_PLOT])
 def test_the_same_figures_make_the_same_plot(plot: Plot) -> None:
     result = replace(RESULT, plot=plot)
     assert draw(result) == draw(from_json(to_json(result)))
+
+
+def test_bars_on_a_logarithmic_axis_begin_at_the_level_they_are_compared_with() -> None:
+    with mpl.rc_context(STYLE):
+        axes = figure_of(RESULT, BARS_PLOT).axes[0]
+    assert [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches] == [(1.0, 1.2), (1.0, 3.0)]
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(5, 6), (17, 5), (40, 2), (200, 1)])
+def test_the_legend_has_as_many_columns_as_its_longest_name_leaves_room_for(longest: int, expected: int) -> None:
+    assert legend_columns(["short"] * 5 + ["x" * longest]) == expected
 
 
 def test_what_has_no_plot_cannot_be_drawn() -> None:
@@ -165,6 +177,14 @@ def test_a_bar_names_a_row_and_columns_that_there_are(bar: Bar) -> None:
     assert {bar.column, bar.against} - {""} <= rows[bar.row]
 
 
+@pytest.mark.parametrize("module", [clients, clients_instant])
+def test_the_plot_of_clients_has_lines_that_are_more_than_a_point(module: ModuleType) -> None:
+    lines = crowd.drawn(module.CASES)
+    columns = [rows_of(module.__name__.rpartition(".")[2])[title] for title in lines]
+    assert len(lines) == 2 * (len(crowd.CONTENDERS) - 1)
+    assert all(len(found) > 1 for found in columns)
+
+
 def test_the_rows_of_a_table_have_different_titles() -> None:
     for is_short in (True, False):
         titles = writes.titles(short=is_short)
@@ -179,6 +199,7 @@ def test_the_rows_of_a_table_have_different_titles() -> None:
     [
         (["nothing"], "There is no table nothing"),
         (["--check", "--short"], "full sizes"),
+        (["--check", "sizes"], "No bar is about the table sizes"),
         (["--rounds", "0"], "one round at least"),
     ],
 )

@@ -13,6 +13,7 @@ __all__ = [
     "FILLED",
     "FRESH",
     "LOCKING",
+    "PLANS",
     "STATEMENT",
     "WOVEN",
     "header",
@@ -22,8 +23,10 @@ __all__ = [
     "mark_expression",
     "mark_name",
     "restore_depth",
+    "restore_plans",
     "set_depth",
     "set_mark",
+    "set_plans",
     "update_head",
 ]
 
@@ -45,6 +48,12 @@ LOCKING = "trigger_kit.locking"
 DEPTH = """\
 tk_depth text;
 tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');"""
+
+
+# Declares what set_plans() and restore_plans() use.
+PLANS = """\
+tk_plans text;
+tk_outer_plans text := current_setting('plan_cache_mode');"""
 
 
 def header(plan: Plan, sentence: str, measures: Iterable[Measure]) -> str:
@@ -115,3 +124,20 @@ def locking_test() -> str:
 def restore_depth() -> str:
     """Return the statement that puts the depth back."""
     return "tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);"
+
+
+def set_plans() -> str:
+    """Return the statements after which statements over arrays are planned once in a session.
+
+    PostgreSQL takes a plan for any array to be dearer than one for this short array, and plans anew, which takes longer
+    than the statement. The plan for any array goes by indexes, and suits long ones too.
+    """
+    return (
+        "-- One plan for arrays of any length: planning anew would take longer than most statements.\n"
+        "tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);"
+    )
+
+
+def restore_plans() -> str:
+    """Return the statement that lets PostgreSQL plan as it did."""
+    return "tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);"

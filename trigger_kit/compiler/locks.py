@@ -9,7 +9,7 @@ from __future__ import annotations
 from trigger_kit.compiler.body import LOCKING
 from trigger_kit.compiler.changes import changed_rows
 from trigger_kit.compiler.dialect import far_sql, hop_condition
-from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.paths import Key, among, by_index
 from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.locks import PathLock, Strength
 from trigger_kit.paths import Path, is_comparable
@@ -61,7 +61,7 @@ def _pointing_rows(plan: Plan, step: Step, feed: Feed) -> str | None:
 
 def lock_path(lock: PathLock, rows: str) -> str:
     """Return the statements of one lock; ``rows`` is the FROM item of the changed rows, without its alias."""
-    wanted = f"({', '.join(_wanted(lock))}) IN (\n{block(_named(lock, rows))}\n)"
+    wanted = among(_wanted(lock), *_named(lock, rows))
     return lock_rows(lock.table, wanted, [quote(name) for name in lock.order], lock.strength.value)
 
 
@@ -100,8 +100,8 @@ def _wanted(lock: PathLock) -> list[str]:
     return [f"locked.{quote(column.name)}" for column in lock.path[lock.level - 1].far]
 
 
-def _named(lock: PathLock, rows: str) -> str:
-    """Return the SELECT of the locked rows' keys, read from the rows next to them on the way from the changed ones."""
+def _named(lock: PathLock, rows: str) -> tuple[list[str], str]:
+    """Return the locked rows' keys and the FROM item of the rows next to them on the way from the changed ones."""
     if lock.level < lock.start:
         last = lock.level + 1
         values = far_sql(lock.path[lock.level], _row(last))
@@ -110,8 +110,7 @@ def _named(lock: PathLock, rows: str) -> str:
         values = near_values(lock.path, lock.level, _row(last))
     steps = range(lock.start - 1, last - 1, -1) if lock.level < lock.start else range(lock.start + 1, last + 1)
     joins = [_join(lock.path, level, nearer=lock.level < lock.start) for level in steps]
-    source = "\n".join([f"{rows} AS {_row(lock.start)}", *joins])
-    return f"SELECT {', '.join(values)}\nFROM {source}"
+    return values, "\n".join([f"{rows} AS {_row(lock.start)}", *joins])
 
 
 def near_values(path: Path, level: int, row: str) -> list[str]:
@@ -128,7 +127,7 @@ def _join(path: Path, level: int, *, nearer: bool) -> str:
     hop = path[level] if nearer else path[level - 1]
     near, far = (level, level + 1) if nearer else (level - 1, level)
     condition = hop_condition(hop, _row(near), _row(far))
-    return f"JOIN {table_placeholder(path[level - 1].table)} AS {_row(level)}\n    ON {condition}"
+    return by_index(path, level, _row(level), condition, is_near=nearer)
 
 
 def _row(level: int) -> str:

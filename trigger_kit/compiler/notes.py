@@ -22,9 +22,31 @@ __all__ = [
     "place_of",
     "reading",
     "take_links",
+    "waiting_notes",
 ]
 
-NOTE = 'INSERT INTO {:schema}."tk_waiting" (target, place, key)'
+
+def waiting_notes(plan: Plan) -> str:
+    """Return the name of the setting that is 'on' while a transaction has notes for a target that are not settled."""
+    return f"trigger_kit.waiting_{short_digest(plan.target)}_{{:schema_tag}}"
+
+
+def _note(plan: Plan, *select: str) -> str:
+    """Return the statements that note keys, and tell the end of the transaction that there are some."""
+    return "\n".join(
+        [
+            "DECLARE",
+            "    tk_noted bigint;",
+            "BEGIN",
+            '    INSERT INTO {:schema}."tk_waiting" (target, place, key)',
+            *map(block, select),
+            "    GET DIAGNOSTICS tk_noted = ROW_COUNT;",
+            "    IF tk_noted > 0 THEN",
+            f"        PERFORM set_config('{waiting_notes(plan)}', 'on', true);",
+            "    END IF;",
+            "END;",
+        ]
+    )
 
 
 def place_of(plan: Plan, meeting: Meeting) -> str:
@@ -48,20 +70,20 @@ def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> s
     near, far = ("parent", "child") if meeting.child_is_far else ("child", "parent")
     kind = kind_sql(hop, "child")
     present = [f"{value} IS NOT NULL" for value in values]
+    # A scalar subquery: of NOT EXISTS PostgreSQL makes a join, which reads all parents for a single child.
     parent = (
-        f"SELECT FROM {table_placeholder(meeting.parent[0].table)} AS parent\nWHERE {hop_condition(hop, near, far)}"
+        f"SELECT true FROM {table_placeholder(meeting.parent[0].table)} AS parent\n"
+        f"WHERE {hop_condition(hop, near, far)}\nLIMIT 1"
     )
-    missing = f"NOT EXISTS (\n{block(parent)}\n)"
+    missing = f"(\n{block(parent)}\n) IS NULL"
     where = "\n  AND ".join([*conditions, *([kind] if kind else []), *present, missing])
     if not meeting.is_constrained:
         return _wait(plan, meeting, f"SELECT FROM {rows} AS child\nWHERE {where}")
-    return "\n".join(
-        [
-            NOTE,
-            f"SELECT DISTINCT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
-            f"FROM {rows} AS child",
-            f"WHERE {where};",
-        ]
+    return _note(
+        plan,
+        f"SELECT DISTINCT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
+        f"FROM {rows} AS child",
+        f"WHERE {where};",
     )
 
 
@@ -90,14 +112,12 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None 
     key = key or Key(step.edge.key)
     notes = []
     for meeting in found:
-        note = "\n".join(
-            [
-                NOTE,
-                f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'child.{name}::text' for name in key.names)}]",
-                f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
-                f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
-                f"    WHERE {key.matches('parent', 'child')}\n);",
-            ]
+        note = _note(
+            plan,
+            f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'child.{name}::text' for name in key.names)}]",
+            f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
+            f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
+            f"    WHERE {key.matches('parent', 'child')}\n);",
         )
         notes.append(note)
     comment = "-- Targets that are missing may come from another transaction: see tk_waiting."

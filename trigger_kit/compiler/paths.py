@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from trigger_kit.compiler.dialect import content_type_sql, far_sql, hop_condition
-from trigger_kit.compiler.text import quote, table_placeholder
+from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.paths import Column, Path, key_type
 
-__all__ = ["Key", "far_rows", "first_hop_conditions", "key_columns", "numbered", "row_name", "walk"]
+__all__ = [
+    "Key",
+    "among",
+    "by_index",
+    "far_rows",
+    "first_hop_conditions",
+    "key_columns",
+    "numbered",
+    "row_name",
+    "walk",
+]
 
 
 @dataclass(frozen=True)
@@ -81,17 +91,41 @@ def walk(path: Path, level: int, rows: str, required: int | None = None) -> str:
     rows of its content type are meant: see ``first_hop_conditions``.
     """
     items = [f"{rows} AS {row_name(path, level)}"]
-    items += [_join(path, nearer, hop=nearer + 1) for nearer in range(level - 1, 0, -1)]
+    for nearer in range(level - 1, 0, -1):
+        condition = hop_condition(path[nearer], row_name(path, nearer), row_name(path, nearer + 1))
+        items.append(by_index(path, nearer, row_name(path, nearer), condition, is_near=True))
+    return "\n".join([*items, *_onward(path, level, required, by_index)])
+
+
+def _onward(path: Path, level: int, required: int | None, join: Callable[..., str]) -> list[str]:
+    """Return the joins of the levels behind one."""
+    joins = []
     for farther in range(level + 1, len(path) + 1):
         optional = required is not None and farther > required
-        items.append(f"{'LEFT ' if optional else ''}{_join(path, farther, hop=farther)}")
-    return "\n".join(items)
+        condition = hop_condition(path[farther - 1], row_name(path, farther - 1), row_name(path, farther))
+        joins.append(f"{'LEFT ' if optional else ''}{join(path, farther, row_name(path, farther), condition)}")
+    return joins
 
 
-def _join(path: Path, level: int, *, hop: int) -> str:
-    """Return the JOIN of a level's table by the hop of a number, which leads to it or on from it."""
-    condition = hop_condition(path[hop - 1], row_name(path, hop - 1), row_name(path, hop))
-    return f"JOIN {table_placeholder(path[level - 1].table)} AS {row_name(path, level)}\n    ON {condition}"
+def plain_join(path: Path, level: int, name: str, condition: str) -> str:
+    """Return the JOIN of a level's table under a name, for PostgreSQL to plan by its statistics."""
+    return f"JOIN {table_placeholder(path[level - 1].table)} AS {name}\n    ON {condition}"
+
+
+def by_index(path: Path, level: int, name: str, condition: str, *, is_near: bool = False) -> str:
+    """Return the JOIN of a level's table to changed rows: by its index, however many there are.
+
+    PostgreSQL plans a statement once in a session, and takes the number of changed rows from the statement that comes
+    first. After a bulk INSERT it would read the whole table for a single row. ``is_near`` says that the hop to the next
+    level leads there; without an index the plan is left to PostgreSQL.
+    """
+    is_indexed = path[level].near_is_indexed if is_near else path[level - 1].far_is_indexed
+    if not is_indexed:
+        return plain_join(path, level, name, condition)
+    table = table_placeholder(path[level - 1].table)
+    return (
+        f"JOIN LATERAL (\n    SELECT * FROM {table} AS {name}\n    WHERE {condition}\n    OFFSET 0\n) AS {name} ON true"
+    )
 
 
 def first_hop_conditions(path: Path) -> list[str]:
@@ -102,7 +136,21 @@ def first_hop_conditions(path: Path) -> list[str]:
 
 def far_rows(path: Path, row: str, required: int | None = None) -> tuple[str, str]:
     """Return the FROM item of all rows along a path, and the condition that ties them to a target's row."""
-    return walk(path, 1, table_placeholder(path[0].table), required), hop_condition(path[0], row, row_name(path, 1))
+    first = f"{table_placeholder(path[0].table)} AS {row_name(path, 1)}"
+    rows = "\n".join([first, *_onward(path, 1, required, plain_join)])
+    return rows, hop_condition(path[0], row, row_name(path, 1))
+
+
+def among(columns: Sequence[str], values: Sequence[str], rows: str) -> str:
+    """Return the condition under which columns are among the values of changed rows; ``rows`` is their FROM item.
+
+    Arrays, of which PostgreSQL expects few values: it finds the rows by their index, see ``by_index``.
+    """
+    arrays = [f"ARRAY(\n    SELECT {value}\n{block(f'FROM {rows}')}\n)" for value in values]
+    if len(columns) == 1:
+        return f"{columns[0]} = ANY ({arrays[0]})"
+    pairs = f"SELECT * FROM unnest({', '.join(arrays)})"
+    return f"({', '.join(columns)}) IN (\n{block(pairs)}\n)"
 
 
 def numbered(names: Iterable[str], values: Iterable[str]) -> str:

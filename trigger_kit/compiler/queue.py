@@ -12,7 +12,7 @@ import pgtrigger
 from trigger_kit.compiler.additions import additions
 from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import parts
-from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.paths import Key, among
 from trigger_kit.compiler.pending import key_of, pending_keys, purged_flag, queue_table, tied
 from trigger_kit.compiler.template import Beside, CompiledTrigger, dollar_quotes, render
 from trigger_kit.compiler.text import (
@@ -45,11 +45,7 @@ def compile_queue(plan: Plan) -> list[CompiledTrigger]:
         return []
     queue = queue_table(plan.target)
     purges = "\n".join(
-        f"DELETE FROM {queue} AS pending\nUSING old_rows AS gone\n"
-        f"WHERE {tied('pending', fold.key, 'gone')}{_only(folds, fold)}\n"
-        f"  AND NOT EXISTS (SELECT FROM {table_placeholder(plan.target)} AS there "
-        f"WHERE {tied('there', fold.key, 'gone')});"
-        for fold in folds
+        f"DELETE FROM {queue} AS pending\nWHERE {_is_gone(plan, fold)}{_only(folds, fold)};" for fold in folds
     )
     purges += (
         "\n-- Rows that the database deletes along with them are reported later.\n"
@@ -59,6 +55,13 @@ def compile_queue(plan: Plan) -> list[CompiledTrigger]:
         _trigger(plan, "purge", pgtrigger.Delete, purges, _beside(plan, folds)),
         _trigger(plan, "emptied", pgtrigger.Truncate, f"DELETE FROM {queue};", None),
     ]
+
+
+def _is_gone(plan: Plan, fold: Edge) -> str:
+    """Return the condition under which what is pending had a deleted target; another row may have its key by now."""
+    target, tie = table_placeholder(plan.target), tied("there", fold.key, "gone")
+    gone = f"old_rows AS gone\nWHERE (SELECT true FROM {target} AS there WHERE {tie} LIMIT 1) IS NULL"
+    return among(Key(fold.key).of("pending"), Key(fold.key).of("gone"), gone)
 
 
 def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: Beside | None) -> CompiledTrigger:

@@ -12,7 +12,7 @@ from trigger_kit.compiler.body import DEPTH, header, locking_test, restore_depth
 from trigger_kit.compiler.changes import collect_changes, parts
 from trigger_kit.compiler.locks import lock_in_order
 from trigger_kit.compiler.notes import note_missing_keys
-from trigger_kit.compiler.paths import Key
+from trigger_kit.compiler.paths import Key, by_index
 from trigger_kit.compiler.pausing import pause_test
 from trigger_kit.compiler.text import block, quote, short_digest, table_placeholder, text_literal
 from trigger_kit.compiler.updates import refill
@@ -161,11 +161,15 @@ def _reached(plan: Plan, step: Step, key: Key) -> str:
     columns = ", ".join([*rows.of("this"), *(f"this.{name}" for name in (*pointer, *parent))])
     here, there = (parent, up) if _reads_children(step) else (pointer, own)
     tie = " AND ".join(f"this.{column} = reached.{name}" for column, name in zip(here, there, strict=True))
+    hop = step.edge.feeds[0].path[0]
+    # The other side of the hop: of a child the parent, of a parent its children.
+    up_the_tree = _reads_children(step)
+    onward = by_index((hop,), 0 if up_the_tree else 1, "this", tie, is_near=up_the_tree)
     return (
         f"WITH RECURSIVE reached ({', '.join([*rows.names, *up, *own])}) AS (\n"
         f"    SELECT {columns}\n    FROM {table} AS this\n    WHERE {key.is_among('this')}\n"
         "    UNION\n"
-        f"    SELECT {columns}\n    FROM reached JOIN {table} AS this ON {tie}\n)"
+        f"    SELECT {columns}\n    FROM reached\n{block(onward)}\n)"
     )
 
 

@@ -15,13 +15,16 @@ from trigger_kit.compiler.body import (
     DEPTH,
     FILLED,
     FRESH,
+    PLANS,
     header,
     is_marked,
     is_set,
     locking_test,
     restore_depth,
+    restore_plans,
     set_depth,
     set_mark,
+    set_plans,
     update_head,
 )
 from trigger_kit.compiler.changes import changed_names, changed_rows, collect_changes, parts, touched
@@ -146,9 +149,10 @@ def _mark_test(plan: Plan, event: Event) -> str:
 def _many_rows(plan: Plan, step: Step) -> str:
     """Return the block that makes one change per target and writes the targets in key order."""
     key = Key(step.edge.key)
-    declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
-    is_counted = not step.edge.is_deferred and note_missing_keys(plan, step, counted=True)
+    declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step)), PLANS]
+    is_counted = not step.edge.is_deferred and (note_missing_keys(plan, step, counted=True) or _is_floored(step))
     declarations += ["tk_found bigint;"] if is_counted else []
+    declarations += ["tk_added bigint;"] if _is_floored(step) else []
     before = _before(plan, step)
     return "\n".join(
         [
@@ -161,7 +165,9 @@ def _many_rows(plan: Plan, step: Step) -> str:
             "",
             block(f"IF {key.arrays[0]} IS NULL THEN\n    RETURN NULL;\nEND IF;"),
             "",
+            block(set_plans()),
             block(_apply(plan, step)),
+            block(restore_plans()),
             block("RETURN NULL;"),
             "END;",
         ]
@@ -242,30 +248,52 @@ def _apply(plan: Plan, step: Step) -> str:
         return f"IF tk_recompute THEN\n{block(keys)}\nELSE\n{block(changes)}\nEND IF;"
     if step.edge.is_queued:
         changes = block(append(plan, step))
-        return f"IF NOT tk_recompute THEN\n{changes}\n    RETURN NULL;\nEND IF;\n{_recompute_now(plan, step)}"
+        return f"IF NOT tk_recompute THEN\n{changes}\nELSE\n{block(_recompute_now(plan, step))}\nEND IF;"
     notes = note_missing_keys(plan, step, counted=True)
-    lines = [lock_targets(plan, step, counted=bool(notes)), *notes, ""]
-    floors = [negative(m, "change.{}") for m in step.measures if m.must_not_be_negative]
-    floors += [
-        early(step, measure, "change.{}") for measure in step.measures if measure.null_when_empty and measure.is_sum
-    ]
-    if floors and step.event is not Event.INSERT:
+    floors = _floors(step)
+    lines = [lock_targets(plan, step, counted=bool(notes) or _is_floored(step)), *notes, ""]
+    if floors and not _is_floored(step):
         lines += [_floor_test(step, floors), ""]
     lines += [set_depth()]
     if not any(measure.is_added for measure in step.measures):
         # A full value of what others add to.
         lines += [set_mark(plan, FILLED)] if any(measure not in plan.measures for measure in step.measures) else []
-        lines.append(_recompute(plan, step))
-    else:
-        lines += [
-            "IF tk_recompute THEN",
-            f"    {set_mark(plan, FILLED)}",
-            block(_recompute(plan, step)),
-            "ELSE",
-            block(_add(plan, step)),
-            "END IF;",
+        return "\n".join([*lines, _recompute(plan, step), restore_depth()])
+    added = [
+        "IF NOT tk_recompute THEN",
+        block(_add(plan, step)),
+        *([block(_floored())] if _is_floored(step) else []),
+        "END IF;",
+        "IF tk_recompute THEN",
+        f"    {set_mark(plan, FILLED)}",
+        block(_recompute(plan, step)),
+        "END IF;",
+    ]
+    return "\n".join([*lines, *added, restore_depth()])
+
+
+def _floors(step: Step) -> list[str]:
+    """Return the conditions under which rows leave before their arrival is counted, of the alias ``change``."""
+    if step.event is Event.INSERT:
+        return []
+    floors = [negative(m, "change.{}") for m in step.measures if m.must_not_be_negative]
+    sums = [measure for measure in step.measures if measure.null_when_empty and measure.is_sum]
+    return floors + [early(step, measure, "change.{}") for measure in sums]
+
+
+def _is_floored(step: Step) -> bool:
+    """Whether the UPDATE itself leaves out targets that must be recomputed: it writes all others, so that they miss."""
+    return bool(_floors(step)) and step.strategies == (Strategy.DELTA,) and not step.edge.is_deferred
+
+
+def _floored() -> str:
+    return "\n".join(
+        [
+            "GET DIAGNOSTICS tk_added = ROW_COUNT;",
+            "-- Rows that leave before their arrival is counted: no count is negative, not even for a moment.",
+            "tk_recompute := tk_added < tk_found;",
         ]
-    return "\n".join([*lines, restore_depth()])
+    )
 
 
 def _recompute_now(plan: Plan, step: Step) -> str:
@@ -326,8 +354,13 @@ def _add(plan: Plan, step: Step) -> str:
     match = Key(step.edge.key).matches("target", "change")
     added = additions(step, "change.{}")
     if step.strategies == (Strategy.DELTA,):
+        conditions = "\n  AND NOT ".join(
+            [match, *(f"({floor})" if " AND " in floor else floor for floor in _floors(step))]
+        )
         assignments = ",\n".join(added)
-        return f"{update_head(plan.target, step.measures)}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {match};"
+        return (
+            f"{update_head(plan.target, step.measures)}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"
+        )
     values = _other_values(plan, step)
     tied = Key(step.edge.key).matches("this", "change")
     source = [f"{change}\nJOIN {table_placeholder(plan.target)} AS this ON {tied}", *join_values(values)]

@@ -32,6 +32,7 @@ from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_path
 from trigger_kit.compiler.notes import arrive, note_missing, take_links
+from trigger_kit.compiler.paths import among
 from trigger_kit.compiler.pending import forget_pending, key_of, names_pending, reconsider, take_pending
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder, text_literal
@@ -222,8 +223,9 @@ def _count_first(plan: Plan, measures: list[Measure]) -> str:
 
 
 def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
-    keys = " AND ".join(f"inserted.{quote(name)} = this.{quote(name)}" for name in plan.key_columns)
-    update = refill(plan, measures, "", rows=f"JOIN new_rows AS inserted ON {keys}")
+    columns = [quote(name) for name in plan.key_columns]
+    this, inserted = ([f"{row}.{column}" for column in columns] for row in ("this", "inserted"))
+    update = refill(plan, measures, among(this, inserted, "new_rows AS inserted"))
     return "\n".join([set_depth(), update, restore_depth()])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from trigger_kit.compiler.body import update_head
 from trigger_kit.compiler.fragments import grouped_value, is_grouped, named, values_of
-from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, row_name, walk
+from trigger_kit.compiler.paths import Key, far_rows, first_hop_conditions, key_columns, numbered, row_name
 from trigger_kit.compiler.pending import reconsider, take_pending
 from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.compiler.updates import differs, join_values, same_row, update_from, written
@@ -164,7 +164,7 @@ def _grouped_join(path: Path, measures: list[Measure], name: str, tied: str = ""
             *(named(measure, grouped_value(measure)) for measure in measures),
         ]
     )
-    rows = walk(path, 1, table_placeholder(path[0].table))
+    rows, _ = far_rows(path, "this")
     conditions = [*first_hop_conditions(path), *([tied] if tied else [])]
     where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
     select = f"SELECT\n{block(selected)}\nFROM {rows}{where}\nGROUP BY {', '.join(values)}"

@@ -15,7 +15,7 @@ import pgtrigger
 from trigger_kit.compiler.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark
 from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.locks import lock_path, lock_target_rows
-from trigger_kit.compiler.notes import place_of, reading
+from trigger_kit.compiler.notes import place_of, reading, waiting_notes
 from trigger_kit.compiler.paths import Key, first_hop_conditions, key_columns, numbered, walk
 from trigger_kit.compiler.pending import reconsider
 from trigger_kit.compiler.recursion import recursive_update
@@ -41,6 +41,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
         "DECLARE",
         block(DEPTH),
         "BEGIN",
+        block(_first_only(plan)) + "\n",
         *(block(_settle(plan, meeting)) + "\n" for meeting in meetings),
         "    RETURN NULL;",
         "END;",
@@ -61,6 +62,20 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
             is_constraint=True,
         )
     ]
+
+
+def _first_only(plan: Plan) -> str:
+    """Return the test that lets one note settle all of its transaction: each fires the trigger, and finds none left."""
+    name = waiting_notes(plan)
+    return "\n".join(
+        [
+            "-- The first note settles them all; those that come meanwhile say so again.",
+            f"IF current_setting('{name}', true) IS DISTINCT FROM 'on' THEN",
+            "    RETURN NULL;",
+            "END IF;",
+            f"PERFORM set_config('{name}', '', true);",
+        ]
+    )
 
 
 def _settle(plan: Plan, meeting: Meeting) -> str:

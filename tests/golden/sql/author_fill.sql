@@ -33,7 +33,6 @@ BEGIN
             "pages_total" = value_1."pages_total",
             "revenue" = value_1."revenue"
         FROM {library_author} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 count(*) AS "num_books",
@@ -44,6 +43,10 @@ BEGIN
             WHERE source."author_id" = this."id"
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."num_books" IS DISTINCT FROM value_1."num_books"
             OR target."num_published" IS DISTINCT FROM value_1."num_published"

@@ -56,13 +56,21 @@ BEGIN
             SELECT 'library_author', 'id', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'library_author', '441c33', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {library_author} AS parent
-                WHERE parent."id" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'library_author', '441c33', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {library_author} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -208,7 +216,10 @@ BEGIN
         "pages_total" bigint[];
         "revenue" numeric[];
         tk_rows_4 bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
         tk_found bigint;
+        tk_added bigint;
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -261,6 +272,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {library_author} AS locked
@@ -277,28 +290,49 @@ BEGIN
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'library_author', '441c33', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {library_author} AS parent
-                WHERE parent."id" = child.tk_key
-            );
-        END IF;
-
-        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
-        IF NOT tk_recompute THEN
-            tk_recompute := EXISTS (
-                SELECT
-                FROM unnest(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4) AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
-                JOIN {library_author} AS target ON target."id" = change.tk_key
-                WHERE coalesce(target."num_books", 0) + change."num_books" < 0
-                   OR coalesce(target."num_published", 0) + change."num_published" < 0
-                   OR target."revenue" IS NULL AND change.tk_rows_4 < 0
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'library_author', '441c33', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {library_author} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', 'on', true);
+                END IF;
+            END;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+            SET
+                "num_books" = target."num_books" + change."num_books",
+                "num_published" = target."num_published" + change."num_published",
+                "pages_total" = target."pages_total" + change."pages_total",
+                "revenue" = CASE
+                    WHEN change.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + change."revenue"
+                    WHEN change.tk_rows_4 = 0 OR EXISTS (
+                        SELECT FROM {library_book} AS source
+                        WHERE source."author_id" = target."id"
+                          AND "source"."price" IS NOT NULL
+                          AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
+                    ) THEN target."revenue" + change."revenue"
+                END
+            FROM unnest(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4)
+                AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
+            WHERE target."id" = change.tk_key
+              AND NOT coalesce(target."num_books", 0) + change."num_books" < 0
+              AND NOT coalesce(target."num_published", 0) + change."num_published" < 0
+              AND NOT (target."revenue" IS NULL AND change.tk_rows_4 < 0);
+            GET DIAGNOSTICS tk_added = ROW_COUNT;
+            -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+            tk_recompute := tk_added < tk_found;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
@@ -325,26 +359,9 @@ BEGIN
                 OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
                 OR target."revenue" IS DISTINCT FROM value_1."revenue"
             );
-        ELSE
-            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
-            SET
-                "num_books" = target."num_books" + change."num_books",
-                "num_published" = target."num_published" + change."num_published",
-                "pages_total" = target."pages_total" + change."pages_total",
-                "revenue" = CASE
-                    WHEN change.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + change."revenue"
-                    WHEN change.tk_rows_4 = 0 OR EXISTS (
-                        SELECT FROM {library_book} AS source
-                        WHERE source."author_id" = target."id"
-                          AND "source"."price" IS NOT NULL
-                          AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
-                    ) THEN target."revenue" + change."revenue"
-                END
-            FROM unnest(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4)
-                AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
-            WHERE target."id" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

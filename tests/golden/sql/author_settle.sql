@@ -18,6 +18,12 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- The first note settles them all; those that come meanwhile say so again.
+    IF current_setting('trigger_kit.waiting_4aaeb2_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', '', true);
+
     -- Rows of library_book that came before their library_author.
     DECLARE
         tk_parents bigint[];

@@ -31,7 +31,6 @@ BEGIN
             "kept_number" = value_1."kept_number",
             "the_count" = value_1."the_count"
         FROM {archive_publisher} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
@@ -41,6 +40,10 @@ BEGIN
             WHERE source."publisher_id" = this."number"
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
             OR target."kept_number" IS DISTINCT FROM value_1."kept_number"

@@ -114,6 +114,10 @@ BEGIN
         "kept_number" bigint[];
         tk_rows_2 bigint[];
         "the_count" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_found bigint;
+        tk_added bigint;
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -151,12 +155,15 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
         WHERE locked."number" = ANY (tk_keys)
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_publisher} AS locked
@@ -165,18 +172,29 @@ BEGIN
             PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
-        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
-        IF NOT tk_recompute THEN
-            tk_recompute := EXISTS (
-                SELECT
-                FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count") AS change (tk_key, "kept_number", tk_rows_2, "the_count")
-                JOIN {archive_publisher} AS target ON target."number" = change.tk_key
-                WHERE coalesce(target."the_count", 0) + change."the_count" < 0
-                   OR target."kept_number" IS NULL AND change.tk_rows_2 < 0
-            );
-        END IF;
-
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+            SET
+                "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
+                "kept_number" = CASE
+                    WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                    WHEN change.tk_rows_2 = 0 OR EXISTS (
+                        SELECT FROM {archive_work} AS source
+                        WHERE source."publisher_id" = target."number"
+                          AND "source"."pages" IS NOT NULL
+                    ) THEN target."kept_number" + change."kept_number"
+                END,
+                "the_count" = target."the_count" + change."the_count"
+            FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count")
+                AS change (tk_key, "kept_number", tk_rows_2, "the_count")
+            WHERE target."number" = change.tk_key
+              AND NOT coalesce(target."the_count", 0) + change."the_count" < 0
+              AND NOT (target."kept_number" IS NULL AND change.tk_rows_2 < 0);
+            GET DIAGNOSTICS tk_added = ROW_COUNT;
+            -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+            tk_recompute := tk_added < tk_found;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
@@ -200,24 +218,9 @@ BEGIN
                 OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
                 OR target."the_count" IS DISTINCT FROM value_1."the_count"
             );
-        ELSE
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-            SET
-                "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
-                "kept_number" = CASE
-                    WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
-                    WHEN change.tk_rows_2 = 0 OR EXISTS (
-                        SELECT FROM {archive_work} AS source
-                        WHERE source."publisher_id" = target."number"
-                          AND "source"."pages" IS NOT NULL
-                    ) THEN target."kept_number" + change."kept_number"
-                END,
-                "the_count" = target."the_count" + change."the_count"
-            FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count")
-                AS change (tk_key, "kept_number", tk_rows_2, "the_count")
-            WHERE target."number" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

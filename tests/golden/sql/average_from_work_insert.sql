@@ -41,13 +41,21 @@ BEGIN
             SELECT 'archive_publisher', 'number', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_publisher} AS parent
-                WHERE parent."number" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_publisher} AS parent
+                    WHERE parent."number" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -112,6 +120,8 @@ BEGIN
         "kept_number" bigint[];
         tk_rows_2 bigint[];
         "the_count" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
         tk_found bigint;
     BEGIN
         IF tk_recompute THEN
@@ -150,6 +160,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -166,16 +178,37 @@ BEGIN
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_publisher} AS parent
-                WHERE parent."number" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_publisher} AS parent
+                    WHERE parent."number" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+                END IF;
+            END;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+            SET
+                "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
+                "kept_number" = CASE
+                    WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                    ELSE target."kept_number" + change."kept_number"
+                END,
+                "the_count" = target."the_count" + change."the_count"
+            FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count")
+                AS change (tk_key, "kept_number", tk_rows_2, "the_count")
+            WHERE target."number" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
@@ -199,20 +232,9 @@ BEGIN
                 OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
                 OR target."the_count" IS DISTINCT FROM value_1."the_count"
             );
-        ELSE
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-            SET
-                "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
-                "kept_number" = CASE
-                    WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
-                    ELSE target."kept_number" + change."kept_number"
-                END,
-                "the_count" = target."the_count" + change."the_count"
-            FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count")
-                AS change (tk_key, "kept_number", tk_rows_2, "the_count")
-            WHERE target."number" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

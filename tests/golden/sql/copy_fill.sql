@@ -19,110 +19,136 @@ BEGIN
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
         PERFORM
         FROM {archive_country} AS locked
-        WHERE (locked."code") IN (
+        WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
-            JOIN {archive_publisher} AS hop_1
-                ON hop_1."number" = own."publisher_id"
-        )
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_1."number" = own."publisher_id"
+                OFFSET 0
+            ) AS hop_1 ON true
+        ))
         ORDER BY locked."code"
         FOR NO KEY UPDATE;
         PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
         UPDATE {archive_country} AS locked
         SET "code" = locked."code"
-        WHERE (locked."code") IN (
+        WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
-            JOIN {archive_publisher} AS hop_1
-                ON hop_1."number" = own."publisher_id"
-        );
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_1."number" = own."publisher_id"
+                OFFSET 0
+            ) AS hop_1 ON true
+        ));
         PERFORM set_config('trigger_kit.locking', '', true);
     ELSE
         PERFORM
         FROM {archive_country} AS locked
-        WHERE (locked."code") IN (
+        WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
-            JOIN {archive_publisher} AS hop_1
-                ON hop_1."number" = own."publisher_id"
-        )
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_1."number" = own."publisher_id"
+                OFFSET 0
+            ) AS hop_1 ON true
+        ))
         ORDER BY locked."code"
         FOR SHARE;
     END IF;
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
         PERFORM
         FROM {archive_publisher} AS locked
-        WHERE (locked."number") IN (
+        WHERE locked."number" = ANY (ARRAY(
             SELECT own."publisher_id"
             FROM new_rows AS own
-        )
+        ))
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
         PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
         UPDATE {archive_publisher} AS locked
         SET "id" = locked."id"
-        WHERE (locked."number") IN (
+        WHERE locked."number" = ANY (ARRAY(
             SELECT own."publisher_id"
             FROM new_rows AS own
-        );
+        ));
         PERFORM set_config('trigger_kit.locking', '', true);
     ELSE
         PERFORM
         FROM {archive_publisher} AS locked
-        WHERE (locked."number") IN (
+        WHERE locked."number" = ANY (ARRAY(
             SELECT own."publisher_id"
             FROM new_rows AS own
-        )
+        ))
         ORDER BY locked."id"
         FOR SHARE;
     END IF;
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
         PERFORM
         FROM {archive_country} AS locked
-        WHERE (locked."code") IN (
+        WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
-            JOIN {archive_publisher} AS hop_1
-                ON hop_1."number" = own."publisher_id"
-        )
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_1."number" = own."publisher_id"
+                OFFSET 0
+            ) AS hop_1 ON true
+        ))
         ORDER BY locked."code"
         FOR NO KEY UPDATE;
         PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
         UPDATE {archive_country} AS locked
         SET "code" = locked."code"
-        WHERE (locked."code") IN (
+        WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
-            JOIN {archive_publisher} AS hop_1
-                ON hop_1."number" = own."publisher_id"
-        );
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_1."number" = own."publisher_id"
+                OFFSET 0
+            ) AS hop_1 ON true
+        ));
         PERFORM set_config('trigger_kit.locking', '', true);
     ELSE
         PERFORM
         FROM {archive_country} AS locked
-        WHERE (locked."code") IN (
+        WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
-            JOIN {archive_publisher} AS hop_1
-                ON hop_1."number" = own."publisher_id"
-        )
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_1."number" = own."publisher_id"
+                OFFSET 0
+            ) AS hop_1 ON true
+        ))
         ORDER BY locked."code"
         FOR SHARE;
     END IF;
-    INSERT INTO {:schema}."tk_waiting" (target, place, key)
-    SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
-    FROM new_rows AS child
-    WHERE child."publisher_id" IS NOT NULL
-      AND NOT EXISTS (
-        SELECT FROM {archive_publisher} AS parent
-        WHERE parent."number" = child."publisher_id"
-    );
+    DECLARE
+        tk_noted bigint;
+    BEGIN
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
+        FROM new_rows AS child
+        WHERE child."publisher_id" IS NOT NULL
+          AND (
+            SELECT true FROM {archive_publisher} AS parent
+            WHERE parent."number" = child."publisher_id"
+            LIMIT 1
+        ) IS NULL;
+        GET DIAGNOSTICS tk_noted = ROW_COUNT;
+        IF tk_noted > 0 THEN
+            PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+        END IF;
+    END;
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {archive_work} AS target -- archive.Work:the_label
     SET
         "the_label" = value_1."the_label"
     FROM {archive_work} AS this
-    JOIN new_rows AS inserted ON inserted."id" = this."id"
     CROSS JOIN LATERAL (
         SELECT
             (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
@@ -131,6 +157,10 @@ BEGIN
         LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
     ) AS value_1
     WHERE target."id" = this."id"
+    AND this."id" = ANY (ARRAY(
+        SELECT inserted."id"
+        FROM new_rows AS inserted
+    ))
     AND (
         target."the_label" IS DISTINCT FROM value_1."the_label"
     );

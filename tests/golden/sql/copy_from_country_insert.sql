@@ -23,8 +23,11 @@ BEGIN
         FROM (
             SELECT DISTINCT hop_1."number" AS tk_key
             FROM new_rows AS hop_2
-            JOIN {archive_publisher} AS hop_1
-                ON hop_2."code" = hop_1."country_id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_2."code" = hop_1."country_id"
+                OFFSET 0
+            ) AS hop_1 ON true
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
@@ -33,6 +36,8 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
@@ -43,8 +48,11 @@ BEGIN
                 hop_1."number" AS tk_key,
                 true AS tk_touched
             FROM new_rows AS hop_2
-            JOIN {archive_publisher} AS hop_1
-                ON hop_2."code" = hop_1."country_id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_2."code" = hop_1."country_id"
+                OFFSET 0
+            ) AS hop_1 ON true
             WHERE hop_1."number" IS NOT NULL
             GROUP BY hop_1."number"
             ORDER BY tk_key
@@ -55,6 +63,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
@@ -87,6 +97,7 @@ BEGIN
             target."the_label" IS DISTINCT FROM value_1."the_label"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -27,8 +27,11 @@ BEGIN
                 EXCEPT ALL
                 SELECT new_rows."code", new_rows."name" FROM new_rows
             ) AS hop_2
-            JOIN {archive_publisher} AS hop_1
-                ON hop_2."code" = hop_1."country_id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_2."code" = hop_1."country_id"
+                OFFSET 0
+            ) AS hop_1 ON true
             UNION
             SELECT hop_1."number" AS tk_key
             FROM (
@@ -36,8 +39,11 @@ BEGIN
                 EXCEPT ALL
                 SELECT old_rows."code", old_rows."name" FROM old_rows
             ) AS hop_2
-            JOIN {archive_publisher} AS hop_1
-                ON hop_2."code" = hop_1."country_id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_2."code" = hop_1."country_id"
+                OFFSET 0
+            ) AS hop_1 ON true
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
@@ -46,6 +52,8 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
@@ -70,8 +78,11 @@ BEGIN
                     SELECT old_rows."code", old_rows."name" FROM old_rows
                 ) AS changed
             ) AS hop_2
-            JOIN {archive_publisher} AS hop_1
-                ON hop_2."code" = hop_1."country_id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_publisher} AS hop_1
+                WHERE hop_2."code" = hop_1."country_id"
+                OFFSET 0
+            ) AS hop_1 ON true
             WHERE hop_1."number" IS NOT NULL
             GROUP BY hop_1."number"
             ORDER BY tk_key
@@ -82,6 +93,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
@@ -114,6 +127,7 @@ BEGIN
             target."the_label" IS DISTINCT FROM value_1."the_label"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

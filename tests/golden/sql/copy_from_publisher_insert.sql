@@ -22,38 +22,47 @@ BEGIN
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_country} AS locked
-            WHERE (locked."code") IN (
+            WHERE locked."code" = ANY (ARRAY(
                 SELECT hop_1."country_id"
                 FROM new_rows AS hop_1
-            )
+            ))
             ORDER BY locked."code"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_country} AS locked
             SET "code" = locked."code"
-            WHERE (locked."code") IN (
+            WHERE locked."code" = ANY (ARRAY(
                 SELECT hop_1."country_id"
                 FROM new_rows AS hop_1
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_country} AS locked
-            WHERE (locked."code") IN (
+            WHERE locked."code" = ANY (ARRAY(
                 SELECT hop_1."country_id"
                 FROM new_rows AS hop_1
-            )
+            ))
             ORDER BY locked."code"
             FOR SHARE;
         END IF;
-        INSERT INTO {:schema}."tk_waiting" (target, place, key)
-        SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
-        FROM new_rows AS child
-        WHERE child."country_id" IS NOT NULL
-          AND NOT EXISTS (
-            SELECT FROM {archive_country} AS parent
-            WHERE parent."code" = child."country_id"
-        );
+        DECLARE
+            tk_noted bigint;
+        BEGIN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
+            FROM new_rows AS child
+            WHERE child."country_id" IS NOT NULL
+              AND (
+                SELECT true FROM {archive_country} AS parent
+                WHERE parent."code" = child."country_id"
+                LIMIT 1
+            ) IS NULL;
+            GET DIAGNOSTICS tk_noted = ROW_COUNT;
+            IF tk_noted > 0 THEN
+                PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+            END IF;
+        END;
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_work', 'publisher_id', touched.tk_key::text
         FROM (
@@ -67,43 +76,54 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_country} AS locked
-            WHERE (locked."code") IN (
+            WHERE locked."code" = ANY (ARRAY(
                 SELECT hop_1."country_id"
                 FROM new_rows AS hop_1
-            )
+            ))
             ORDER BY locked."code"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_country} AS locked
             SET "code" = locked."code"
-            WHERE (locked."code") IN (
+            WHERE locked."code" = ANY (ARRAY(
                 SELECT hop_1."country_id"
                 FROM new_rows AS hop_1
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_country} AS locked
-            WHERE (locked."code") IN (
+            WHERE locked."code" = ANY (ARRAY(
                 SELECT hop_1."country_id"
                 FROM new_rows AS hop_1
-            )
+            ))
             ORDER BY locked."code"
             FOR SHARE;
         END IF;
-        INSERT INTO {:schema}."tk_waiting" (target, place, key)
-        SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
-        FROM new_rows AS child
-        WHERE child."country_id" IS NOT NULL
-          AND NOT EXISTS (
-            SELECT FROM {archive_country} AS parent
-            WHERE parent."code" = child."country_id"
-        );
+        DECLARE
+            tk_noted bigint;
+        BEGIN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
+            FROM new_rows AS child
+            WHERE child."country_id" IS NOT NULL
+              AND (
+                SELECT true FROM {archive_country} AS parent
+                WHERE parent."code" = child."country_id"
+                LIMIT 1
+            ) IS NULL;
+            GET DIAGNOSTICS tk_noted = ROW_COUNT;
+            IF tk_noted > 0 THEN
+                PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+            END IF;
+        END;
 
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
@@ -124,6 +144,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
@@ -156,6 +178,7 @@ BEGIN
             target."the_label" IS DISTINCT FROM value_1."the_label"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -15,6 +15,12 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- The first note settles them all; those that come meanwhile say so again.
+    IF current_setting('trigger_kit.waiting_8545a5_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', '', true);
+
     -- Rows of archive_work that came before their archive_publisher.
     DECLARE
         tk_parents bigint[];
@@ -33,27 +39,27 @@ BEGIN
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
                 PERFORM
                 FROM {archive_country} AS locked
-                WHERE (locked."code") IN (
+                WHERE locked."code" = ANY (ARRAY(
                     SELECT hop_1."country_id"
                     FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
-                )
+                ))
                 ORDER BY locked."code"
                 FOR NO KEY UPDATE;
                 PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {archive_country} AS locked
                 SET "code" = locked."code"
-                WHERE (locked."code") IN (
+                WHERE locked."code" = ANY (ARRAY(
                     SELECT hop_1."country_id"
                     FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
-                );
+                ));
                 PERFORM set_config('trigger_kit.locking', '', true);
             ELSE
                 PERFORM
                 FROM {archive_country} AS locked
-                WHERE (locked."code") IN (
+                WHERE locked."code" = ANY (ARRAY(
                     SELECT hop_1."country_id"
                     FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parents)) AS hop_1
-                )
+                ))
                 ORDER BY locked."code"
                 FOR SHARE;
             END IF;
@@ -134,8 +140,11 @@ BEGIN
                 SELECT DISTINCT
                     hop_1."number" AS tk_key
                 FROM (SELECT * FROM {archive_country} AS this WHERE this."code" = ANY (tk_parents)) AS hop_2
-                JOIN {archive_publisher} AS hop_1
-                    ON hop_2."code" = hop_1."country_id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_publisher} AS hop_1
+                    WHERE hop_2."code" = hop_1."country_id"
+                    OFFSET 0
+                ) AS hop_1 ON true
             ) AS touched
             WHERE touched.tk_key IS NOT NULL;
             IF tk_keys IS NOT NULL THEN

@@ -28,6 +28,8 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
@@ -48,6 +50,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number")
         SELECT 1, change.* FROM unnest(tk_keys) AS change;
         -- The first note of a transaction makes its commit look at them.
@@ -55,6 +59,7 @@ BEGIN
             PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
             INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
         END IF;
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

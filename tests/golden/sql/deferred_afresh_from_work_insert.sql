@@ -29,13 +29,21 @@ BEGIN
             SELECT 'archive_publisher', 'number', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_publisher} AS parent
-                WHERE parent."number" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_publisher} AS parent
+                    WHERE parent."number" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -43,6 +51,8 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
@@ -63,6 +73,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number")
         SELECT 1, change.* FROM unnest(tk_keys) AS change;
         -- The first note of a transaction makes its commit look at them.
@@ -70,6 +82,7 @@ BEGIN
             PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
             INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
         END IF;
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

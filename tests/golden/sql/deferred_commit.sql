@@ -114,21 +114,37 @@ BEGIN
         PERFORM set_config('trigger_kit.locking', '', true);
     END IF;
     -- Targets that are missing may come from another transaction: see tk_waiting.
-    INSERT INTO {:schema}."tk_waiting" (target, place, key)
-    SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_1_key::text]
-    FROM unnest(tk_1_keys) AS child (tk_1_key)
-    WHERE NOT EXISTS (
-        SELECT FROM {archive_publisher} AS parent
-        WHERE parent."number" = child.tk_1_key
-    );
+    DECLARE
+        tk_noted bigint;
+    BEGIN
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_1_key::text]
+        FROM unnest(tk_1_keys) AS child (tk_1_key)
+        WHERE NOT EXISTS (
+            SELECT FROM {archive_publisher} AS parent
+            WHERE parent."number" = child.tk_1_key
+        );
+        GET DIAGNOSTICS tk_noted = ROW_COUNT;
+        IF tk_noted > 0 THEN
+            PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+        END IF;
+    END;
     -- Targets that are missing may come from another transaction: see tk_waiting.
-    INSERT INTO {:schema}."tk_waiting" (target, place, key)
-    SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_2_key::text]
-    FROM unnest(tk_2_keys) AS child (tk_2_key)
-    WHERE NOT EXISTS (
-        SELECT FROM {archive_publisher} AS parent
-        WHERE parent."number" = child.tk_2_key
-    );
+    DECLARE
+        tk_noted bigint;
+    BEGIN
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_2_key::text]
+        FROM unnest(tk_2_keys) AS child (tk_2_key)
+        WHERE NOT EXISTS (
+            SELECT FROM {archive_publisher} AS parent
+            WHERE parent."number" = child.tk_2_key
+        );
+        GET DIAGNOSTICS tk_noted = ROW_COUNT;
+        IF tk_noted > 0 THEN
+            PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+        END IF;
+    END;
 
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     IF EXISTS (

@@ -41,7 +41,6 @@ BEGIN
             "kept_number" = value_1."kept_number",
             "kept_day" = value_2."kept_day"
         FROM {archive_publisher} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 count(*) AS "the_count",
@@ -58,6 +57,10 @@ BEGIN
                 )::date AS "kept_day"
         ) AS value_2
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."the_count" IS DISTINCT FROM value_1."the_count"
             OR target."kept_number" IS DISTINCT FROM value_1."kept_number"

@@ -94,6 +94,8 @@ BEGIN
         "the_count" bigint[];
         "kept_number" bigint[];
         tk_rows_2 bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -131,6 +133,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         IF tk_recompute THEN
             INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", tk_recompute)
             SELECT 2, change.*, true FROM unnest(tk_keys) AS change;
@@ -148,6 +152,7 @@ BEGIN
                 INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
             END IF;
         END IF;
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -17,6 +17,12 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- The first note settles them all; those that come meanwhile say so again.
+    IF current_setting('trigger_kit.waiting_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', '', true);
+
     -- Rows of archive_work that came before their archive_publisher.
     DECLARE
         tk_parents bigint[];

@@ -29,7 +29,6 @@ BEGIN
             "kept_day" = value_1."kept_day",
             "kept_amount" = value_1."kept_amount"
         FROM {archive_publisher} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 (
@@ -45,6 +44,10 @@ BEGIN
                 ) AS "kept_amount"
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."kept_day" IS DISTINCT FROM value_1."kept_day"
             OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"

@@ -45,13 +45,21 @@ BEGIN
             SELECT 'archive_publisher', 'number', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_publisher} AS parent
-                WHERE parent."number" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_publisher} AS parent
+                    WHERE parent."number" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -72,6 +80,8 @@ BEGIN
         tk_out_1 date[];
         tk_in_2 numeric[];
         tk_out_2 numeric[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
         tk_found bigint;
     BEGIN
         IF tk_recompute THEN
@@ -130,6 +140,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -146,44 +158,25 @@ BEGIN
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_publisher} AS parent
-                WHERE parent."number" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_publisher} AS parent
+                    WHERE parent."number" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+                END IF;
+            END;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        IF tk_recompute THEN
-            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
-            SET
-                "kept_day" = value_1."kept_day",
-                "kept_amount" = value_1."kept_amount"
-            FROM {archive_publisher} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    (
-                        SELECT max("source"."day")
-                        FROM {archive_work} AS source
-                        WHERE source."publisher_id" = this."number"
-                    ) AS "kept_day",
-                    (
-                        SELECT min("source"."price")
-                        FROM {archive_work} AS source
-                        WHERE source."publisher_id" = this."number"
-                          AND "source"."published"
-                    ) AS "kept_amount"
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."number" = ANY (tk_keys)
-            AND (
-                target."kept_day" IS DISTINCT FROM value_1."kept_day"
-                OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
-            );
-        ELSE
+        IF NOT tk_recompute THEN
             UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
             SET
                 "kept_day" = value_1."kept_day",
@@ -219,7 +212,36 @@ BEGIN
                 OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
             );
         END IF;
+        IF tk_recompute THEN
+            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+            SET
+                "kept_day" = value_1."kept_day",
+                "kept_amount" = value_1."kept_amount"
+            FROM {archive_publisher} AS this
+            CROSS JOIN LATERAL (
+                SELECT
+                    (
+                        SELECT max("source"."day")
+                        FROM {archive_work} AS source
+                        WHERE source."publisher_id" = this."number"
+                    ) AS "kept_day",
+                    (
+                        SELECT min("source"."price")
+                        FROM {archive_work} AS source
+                        WHERE source."publisher_id" = this."number"
+                          AND "source"."published"
+                    ) AS "kept_amount"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."number" = ANY (tk_keys)
+            AND (
+                target."kept_day" IS DISTINCT FROM value_1."kept_day"
+                OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            );
+        END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -28,7 +28,6 @@ BEGIN
         SET
             "the_total" = value_1."the_total"
         FROM {archive_work} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 coalesce(sum("source"."weight"), 0) AS "the_total"
@@ -36,6 +35,10 @@ BEGIN
             WHERE source."object_id" = this."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."the_total" IS DISTINCT FROM value_1."the_total"
         );

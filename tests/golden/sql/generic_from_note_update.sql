@@ -27,10 +27,11 @@ BEGIN
             ) AS child
             WHERE child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
               AND child."object_id" IS NOT NULL
-              AND NOT EXISTS (
-                SELECT FROM {archive_work} AS parent
+              AND (
+                SELECT true FROM {archive_work} AS parent
                 WHERE child."object_id" = parent."id" AND child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-            )
+                LIMIT 1
+            ) IS NULL
         ) THEN
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
                 RAISE EXCEPTION USING MESSAGE = 'At REPEATABLE READ, archive.Work:the_total cannot be kept for a row that points at a missing one.',
@@ -75,6 +76,8 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_total" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         IF EXISTS (
             SELECT FROM (
@@ -84,10 +87,11 @@ BEGIN
             ) AS child
             WHERE child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
               AND child."object_id" IS NOT NULL
-              AND NOT EXISTS (
-                SELECT FROM {archive_work} AS parent
+              AND (
+                SELECT true FROM {archive_work} AS parent
                 WHERE child."object_id" = parent."id" AND child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-            )
+                LIMIT 1
+            ) IS NULL
         ) THEN
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
                 RAISE EXCEPTION USING MESSAGE = 'At REPEATABLE READ, archive.Work:the_total cannot be kept for a row that points at a missing one.',
@@ -136,6 +140,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
@@ -151,6 +157,14 @@ BEGIN
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_work} AS target -- archive.Work:the_total
+            SET
+                "the_total" = target."the_total" + change."the_total"
+            FROM unnest(tk_keys, deltas."the_total")
+                AS change (tk_key, "the_total")
+            WHERE target."id" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_work} AS target -- archive.Work:the_total
@@ -168,15 +182,9 @@ BEGIN
             AND (
                 target."the_total" IS DISTINCT FROM value_1."the_total"
             );
-        ELSE
-            UPDATE {archive_work} AS target -- archive.Work:the_total
-            SET
-                "the_total" = target."the_total" + change."the_total"
-            FROM unnest(tk_keys, deltas."the_total")
-                AS change (tk_key, "the_total")
-            WHERE target."id" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -27,7 +27,6 @@ BEGIN
         SET
             "the_count" = value_1."the_count"
         FROM {archive_work} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
@@ -37,6 +36,10 @@ BEGIN
             WHERE hop_1."work_id" = this."id"
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."the_count" IS DISTINCT FROM value_1."the_count"
         );

@@ -24,8 +24,11 @@ BEGIN
         FROM (
             SELECT DISTINCT hop_1."work_id" AS tk_key
             FROM new_rows AS hop_2
-            JOIN {archive_work_tags} AS hop_1
-                ON hop_2."id" = hop_1."tag_id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_work_tags} AS hop_1
+                WHERE hop_2."id" = hop_1."tag_id"
+                OFFSET 0
+            ) AS hop_1 ON true
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
@@ -40,6 +43,8 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_count" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -47,8 +52,11 @@ BEGIN
             FROM (
                 SELECT DISTINCT hop_1."work_id" AS tk_key
                 FROM new_rows AS hop_2
-                JOIN {archive_work_tags} AS hop_1
-                    ON hop_2."id" = hop_1."tag_id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work_tags} AS hop_1
+                    WHERE hop_2."id" = hop_1."tag_id"
+                    OFFSET 0
+                ) AS hop_1 ON true
             ) AS touched
             WHERE touched.tk_key IS NOT NULL;
         ELSE
@@ -62,8 +70,11 @@ BEGIN
                     hop_1."work_id" AS tk_key,
                     count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
                 FROM new_rows AS hop_2
-                JOIN {archive_work_tags} AS hop_1
-                    ON hop_2."id" = hop_1."tag_id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work_tags} AS hop_1
+                    WHERE hop_2."id" = hop_1."tag_id"
+                    OFFSET 0
+                ) AS hop_1 ON true
                 WHERE hop_1."work_id" IS NOT NULL
                 GROUP BY hop_1."work_id"
                 ORDER BY tk_key
@@ -75,6 +86,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
@@ -90,6 +103,14 @@ BEGIN
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_work} AS target -- archive.Work:the_count
+            SET
+                "the_count" = target."the_count" + change."the_count"
+            FROM unnest(tk_keys, deltas."the_count")
+                AS change (tk_key, "the_count")
+            WHERE target."id" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_work} AS target -- archive.Work:the_count
@@ -109,15 +130,9 @@ BEGIN
             AND (
                 target."the_count" IS DISTINCT FROM value_1."the_count"
             );
-        ELSE
-            UPDATE {archive_work} AS target -- archive.Work:the_count
-            SET
-                "the_count" = target."the_count" + change."the_count"
-            FROM unnest(tk_keys, deltas."the_count")
-                AS change (tk_key, "the_count")
-            WHERE target."id" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

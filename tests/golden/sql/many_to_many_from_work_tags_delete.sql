@@ -23,27 +23,27 @@ BEGIN
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_tag} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM old_rows AS hop_1
-            )
+            ))
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM old_rows AS hop_1
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_tag} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM old_rows AS hop_1
-            )
+            ))
             ORDER BY locked."id"
             FOR SHARE;
         END IF;
@@ -70,32 +70,36 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_count" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_found bigint;
+        tk_added bigint;
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_tag} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM old_rows AS hop_1
-            )
+            ))
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM old_rows AS hop_1
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_tag} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM old_rows AS hop_1
-            )
+            ))
             ORDER BY locked."id"
             FOR SHARE;
         END IF;
@@ -119,8 +123,11 @@ BEGIN
                     hop_1."work_id" AS tk_key,
                     -count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
                 FROM old_rows AS hop_1
-                JOIN {archive_tag} AS hop_2
-                    ON hop_2."id" = hop_1."tag_id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_tag} AS hop_2
+                    WHERE hop_2."id" = hop_1."tag_id"
+                    OFFSET 0
+                ) AS hop_2 ON true
                 WHERE hop_1."work_id" IS NOT NULL
                 GROUP BY hop_1."work_id"
                 ORDER BY tk_key
@@ -132,12 +139,15 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
         WHERE locked."id" = ANY (tk_keys)
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
@@ -146,17 +156,19 @@ BEGIN
             PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
-        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
-        IF NOT tk_recompute THEN
-            tk_recompute := EXISTS (
-                SELECT
-                FROM unnest(tk_keys, deltas."the_count") AS change (tk_key, "the_count")
-                JOIN {archive_work} AS target ON target."id" = change.tk_key
-                WHERE coalesce(target."the_count", 0) + change."the_count" < 0
-            );
-        END IF;
-
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_work} AS target -- archive.Work:the_count
+            SET
+                "the_count" = target."the_count" + change."the_count"
+            FROM unnest(tk_keys, deltas."the_count")
+                AS change (tk_key, "the_count")
+            WHERE target."id" = change.tk_key
+              AND NOT coalesce(target."the_count", 0) + change."the_count" < 0;
+            GET DIAGNOSTICS tk_added = ROW_COUNT;
+            -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+            tk_recompute := tk_added < tk_found;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_work} AS target -- archive.Work:the_count
@@ -176,15 +188,9 @@ BEGIN
             AND (
                 target."the_count" IS DISTINCT FROM value_1."the_count"
             );
-        ELSE
-            UPDATE {archive_work} AS target -- archive.Work:the_count
-            SET
-                "the_count" = target."the_count" + change."the_count"
-            FROM unnest(tk_keys, deltas."the_count")
-                AS change (tk_key, "the_count")
-            WHERE target."id" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

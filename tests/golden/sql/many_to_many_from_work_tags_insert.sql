@@ -26,38 +26,47 @@ BEGIN
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
                 PERFORM
                 FROM {archive_tag} AS locked
-                WHERE (locked."id") IN (
+                WHERE locked."id" = ANY (ARRAY(
                     SELECT hop_1."tag_id"
                     FROM new_rows AS hop_1
-                )
+                ))
                 ORDER BY locked."id"
                 FOR NO KEY UPDATE;
                 PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
                 UPDATE {archive_tag} AS locked
                 SET "id" = locked."id"
-                WHERE (locked."id") IN (
+                WHERE locked."id" = ANY (ARRAY(
                     SELECT hop_1."tag_id"
                     FROM new_rows AS hop_1
-                );
+                ));
                 PERFORM set_config('trigger_kit.locking', '', true);
             ELSE
                 PERFORM
                 FROM {archive_tag} AS locked
-                WHERE (locked."id") IN (
+                WHERE locked."id" = ANY (ARRAY(
                     SELECT hop_1."tag_id"
                     FROM new_rows AS hop_1
-                )
+                ))
                 ORDER BY locked."id"
                 FOR SHARE;
             END IF;
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
-            FROM new_rows AS child
-            WHERE child."tag_id" IS NOT NULL
-              AND NOT EXISTS (
-                SELECT FROM {archive_tag} AS parent
-                WHERE parent."id" = child."tag_id"
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
+                FROM new_rows AS child
+                WHERE child."tag_id" IS NOT NULL
+                  AND (
+                    SELECT true FROM {archive_tag} AS parent
+                    WHERE parent."id" = child."tag_id"
+                    LIMIT 1
+                ) IS NULL;
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             SELECT array_agg(touched.tk_key)
             INTO tk_keys
             FROM (
@@ -69,13 +78,21 @@ BEGIN
             SELECT 'archive_work', 'id', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_work} AS parent
-                WHERE parent."id" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_work} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -89,44 +106,55 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_count" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
         tk_found bigint;
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_tag} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM new_rows AS hop_1
-            )
+            ))
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_tag} AS locked
             SET "id" = locked."id"
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM new_rows AS hop_1
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_tag} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_1."tag_id"
                 FROM new_rows AS hop_1
-            )
+            ))
             ORDER BY locked."id"
             FOR SHARE;
         END IF;
-        INSERT INTO {:schema}."tk_waiting" (target, place, key)
-        SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
-        FROM new_rows AS child
-        WHERE child."tag_id" IS NOT NULL
-          AND NOT EXISTS (
-            SELECT FROM {archive_tag} AS parent
-            WHERE parent."id" = child."tag_id"
-        );
+        DECLARE
+            tk_noted bigint;
+        BEGIN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
+            FROM new_rows AS child
+            WHERE child."tag_id" IS NOT NULL
+              AND (
+                SELECT true FROM {archive_tag} AS parent
+                WHERE parent."id" = child."tag_id"
+                LIMIT 1
+            ) IS NULL;
+            GET DIAGNOSTICS tk_noted = ROW_COUNT;
+            IF tk_noted > 0 THEN
+                PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+            END IF;
+        END;
 
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -147,8 +175,11 @@ BEGIN
                     hop_1."work_id" AS tk_key,
                     count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
                 FROM new_rows AS hop_1
-                JOIN {archive_tag} AS hop_2
-                    ON hop_2."id" = hop_1."tag_id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_tag} AS hop_2
+                    WHERE hop_2."id" = hop_1."tag_id"
+                    OFFSET 0
+                ) AS hop_2 ON true
                 WHERE hop_1."work_id" IS NOT NULL
                 GROUP BY hop_1."work_id"
                 ORDER BY tk_key
@@ -160,6 +191,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
@@ -176,16 +209,32 @@ BEGIN
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_work} AS parent
-                WHERE parent."id" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_work} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+                END IF;
+            END;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_work} AS target -- archive.Work:the_count
+            SET
+                "the_count" = target."the_count" + change."the_count"
+            FROM unnest(tk_keys, deltas."the_count")
+                AS change (tk_key, "the_count")
+            WHERE target."id" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_work} AS target -- archive.Work:the_count
@@ -205,15 +254,9 @@ BEGIN
             AND (
                 target."the_count" IS DISTINCT FROM value_1."the_count"
             );
-        ELSE
-            UPDATE {archive_work} AS target -- archive.Work:the_count
-            SET
-                "the_count" = target."the_count" + change."the_count"
-            FROM unnest(tk_keys, deltas."the_count")
-                AS change (tk_key, "the_count")
-            WHERE target."id" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -15,6 +15,12 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- The first note settles them all; those that come meanwhile say so again.
+    IF current_setting('trigger_kit.waiting_8545a5_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', '', true);
+
     -- Rows of archive_work_tags that came before their archive_work.
     DECLARE
         tk_parents bigint[];
@@ -97,8 +103,11 @@ BEGIN
                 SELECT DISTINCT
                     hop_1."work_id" AS tk_key
                 FROM (SELECT * FROM {archive_tag} AS this WHERE this."id" = ANY (tk_parents)) AS hop_2
-                JOIN {archive_work_tags} AS hop_1
-                    ON hop_2."id" = hop_1."tag_id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work_tags} AS hop_1
+                    WHERE hop_2."id" = hop_1."tag_id"
+                    OFFSET 0
+                ) AS hop_1 ON true
             ) AS touched
             WHERE touched.tk_key IS NOT NULL;
             IF tk_keys IS NOT NULL THEN

@@ -27,7 +27,6 @@ BEGIN
         SET
             "the_total" = value_1."the_total"
         FROM {archive_publisher} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 coalesce(sum("hop_2"."stars"), 0) AS "the_total"
@@ -37,6 +36,10 @@ BEGIN
             WHERE hop_1."publisher_id" = this."number"
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."the_total" IS DISTINCT FROM value_1."the_total"
         );

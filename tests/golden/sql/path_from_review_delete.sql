@@ -23,27 +23,27 @@ BEGIN
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM old_rows AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM old_rows AS hop_2
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM old_rows AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR SHARE;
         END IF;
@@ -52,8 +52,11 @@ BEGIN
         FROM (
             SELECT DISTINCT hop_1."publisher_id" AS tk_key
             FROM old_rows AS hop_2
-            JOIN {archive_work} AS hop_1
-                ON hop_2."work_id" = hop_1."id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_work} AS hop_1
+                WHERE hop_2."work_id" = hop_1."id"
+                OFFSET 0
+            ) AS hop_1 ON true
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
@@ -72,32 +75,34 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_total" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM old_rows AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM old_rows AS hop_2
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM old_rows AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR SHARE;
         END IF;
@@ -108,8 +113,11 @@ BEGIN
             FROM (
                 SELECT DISTINCT hop_1."publisher_id" AS tk_key
                 FROM old_rows AS hop_2
-                JOIN {archive_work} AS hop_1
-                    ON hop_2."work_id" = hop_1."id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work} AS hop_1
+                    WHERE hop_2."work_id" = hop_1."id"
+                    OFFSET 0
+                ) AS hop_1 ON true
             ) AS touched
             WHERE touched.tk_key IS NOT NULL;
         ELSE
@@ -123,8 +131,11 @@ BEGIN
                     hop_1."publisher_id" AS tk_key,
                     -coalesce(sum("hop_2"."stars"), 0) AS "the_total"
                 FROM old_rows AS hop_2
-                JOIN {archive_work} AS hop_1
-                    ON hop_2."work_id" = hop_1."id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work} AS hop_1
+                    WHERE hop_2."work_id" = hop_1."id"
+                    OFFSET 0
+                ) AS hop_1 ON true
                 WHERE hop_1."publisher_id" IS NOT NULL
                 GROUP BY hop_1."publisher_id"
                 ORDER BY tk_key
@@ -136,6 +147,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -151,6 +164,14 @@ BEGIN
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
+            SET
+                "the_total" = target."the_total" + change."the_total"
+            FROM unnest(tk_keys, deltas."the_total")
+                AS change (tk_key, "the_total")
+            WHERE target."number" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
@@ -170,15 +191,9 @@ BEGIN
             AND (
                 target."the_total" IS DISTINCT FROM value_1."the_total"
             );
-        ELSE
-            UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
-            SET
-                "the_total" = target."the_total" + change."the_total"
-            FROM unnest(tk_keys, deltas."the_total")
-                AS change (tk_key, "the_total")
-            WHERE target."number" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -28,7 +28,7 @@ BEGIN
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM (
                     SELECT -1 AS tk_sign, changed.*
@@ -45,13 +45,13 @@ BEGIN
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     ) AS changed
                 ) AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM (
                     SELECT -1 AS tk_sign, changed.*
@@ -68,12 +68,12 @@ BEGIN
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     ) AS changed
                 ) AS hop_2
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM (
                     SELECT -1 AS tk_sign, changed.*
@@ -90,33 +90,42 @@ BEGIN
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     ) AS changed
                 ) AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR SHARE;
         END IF;
-        INSERT INTO {:schema}."tk_waiting" (target, place, key)
-        SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
-        FROM (
-            SELECT -1 AS tk_sign, changed.*
+        DECLARE
+            tk_noted bigint;
+        BEGIN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
             FROM (
-                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                EXCEPT ALL
-                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-            ) AS changed
-            UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
-                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-            ) AS changed
-        ) AS child
-        WHERE child.tk_sign = 1
-          AND child."work_id" IS NOT NULL
-          AND NOT EXISTS (
-            SELECT FROM {archive_work} AS parent
-            WHERE child."work_id" = parent."id"
-        );
+                SELECT -1 AS tk_sign, changed.*
+                FROM (
+                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                ) AS changed
+                UNION ALL
+                SELECT 1 AS tk_sign, changed.*
+                FROM (
+                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                ) AS changed
+            ) AS child
+            WHERE child.tk_sign = 1
+              AND child."work_id" IS NOT NULL
+              AND (
+                SELECT true FROM {archive_work} AS parent
+                WHERE child."work_id" = parent."id"
+                LIMIT 1
+            ) IS NULL;
+            GET DIAGNOSTICS tk_noted = ROW_COUNT;
+            IF tk_noted > 0 THEN
+                PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+            END IF;
+        END;
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_publisher', 'number', touched.tk_key::text
         FROM (
@@ -126,8 +135,11 @@ BEGIN
                 EXCEPT ALL
                 SELECT new_rows."work_id", new_rows."stars" FROM new_rows
             ) AS hop_2
-            JOIN {archive_work} AS hop_1
-                ON hop_2."work_id" = hop_1."id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_work} AS hop_1
+                WHERE hop_2."work_id" = hop_1."id"
+                OFFSET 0
+            ) AS hop_1 ON true
             UNION
             SELECT hop_1."publisher_id" AS tk_key
             FROM (
@@ -135,8 +147,11 @@ BEGIN
                 EXCEPT ALL
                 SELECT old_rows."work_id", old_rows."stars" FROM old_rows
             ) AS hop_2
-            JOIN {archive_work} AS hop_1
-                ON hop_2."work_id" = hop_1."id"
+            JOIN LATERAL (
+                SELECT * FROM {archive_work} AS hop_1
+                WHERE hop_2."work_id" = hop_1."id"
+                OFFSET 0
+            ) AS hop_1 ON true
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
@@ -155,12 +170,14 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_total" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM (
                     SELECT -1 AS tk_sign, changed.*
@@ -177,13 +194,13 @@ BEGIN
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     ) AS changed
                 ) AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR NO KEY UPDATE;
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {archive_work} AS locked
             SET "id" = locked."id"
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM (
                     SELECT -1 AS tk_sign, changed.*
@@ -200,12 +217,12 @@ BEGIN
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     ) AS changed
                 ) AS hop_2
-            );
+            ));
             PERFORM set_config('trigger_kit.locking', '', true);
         ELSE
             PERFORM
             FROM {archive_work} AS locked
-            WHERE (locked."id") IN (
+            WHERE locked."id" = ANY (ARRAY(
                 SELECT hop_2."work_id"
                 FROM (
                     SELECT -1 AS tk_sign, changed.*
@@ -222,33 +239,42 @@ BEGIN
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     ) AS changed
                 ) AS hop_2
-            )
+            ))
             ORDER BY locked."id"
             FOR SHARE;
         END IF;
-        INSERT INTO {:schema}."tk_waiting" (target, place, key)
-        SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
-        FROM (
-            SELECT -1 AS tk_sign, changed.*
+        DECLARE
+            tk_noted bigint;
+        BEGIN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
             FROM (
-                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                EXCEPT ALL
-                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-            ) AS changed
-            UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
-                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-            ) AS changed
-        ) AS child
-        WHERE child.tk_sign = 1
-          AND child."work_id" IS NOT NULL
-          AND NOT EXISTS (
-            SELECT FROM {archive_work} AS parent
-            WHERE child."work_id" = parent."id"
-        );
+                SELECT -1 AS tk_sign, changed.*
+                FROM (
+                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                ) AS changed
+                UNION ALL
+                SELECT 1 AS tk_sign, changed.*
+                FROM (
+                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                ) AS changed
+            ) AS child
+            WHERE child.tk_sign = 1
+              AND child."work_id" IS NOT NULL
+              AND (
+                SELECT true FROM {archive_work} AS parent
+                WHERE child."work_id" = parent."id"
+                LIMIT 1
+            ) IS NULL;
+            GET DIAGNOSTICS tk_noted = ROW_COUNT;
+            IF tk_noted > 0 THEN
+                PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+            END IF;
+        END;
 
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -256,13 +282,19 @@ BEGIN
             FROM (
                 SELECT hop_1."publisher_id" AS tk_key
                 FROM old_rows AS hop_2
-                JOIN {archive_work} AS hop_1
-                    ON hop_2."work_id" = hop_1."id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work} AS hop_1
+                    WHERE hop_2."work_id" = hop_1."id"
+                    OFFSET 0
+                ) AS hop_1 ON true
                 UNION
                 SELECT hop_1."publisher_id" AS tk_key
                 FROM new_rows AS hop_2
-                JOIN {archive_work} AS hop_1
-                    ON hop_2."work_id" = hop_1."id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work} AS hop_1
+                    WHERE hop_2."work_id" = hop_1."id"
+                    OFFSET 0
+                ) AS hop_1 ON true
             ) AS touched
             WHERE touched.tk_key IS NOT NULL;
         ELSE
@@ -290,8 +322,11 @@ BEGIN
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     ) AS changed
                 ) AS hop_2
-                JOIN {archive_work} AS hop_1
-                    ON hop_2."work_id" = hop_1."id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_work} AS hop_1
+                    WHERE hop_2."work_id" = hop_1."id"
+                    OFFSET 0
+                ) AS hop_1 ON true
                 WHERE hop_1."publisher_id" IS NOT NULL
                 GROUP BY hop_1."publisher_id"
                 ORDER BY tk_key
@@ -303,6 +338,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -318,6 +355,14 @@ BEGIN
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
+            SET
+                "the_total" = target."the_total" + change."the_total"
+            FROM unnest(tk_keys, deltas."the_total")
+                AS change (tk_key, "the_total")
+            WHERE target."number" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
@@ -337,15 +382,9 @@ BEGIN
             AND (
                 target."the_total" IS DISTINCT FROM value_1."the_total"
             );
-        ELSE
-            UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
-            SET
-                "the_total" = target."the_total" + change."the_total"
-            FROM unnest(tk_keys, deltas."the_total")
-                AS change (tk_key, "the_total")
-            WHERE target."number" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

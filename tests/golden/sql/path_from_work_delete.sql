@@ -42,6 +42,8 @@ BEGIN
     DECLARE
         tk_keys bigint[];
         "the_total" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -62,8 +64,11 @@ BEGIN
                     hop_1."publisher_id" AS tk_key,
                     -coalesce(sum("hop_2"."stars"), 0) AS "the_total"
                 FROM old_rows AS hop_1
-                JOIN {archive_review} AS hop_2
-                    ON hop_2."work_id" = hop_1."id"
+                JOIN LATERAL (
+                    SELECT * FROM {archive_review} AS hop_2
+                    WHERE hop_2."work_id" = hop_1."id"
+                    OFFSET 0
+                ) AS hop_2 ON true
                 WHERE hop_1."publisher_id" IS NOT NULL
                 GROUP BY hop_1."publisher_id"
                 ORDER BY tk_key
@@ -75,6 +80,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -90,6 +97,14 @@ BEGIN
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
+            SET
+                "the_total" = target."the_total" + change."the_total"
+            FROM unnest(tk_keys, deltas."the_total")
+                AS change (tk_key, "the_total")
+            WHERE target."number" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
@@ -109,15 +124,9 @@ BEGIN
             AND (
                 target."the_total" IS DISTINCT FROM value_1."the_total"
             );
-        ELSE
-            UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
-            SET
-                "the_total" = target."the_total" + change."the_total"
-            FROM unnest(tk_keys, deltas."the_total")
-                AS change (tk_key, "the_total")
-            WHERE target."number" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -32,7 +32,6 @@ BEGIN
             "arrivals" = value_2."arrivals",
             "miles_in" = value_2."miles_in"
         FROM {Port of call %7Bx%7D} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 count(*) AS "order"
@@ -47,6 +46,10 @@ BEGIN
             WHERE source."destination_id" = this."PortCode"
         ) AS value_2
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."order" IS DISTINCT FROM value_1."order"
             OR target."arrivals" IS DISTINCT FROM value_2."arrivals"

@@ -49,6 +49,10 @@ BEGIN
         "order" bigint[];
         "arrivals" bigint[];
         "miles_in" numeric[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_found bigint;
+        tk_added bigint;
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -106,12 +110,15 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {Port of call %7Bx%7D} AS locked
         WHERE locked."PortCode" = ANY (tk_keys)
         ORDER BY locked."id"
         FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
             UPDATE {Port of call %7Bx%7D} AS locked
@@ -120,18 +127,22 @@ BEGIN
             PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
 
-        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
-        IF NOT tk_recompute THEN
-            tk_recompute := EXISTS (
-                SELECT
-                FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in") AS change (tk_key, "order", "arrivals", "miles_in")
-                JOIN {Port of call %7Bx%7D} AS target ON target."PortCode" = change.tk_key
-                WHERE coalesce(target."order", 0) + change."order" < 0
-                   OR coalesce(target."arrivals", 0) + change."arrivals" < 0
-            );
-        END IF;
-
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+            SET
+                "order" = target."order" + change."order",
+                "arrivals" = target."arrivals" + change."arrivals",
+                "miles_in" = target."miles_in" + change."miles_in"
+            FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in")
+                AS change (tk_key, "order", "arrivals", "miles_in")
+            WHERE target."PortCode" = change.tk_key
+              AND NOT coalesce(target."order", 0) + change."order" < 0
+              AND NOT coalesce(target."arrivals", 0) + change."arrivals" < 0;
+            GET DIAGNOSTICS tk_added = ROW_COUNT;
+            -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+            tk_recompute := tk_added < tk_found;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
@@ -160,17 +171,9 @@ BEGIN
                 OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
                 OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
             );
-        ELSE
-            UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
-            SET
-                "order" = target."order" + change."order",
-                "arrivals" = target."arrivals" + change."arrivals",
-                "miles_in" = target."miles_in" + change."miles_in"
-            FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in")
-                AS change (tk_key, "order", "arrivals", "miles_in")
-            WHERE target."PortCode" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -38,20 +38,36 @@ BEGIN
             SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {Port of call %7Bx%7D} AS parent
-                WHERE parent."PortCode" = child.tk_key
-            );
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {Port of call %7Bx%7D} AS parent
-                WHERE parent."PortCode" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {Port of call %7Bx%7D} AS parent
+                    WHERE parent."PortCode" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
+                END IF;
+            END;
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {Port of call %7Bx%7D} AS parent
+                    WHERE parent."PortCode" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -67,6 +83,8 @@ BEGIN
         "order" bigint[];
         "arrivals" bigint[];
         "miles_in" numeric[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
         tk_found bigint;
     BEGIN
         IF tk_recompute THEN
@@ -125,6 +143,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {Port of call %7Bx%7D} AS locked
@@ -141,23 +161,49 @@ BEGIN
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {Port of call %7Bx%7D} AS parent
-                WHERE parent."PortCode" = child.tk_key
-            );
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {Port of call %7Bx%7D} AS parent
-                WHERE parent."PortCode" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {Port of call %7Bx%7D} AS parent
+                    WHERE parent."PortCode" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
+                END IF;
+            END;
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {Port of call %7Bx%7D} AS parent
+                    WHERE parent."PortCode" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
+                END IF;
+            END;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        IF NOT tk_recompute THEN
+            UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+            SET
+                "order" = target."order" + change."order",
+                "arrivals" = target."arrivals" + change."arrivals",
+                "miles_in" = target."miles_in" + change."miles_in"
+            FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in")
+                AS change (tk_key, "order", "arrivals", "miles_in")
+            WHERE target."PortCode" = change.tk_key;
+        END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
             UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
@@ -186,17 +232,9 @@ BEGIN
                 OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
                 OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
             );
-        ELSE
-            UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
-            SET
-                "order" = target."order" + change."order",
-                "arrivals" = target."arrivals" + change."arrivals",
-                "miles_in" = target."miles_in" + change."miles_in"
-            FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in")
-                AS change (tk_key, "order", "arrivals", "miles_in")
-            WHERE target."PortCode" = change.tk_key;
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -29,16 +29,18 @@ BEGIN
             UPDATE {:schema}."tk_pending_archive_work" AS pending
             SET "the_count" = NULL, "the_total" = NULL
             FROM {archive_work} AS this
-            JOIN new_rows AS inserted ON inserted."id" = this."id"
             WHERE pending."id" = this."id"
               AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
+              AND this."id" = ANY (ARRAY(
+                SELECT inserted."id"
+                FROM new_rows AS inserted
+            ))
         )
         UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
         SET
             "the_count" = value_1."the_count",
             "the_total" = value_1."the_total"
         FROM {archive_work} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
@@ -47,6 +49,10 @@ BEGIN
             WHERE source."work_id" = this."id"
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."the_count" IS DISTINCT FROM value_1."the_count"
             OR target."the_total" IS DISTINCT FROM value_1."the_total"

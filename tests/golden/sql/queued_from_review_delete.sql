@@ -95,6 +95,10 @@ BEGIN
         tk_keys bigint[];
         "the_count" bigint[];
         "the_total" bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_found bigint;
+        tk_added bigint;
     BEGIN
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
@@ -129,6 +133,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         IF NOT tk_recompute THEN
             INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
             SELECT * FROM unnest(tk_keys, deltas."the_count", deltas."the_total")
@@ -140,51 +146,52 @@ BEGIN
             IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
                 PERFORM pg_notify('tk_pending_archive_work', '');
             END IF;
-            RETURN NULL;
-        END IF;
-        -- No delta is right here: write what is true, less what is pending.
-        -- Lock in key order, so that two bulk statements cannot deadlock.
-        PERFORM
-        FROM {archive_work} AS locked
-        WHERE locked."id" = ANY (tk_keys)
-        ORDER BY locked."id"
-        FOR NO KEY UPDATE;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_work} AS locked
-            SET "id" = locked."id"
-            WHERE locked."id" = ANY (tk_keys);
-            PERFORM set_config('trigger_kit.locking', '', true);
-        END IF;
-        PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        WITH taken_1 AS (
-            UPDATE {:schema}."tk_pending_archive_work" AS pending
-            SET "the_count" = NULL, "the_total" = NULL
+        ELSE
+            -- No delta is right here: write what is true, less what is pending.
+            -- Lock in key order, so that two bulk statements cannot deadlock.
+            PERFORM
+            FROM {archive_work} AS locked
+            WHERE locked."id" = ANY (tk_keys)
+            ORDER BY locked."id"
+            FOR NO KEY UPDATE;
+            IF current_setting('transaction_isolation') = 'repeatable read' THEN
+                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+                UPDATE {archive_work} AS locked
+                SET "id" = locked."id"
+                WHERE locked."id" = ANY (tk_keys);
+                PERFORM set_config('trigger_kit.locking', '', true);
+            END IF;
+            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+            WITH taken_1 AS (
+                UPDATE {:schema}."tk_pending_archive_work" AS pending
+                SET "the_count" = NULL, "the_total" = NULL
+                FROM {archive_work} AS this
+                WHERE pending."id" = this."id"
+                  AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
+                  AND this."id" = ANY (tk_keys)
+            )
+            UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
+            SET
+                "the_count" = value_1."the_count",
+                "the_total" = value_1."the_total"
             FROM {archive_work} AS this
-            WHERE pending."id" = this."id"
-              AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
-              AND this."id" = ANY (tk_keys)
-        )
-        UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
-        SET
-            "the_count" = value_1."the_count",
-            "the_total" = value_1."the_total"
-        FROM {archive_work} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
-                coalesce(sum("source"."stars"), 0) AS "the_total"
-            FROM {archive_review} AS source
-            WHERE source."work_id" = this."id"
-        ) AS value_1
-        WHERE target."id" = this."id"
-        AND this."id" = ANY (tk_keys)
-        AND (
-            target."the_count" IS DISTINCT FROM value_1."the_count"
-            OR target."the_total" IS DISTINCT FROM value_1."the_total"
-        );
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+            CROSS JOIN LATERAL (
+                SELECT
+                    count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+                    coalesce(sum("source"."stars"), 0) AS "the_total"
+                FROM {archive_review} AS source
+                WHERE source."work_id" = this."id"
+            ) AS value_1
+            WHERE target."id" = this."id"
+            AND this."id" = ANY (tk_keys)
+            AND (
+                target."the_count" IS DISTINCT FROM value_1."the_count"
+                OR target."the_total" IS DISTINCT FROM value_1."the_total"
+            );
+            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        END IF;
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -23,9 +23,11 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     DELETE FROM {:schema}."tk_pending_archive_work" AS pending
-    USING old_rows AS gone
-    WHERE pending."id" = gone."id"
-      AND NOT EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = gone."id");
+    WHERE pending."id" = ANY (ARRAY(
+        SELECT gone."id"
+        FROM old_rows AS gone
+        WHERE (SELECT true FROM {archive_work} AS there WHERE there."id" = gone."id" LIMIT 1) IS NULL
+    ));
     -- Rows that the database deletes along with them are reported later.
     PERFORM set_config('trigger_kit.purged_8545a5_{:schema_tag}', 'on', true);
     RETURN NULL;

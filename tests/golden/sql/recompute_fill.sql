@@ -29,7 +29,6 @@ BEGIN
             "kept_text" = value_1."kept_text",
             "kept_list" = value_2."kept_list"
         FROM {archive_publisher} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 (EXISTS (
@@ -54,6 +53,10 @@ BEGIN
             GROUP BY "archive_publisher"."id"
         ) AS value_2
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."the_flag" IS DISTINCT FROM value_1."the_flag"
             OR target."kept_text" IS DISTINCT FROM value_1."kept_text"

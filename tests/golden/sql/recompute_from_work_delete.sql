@@ -33,6 +33,8 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
@@ -53,6 +55,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -105,6 +109,7 @@ BEGIN
             OR target."kept_list" IS DISTINCT FROM value_2."kept_list"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

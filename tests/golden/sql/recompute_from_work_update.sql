@@ -45,13 +45,21 @@ BEGIN
             SELECT 'archive_publisher', 'number', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_publisher} AS parent
-                WHERE parent."number" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_publisher} AS parent
+                    WHERE parent."number" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -59,6 +67,8 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
         tk_found bigint;
     BEGIN
         -- One change per target, in key order; targets that do not change are left out.
@@ -94,6 +104,8 @@ BEGIN
             RETURN NULL;
         END IF;
 
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -110,13 +122,21 @@ BEGIN
         END IF;
         -- Targets that are missing may come from another transaction: see tk_waiting.
         IF tk_found < cardinality(tk_keys) THEN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_publisher} AS parent
-                WHERE parent."number" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_publisher} AS parent
+                    WHERE parent."number" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+                END IF;
+            END;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
@@ -157,6 +177,7 @@ BEGIN
             OR target."kept_list" IS DISTINCT FROM value_2."kept_list"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         RETURN NULL;
     END;
 END;

@@ -65,7 +65,12 @@ BEGIN
                 WHERE this."id" = ANY (tk_keys)
                 UNION
                 SELECT this."id", this."parent_id", this."id"
-                FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+                FROM reached
+                JOIN LATERAL (
+                    SELECT * FROM {archive_node} AS this
+                    WHERE this."id" = reached.tk_up_1
+                    OFFSET 0
+                ) AS this ON true
             ),
             levels (tk_row, tk_own_1, tk_level) AS (
                 SELECT reached.tk_row, reached.tk_own_1, 0
@@ -104,7 +109,12 @@ BEGIN
                 WHERE this."id" = ANY (tk_keys)
                 UNION
                 SELECT this."id", this."parent_id", this."id"
-                FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+                FROM reached
+                JOIN LATERAL (
+                    SELECT * FROM {archive_node} AS this
+                    WHERE this."id" = reached.tk_up_1
+                    OFFSET 0
+                ) AS this ON true
             ),
             levels (tk_row, tk_own_1, tk_level) AS (
                 SELECT reached.tk_row, reached.tk_own_1, 0

@@ -38,13 +38,21 @@ BEGIN
             SELECT 'archive_node', 'id', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
             -- Targets that are missing may come from another transaction: see tk_waiting.
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
-            FROM unnest(tk_keys) AS child (tk_key)
-            WHERE NOT EXISTS (
-                SELECT FROM {archive_node} AS parent
-                WHERE parent."id" = child.tk_key
-            );
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_node} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_401064_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             RETURN NULL;
         END;
     END IF;
@@ -68,13 +76,21 @@ BEGIN
     END IF;
 
     -- Targets that are missing may come from another transaction: see tk_waiting.
-    INSERT INTO {:schema}."tk_waiting" (target, place, key)
-    SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
-    FROM unnest(tk_keys) AS child (tk_key)
-    WHERE NOT EXISTS (
-        SELECT FROM {archive_node} AS parent
-        WHERE parent."id" = child.tk_key
-    );
+    DECLARE
+        tk_noted bigint;
+    BEGIN
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
+        FROM unnest(tk_keys) AS child (tk_key)
+        WHERE NOT EXISTS (
+            SELECT FROM {archive_node} AS parent
+            WHERE parent."id" = child.tk_key
+        );
+        GET DIAGNOSTICS tk_noted = ROW_COUNT;
+        IF tk_noted > 0 THEN
+            PERFORM set_config('trigger_kit.waiting_401064_{:schema_tag}', 'on', true);
+        END IF;
+    END;
     DECLARE
         tk_outer_loop text := coalesce(current_setting('trigger_kit.along_beba31', true), '');
         tk_level integer;
@@ -88,7 +104,12 @@ BEGIN
                 WHERE this."id" = ANY (tk_keys)
                 UNION
                 SELECT this."id", this."parent_id", this."id"
-                FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+                FROM reached
+                JOIN LATERAL (
+                    SELECT * FROM {archive_node} AS this
+                    WHERE this."id" = reached.tk_up_1
+                    OFFSET 0
+                ) AS this ON true
             ),
             levels (tk_row, tk_own_1, tk_level) AS (
                 SELECT reached.tk_row, reached.tk_own_1, 0
@@ -127,7 +148,12 @@ BEGIN
                 WHERE this."id" = ANY (tk_keys)
                 UNION
                 SELECT this."id", this."parent_id", this."id"
-                FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+                FROM reached
+                JOIN LATERAL (
+                    SELECT * FROM {archive_node} AS this
+                    WHERE this."id" = reached.tk_up_1
+                    OFFSET 0
+                ) AS this ON true
             ),
             levels (tk_row, tk_own_1, tk_level) AS (
                 SELECT reached.tk_row, reached.tk_own_1, 0

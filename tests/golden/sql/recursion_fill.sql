@@ -25,7 +25,6 @@ BEGIN
         SET
             "the_total" = value_1."the_total"
         FROM {archive_node} AS this
-        JOIN new_rows AS inserted ON inserted."id" = this."id"
         CROSS JOIN LATERAL (
             SELECT
                 ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
@@ -34,6 +33,10 @@ BEGIN
             GROUP BY "archive_node"."id", "archive_node"."own"
         ) AS value_1
         WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
         AND (
             target."the_total" IS DISTINCT FROM value_1."the_total"
         );

@@ -15,6 +15,12 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- The first note settles them all; those that come meanwhile say so again.
+    IF current_setting('trigger_kit.waiting_401064_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM set_config('trigger_kit.waiting_401064_{:schema_tag}', '', true);
+
     -- Rows of archive_node that came before their archive_node.
     DECLARE
         tk_parents bigint[];
@@ -58,7 +64,12 @@ BEGIN
                         WHERE this."id" = ANY (tk_parents)
                         UNION
                         SELECT this."id", this."parent_id", this."id"
-                        FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+                        FROM reached
+                        JOIN LATERAL (
+                            SELECT * FROM {archive_node} AS this
+                            WHERE this."id" = reached.tk_up_1
+                            OFFSET 0
+                        ) AS this ON true
                     ),
                     levels (tk_row, tk_own_1, tk_level) AS (
                         SELECT reached.tk_row, reached.tk_own_1, 0
@@ -97,7 +108,12 @@ BEGIN
                         WHERE this."id" = ANY (tk_parents)
                         UNION
                         SELECT this."id", this."parent_id", this."id"
-                        FROM reached JOIN {archive_node} AS this ON this."id" = reached.tk_up_1
+                        FROM reached
+                        JOIN LATERAL (
+                            SELECT * FROM {archive_node} AS this
+                            WHERE this."id" = reached.tk_up_1
+                            OFFSET 0
+                        ) AS this ON true
                     ),
                     levels (tk_row, tk_own_1, tk_level) AS (
                         SELECT reached.tk_row, reached.tk_own_1, 0
