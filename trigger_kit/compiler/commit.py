@@ -16,10 +16,13 @@ from trigger_kit.compiler.appending import edge_number
 from trigger_kit.compiler.body import (
     DEPTH,
     FILLED,
+    PLANS,
     header,
     restore_depth,
+    restore_plans,
     set_depth,
     set_mark,
+    set_plans,
     update_head,
 )
 from trigger_kit.compiler.changes import parts
@@ -142,6 +145,7 @@ def _body(plan: Plan, sections: list[Section]) -> str:
     is_one = len(sections) == 1 and bool(_notes(plan, sections[0], is_one=True))
     declarations = [
         DEPTH,
+        PLANS,
         *(["tk_found bigint;"] if is_one else []),
         *(line for section in sections for line in section.declarations()),
     ]
@@ -159,6 +163,7 @@ def _body(plan: Plan, sections: list[Section]) -> str:
         "    END IF;",
         "",
         *(block(_one_target(plan, section, sections)) + "\n" for section in sections if _may_be_one(section)),
+        block(set_plans()),
         block(lock_target_rows(plan, wanted, *(["GET DIAGNOSTICS tk_found = ROW_COUNT;"] if is_one else []))),
         *(block("\n".join(_notes(plan, section, is_one=is_one))) for section in sections),
         "",
@@ -166,6 +171,7 @@ def _body(plan: Plan, sections: list[Section]) -> str:
         *(block(_add(plan, section)) for section in sections if section.is_added),
         *(block(_again(plan, section)) for section in sections),
         block(restore_depth()),
+        block(restore_plans()),
         "    RETURN NULL;",
         "END;",
     ]
@@ -286,6 +292,6 @@ def _again(plan: Plan, section: Section) -> str:
     lines = [
         *reconsider(plan, section.measures),
         set_mark(plan, FILLED),
-        refill(plan, section.measures, key.is_among("this")),
+        refill(plan, section.measures, key.is_among),
     ]
     return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"

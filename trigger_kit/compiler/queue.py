@@ -10,7 +10,16 @@ from __future__ import annotations
 import pgtrigger
 
 from trigger_kit.compiler.additions import additions
-from trigger_kit.compiler.body import DEPTH, header, restore_depth, set_depth, update_head
+from trigger_kit.compiler.body import (
+    DEPTH,
+    PLANS,
+    header,
+    restore_depth,
+    restore_plans,
+    set_depth,
+    set_plans,
+    update_head,
+)
 from trigger_kit.compiler.changes import parts
 from trigger_kit.compiler.paths import Key, among
 from trigger_kit.compiler.pending import key_of, pending_keys, purged_flag, queue_table, tied
@@ -144,7 +153,7 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
         f"Fold what is pending for {plan.target}: all of it, or all for the targets of so many pending rows. Targets "
         "that others have locked are waited for or left out. Returns how many pending rows it took."
     )
-    declarations = [DEPTH, "tk_taken bigint := 0;", "tk_rows bigint;"]
+    declarations = [DEPTH, PLANS, "tk_taken bigint := 0;", "tk_rows bigint;"]
     declarations += [line for fold in folds for line in Key(fold.key, _word(folds, fold)).declarations()]
     body = "\n".join(
         [
@@ -190,7 +199,9 @@ def _fold(plan: Plan, folds: tuple[Edge, ...], fold: Edge) -> str:
             block(_lock(plan, folds, fold, key, "FOR NO KEY UPDATE")),
             "END IF;",
             f"IF {key.arrays[0]} IS NOT NULL THEN",
-            block("\n".join([set_depth(), _write(plan, folds, fold, key), restore_depth()])),
+            block(
+                "\n".join([set_plans(), set_depth(), _write(plan, folds, fold, key), restore_depth(), restore_plans()])
+            ),
             "    tk_taken := tk_taken + tk_rows;",
             "END IF;",
         ]
@@ -202,16 +213,15 @@ def _lock(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key, strength: s
     columns = [f"{column} AS {name}" for column, name in zip(key.of("target"), key.names, strict=True)]
     table = table_placeholder(plan.target)
     pending = (
-        f"SELECT {', '.join(key.of('pending'))}\n"
-        f"FROM {queue_table(plan.target)} AS pending\n"
-        f"WHERE EXISTS (SELECT FROM {table} AS there WHERE {tied('there', fold.key, 'pending')}){_only(folds, fold)}\n"
-        "LIMIT batch"
+        f"{queue_table(plan.target)} AS pending\n"
+        f"WHERE (SELECT true FROM {table} AS there WHERE {tied('there', fold.key, 'pending')} LIMIT 1)"
+        f"{_only(folds, fold)}\nLIMIT batch"
     )
     select = "\n".join(
         [
             f"SELECT {', '.join(columns)}",
             f"FROM {table} AS target",
-            f"WHERE ({', '.join(key.of('target'))}) IN (\n{block(pending)}\n)",
+            f"WHERE {among(key.of('target'), key.of('pending'), pending)}",
             f"ORDER BY {order}",
             strength,
         ]

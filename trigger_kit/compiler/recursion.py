@@ -8,7 +8,16 @@ no level; it has no such value, and is refused.
 
 from __future__ import annotations
 
-from trigger_kit.compiler.body import DEPTH, header, locking_test, restore_depth, set_depth
+from trigger_kit.compiler.body import (
+    DEPTH,
+    PLANS,
+    header,
+    locking_test,
+    restore_depth,
+    restore_plans,
+    set_depth,
+    set_plans,
+)
 from trigger_kit.compiler.changes import collect_changes, parts
 from trigger_kit.compiler.locks import lock_in_order
 from trigger_kit.compiler.notes import note_missing_keys
@@ -30,7 +39,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
         header(plan, sentence, step.measures),
         "<<deltas>>",
         "DECLARE",
-        block("\n".join([DEPTH, *declarations])),
+        block("\n".join([DEPTH, PLANS, *declarations])),
         "BEGIN",
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE else []),
         "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
@@ -45,7 +54,9 @@ def recursive_body(plan: Plan, step: Step) -> str:
         "        RETURN NULL;",
         "    END IF;",
         "",
+        block(set_plans()),
         block("\n".join([*note_missing_keys(plan, step, counted=False), recursive_update(plan, step, key)])),
+        block(restore_plans()),
         "    RETURN NULL;",
         "END;",
     ]
@@ -129,7 +140,7 @@ def _loop(plan: Plan, step: Step, key: Key) -> str:
             "    IF tk_level IS NULL THEN",
             block(_refusal(step), 2),
             "    END IF;",
-            block(refill(plan, step.measures, rows.is_among("this"))),
+            block(refill(plan, step.measures, rows.is_among)),
             "END LOOP;",
         ]
     )

@@ -343,7 +343,7 @@ def _floor_test(step: Step, floors: list[str]) -> str:
 
 def _recompute(plan: Plan, step: Step) -> str:
     """Return the UPDATE that writes the full values of the locked targets."""
-    return refill(plan, step.measures, Key(step.edge.key).is_among("this"))
+    return refill(plan, step.measures, Key(step.edge.key).is_among)
 
 
 def _add(plan: Plan, step: Step) -> str:

@@ -36,7 +36,7 @@ from trigger_kit.compiler.paths import among
 from trigger_kit.compiler.pending import forget_pending, key_of, names_pending, reconsider, take_pending
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder, text_literal
-from trigger_kit.compiler.updates import refill
+from trigger_kit.compiler.updates import differs, join_values, refill
 from trigger_kit.fitting import zero_of
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Hop
@@ -198,8 +198,19 @@ def _read_again(plan: Plan) -> str:
     locks = [lock_path(lock, "new_rows") for lock in plan.path_locks((), plan.pointing)]
     notes = [note_missing(plan, meeting, "new_rows") for meeting in plan.meetings((), plan.pointing)]
     comment = "-- Lock what the new rows point at, and look whether it has changed since they read it."
+    values = values_of(plan.pointing, "inserted")
+    changed = "\nOR ".join(differs(item, f"value_{number}", "inserted") for number, item in enumerate(values, 1))
+    rows = "\n".join(["new_rows AS inserted", *join_values(values, row_by_row=True)])
     return "\n".join(
-        [comment, *take_links(plan, (), plan.pointing), *locks, *notes, _refill_inserted(plan, plan.pointing)]
+        [
+            comment,
+            *take_links(plan, (), plan.pointing),
+            *locks,
+            *notes,
+            f"IF EXISTS (\n    SELECT\n{block(f'FROM {rows}')}\n    WHERE\n{block(changed, 2)}\n) THEN",
+            block(_refill_inserted(plan, plan.pointing)),
+            "END IF;",
+        ]
     )
 
 
@@ -224,9 +235,12 @@ def _count_first(plan: Plan, measures: list[Measure]) -> str:
 
 def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
     columns = [quote(name) for name in plan.key_columns]
-    this, inserted = ([f"{row}.{column}" for column in columns] for row in ("this", "inserted"))
-    update = refill(plan, measures, among(this, inserted, "new_rows AS inserted"))
-    return "\n".join([set_depth(), update, restore_depth()])
+    inserted = [f"inserted.{column}" for column in columns]
+
+    def wanted(row: str) -> str:
+        return among([f"{row}.{column}" for column in columns], inserted, "new_rows AS inserted")
+
+    return "\n".join([set_depth(), refill(plan, measures, wanted), restore_depth()])
 
 
 def _probes(measures: Iterable[Measure], row: str) -> list[str]:
@@ -344,7 +358,10 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
     if not groups:
         return []
     columns = dict.fromkeys(column for key in groups for column in key)
-    this = " AND ".join(f"this.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
+
+    def this(row: str) -> str:
+        return " AND ".join(f"{row}.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
+
     measures = [m for m in plan.measures if any(m in group for group in groups.values())]
     sentence = f"After a changed key on {plan.target}: another transaction may have given it up meanwhile."
     lines = [header(plan, sentence, measures), "DECLARE", block(DEPTH), "BEGIN", block(set_depth())]

@@ -29,7 +29,7 @@ def truncate_body(plan: Plan, step: Step) -> str:
     if emptied:
         lines += [block(_empty(plan, emptied)), ""]
     if others:
-        lines += [block("\n".join([set_depth(), refill(plan, others, ""), restore_depth()])), ""]
+        lines += [block("\n".join([set_depth(), refill(plan, others), restore_depth()])), ""]
     return "\n".join([*lines, "    RETURN NULL;", "END;"])
 
 

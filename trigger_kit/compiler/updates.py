@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from trigger_kit.compiler.body import update_head
 from trigger_kit.compiler.fragments import Values, values_of
@@ -14,17 +14,18 @@ from trigger_kit.planner import Plan
 __all__ = ["differs", "join_values", "refill", "same_row", "update_from", "written"]
 
 
-def refill(plan: Plan, measures: Iterable[Measure], condition: str, rows: str = "") -> str:
-    """Return the UPDATE that writes the full values of some target rows where they differ.
+def refill(plan: Plan, measures: Iterable[Measure], wanted: Callable[[str], str] | None = None) -> str:
+    """Return the UPDATE that writes the full values of some target rows where they differ; their locks are held.
 
-    ``condition`` says which, of the alias ``this``; ``rows`` is a FROM item to join it with. Their locks are held.
+    ``wanted`` makes the condition that says which, of the name of a row.
     """
     written_measures = list(measures)
     values = values_of(written_measures, "this")
-    this = "\n".join([f"{table_placeholder(plan.target)} AS this", *([rows] if rows else [])])
-    taken = take_pending(plan, written_measures, "this", this, condition)
+    this = f"{table_placeholder(plan.target)} AS this"
+    conditions = [wanted("this")] if wanted else []
+    taken = take_pending(plan, written_measures, "this", this, *conditions)
     source = "\n".join([this, *join_values(values)])
-    match = "\nAND ".join([same_row(plan, "this"), *([condition] if condition else [])])
+    match = "\nAND ".join([same_row(plan, "this"), *conditions])
     settings = [setting for number, item in enumerate(values, 1) for setting in written(item, f"value_{number}")]
     differences = [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
     head = update_head(plan.target, [measure for item in values for measure in item.measures])
@@ -36,14 +37,18 @@ def same_row(plan: Plan, row: str) -> str:
     return " AND ".join(f"target.{quote(name)} = {row}.{quote(name)}" for name in plan.key_columns)
 
 
-def join_values(values: Iterable[Values]) -> list[str]:
-    """Return the lateral joins of full values, as ``value_1`` and so on."""
+def join_values(values: Iterable[Values], *, row_by_row: bool = False) -> list[str]:
+    """Return the lateral joins of full values, as ``value_1`` and so on.
+
+    ``row_by_row`` keeps PostgreSQL from making one join of all: see ``by_index``.
+    """
     joins = []
     for number, item in enumerate(values, 1):
+        select = block(f"{item.select}\nOFFSET 0" if row_by_row else item.select)
         if item.may_be_missing:
-            joins.append(f"LEFT JOIN LATERAL (\n{block(item.select)}\n) AS value_{number} ON true")
+            joins.append(f"LEFT JOIN LATERAL (\n{select}\n) AS value_{number} ON true")
         else:
-            joins.append(f"CROSS JOIN LATERAL (\n{block(item.select)}\n) AS value_{number}")
+            joins.append(f"CROSS JOIN LATERAL (\n{select}\n) AS value_{number}")
     return joins
 
 
@@ -57,11 +62,11 @@ def written(values: Values, name: str) -> list[str]:
     return [f"{column} = {name}.{column}" for column in columns]
 
 
-def differs(values: Values, name: str) -> str:
-    """Return the condition under which one of the maintained columns differs from its full value."""
+def differs(values: Values, name: str, row: str = "target") -> str:
+    """Return the condition under which one of the maintained columns of a row differs from its full value."""
     found = f"{name}.tk_found AND " if values.may_be_missing else ""
     return "\nOR ".join(
-        f"{found}target.{quote(measure.column)} IS DISTINCT FROM {name}.{quote(measure.column)}"
+        f"{found}{row}.{quote(measure.column)} IS DISTINCT FROM {name}.{quote(measure.column)}"
         for measure in values.measures
     )
 

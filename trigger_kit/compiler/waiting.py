@@ -124,8 +124,7 @@ def _compute(plan: Plan, meeting: Meeting, parent: Key, keys: Key) -> list[str]:
     """Return the statements that compute the targets afresh which the rows with the noted keys lead to."""
     measures = reading(plan, meeting)
     if not meeting.path:
-        wanted, this = parent.is_among("locked"), parent.is_among("this")
-        return _refilled(plan, meeting, measures, wanted, this, parent)
+        return _refilled(plan, meeting, measures, parent)
     rows = f"(SELECT * FROM {table_placeholder(meeting.parent[0].table)} AS this WHERE {parent.is_among('this')})"
     path = meeting.path
     conditions = first_hop_conditions(path)
@@ -139,14 +138,15 @@ def _compute(plan: Plan, meeting: Meeting, parent: Key, keys: Key) -> list[str]:
         f"FROM (\n{block(touched)}\n) AS touched\nWHERE {keys.present('touched')};"
     )
     locks = [lock_path(lock, rows) for lock in plan.path_locks(path, measures)]
-    update = _refilled(plan, meeting, measures, keys.is_among("locked"), keys.is_among("this"), keys)
+    update = _refilled(plan, meeting, measures, keys)
     return [*locks, found, f"IF {keys.arrays[0]} IS NOT NULL THEN", block("\n".join(update)), "END IF;"]
 
 
-def _refilled(plan: Plan, meeting: Meeting, measures: list[Measure], wanted: str, this: str, key: Key) -> list[str]:
+def _refilled(plan: Plan, meeting: Meeting, measures: list[Measure], key: Key) -> list[str]:
     plain = [measure for measure in measures if not measure.resolved.is_recursive]
-    lines = [*reconsider(plan, measures), lock_target_rows(plan, wanted), set_mark(plan, FILLED), set_depth()]
-    lines += [refill(plan, plain, this)] if plain else []
+    locks = lock_target_rows(plan, key.is_among("locked"))
+    lines = [*reconsider(plan, measures), locks, set_mark(plan, FILLED), set_depth()]
+    lines += [refill(plan, plain, key.is_among)] if plain else []
     lines += [restore_depth()]
     for edge in _recursive_edges(plan, meeting):
         lines += [recursive_update(plan, Step(edge, Event.INSERT), key)]

@@ -144,27 +144,42 @@ BEGIN
             PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
         END IF;
     END;
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_work} AS target -- archive.Work:the_label
-    SET
-        "the_label" = value_1."the_label"
-    FROM {archive_work} AS this
-    CROSS JOIN LATERAL (
+    IF EXISTS (
         SELECT
-            (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
-        FROM (SELECT this.*) AS "archive_work"
-        LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
-        LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
-    ) AS value_1
-    WHERE target."id" = this."id"
-    AND this."id" = ANY (ARRAY(
-        SELECT inserted."id"
         FROM new_rows AS inserted
-    ))
-    AND (
-        target."the_label" IS DISTINCT FROM value_1."the_label"
-    );
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        CROSS JOIN LATERAL (
+            SELECT
+                (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+            FROM (SELECT inserted.*) AS "archive_work"
+            LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+            LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+            OFFSET 0
+        ) AS value_1
+        WHERE
+            inserted."the_label" IS DISTINCT FROM value_1."the_label"
+    ) THEN
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_work} AS target -- archive.Work:the_label
+        SET
+            "the_label" = value_1."the_label"
+        FROM {archive_work} AS this
+        CROSS JOIN LATERAL (
+            SELECT
+                (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+            FROM (SELECT this.*) AS "archive_work"
+            LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+            LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+        ) AS value_1
+        WHERE target."id" = this."id"
+        AND this."id" = ANY (ARRAY(
+            SELECT inserted."id"
+            FROM new_rows AS inserted
+        ))
+        AND (
+            target."the_label" IS DISTINCT FROM value_1."the_label"
+        );
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    END IF;
 
     RETURN NULL;
 END;

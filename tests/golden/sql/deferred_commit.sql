@@ -28,6 +28,8 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_plans text;
+    tk_outer_plans text := current_setting('plan_cache_mode');
     tk_1_keys bigint[];
     tk_1_keys_part_1 bigint[];
     tk_1_keys_part_2 bigint[];
@@ -98,6 +100,8 @@ BEGIN
         END IF;
     END IF;
 
+    -- One plan for arrays of any length: planning anew would take longer than most statements.
+    tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
     -- Lock in key order, so that two bulk statements cannot deadlock.
     PERFORM
     FROM {archive_publisher} AS locked
@@ -221,6 +225,7 @@ BEGIN
         );
     END IF;
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
     RETURN NULL;
 END;
 $trigger_kit$;

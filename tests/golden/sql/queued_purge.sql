@@ -55,6 +55,8 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_plans text;
+    tk_outer_plans text := current_setting('plan_cache_mode');
     tk_taken bigint := 0;
     tk_rows bigint;
     tk_keys bigint[];
@@ -68,12 +70,12 @@ BEGIN
         FROM (
             SELECT target."id" AS tk_key
             FROM {archive_work} AS target
-            WHERE (target."id") IN (
+            WHERE target."id" = ANY (ARRAY(
                 SELECT pending."id"
                 FROM {:schema}."tk_pending_archive_work" AS pending
-                WHERE EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = pending."id")
+                WHERE (SELECT true FROM {archive_work} AS there WHERE there."id" = pending."id" LIMIT 1)
                 LIMIT batch
-            )
+            ))
             ORDER BY target."id"
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS locked;
@@ -83,17 +85,19 @@ BEGIN
         FROM (
             SELECT target."id" AS tk_key
             FROM {archive_work} AS target
-            WHERE (target."id") IN (
+            WHERE target."id" = ANY (ARRAY(
                 SELECT pending."id"
                 FROM {:schema}."tk_pending_archive_work" AS pending
-                WHERE EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = pending."id")
+                WHERE (SELECT true FROM {archive_work} AS there WHERE there."id" = pending."id" LIMIT 1)
                 LIMIT batch
-            )
+            ))
             ORDER BY target."id"
             FOR NO KEY UPDATE
         ) AS locked;
     END IF;
     IF tk_keys IS NOT NULL THEN
+        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         WITH taken AS (
             DELETE FROM {:schema}."tk_pending_archive_work" AS pending
@@ -119,6 +123,7 @@ BEGIN
         )
         SELECT coalesce(sum(change.tk_rows), 0) INTO tk_rows FROM change;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         tk_taken := tk_taken + tk_rows;
     END IF;
     RETURN tk_taken;

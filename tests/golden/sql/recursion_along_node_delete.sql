@@ -15,6 +15,8 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_plans text;
+    tk_outer_plans text := current_setting('plan_cache_mode');
     tk_keys bigint[];
 BEGIN
     -- What the loop below writes fires this trigger again; the loop goes on by itself.
@@ -52,6 +54,8 @@ BEGIN
         RETURN NULL;
     END IF;
 
+    -- One plan for arrays of any length: planning anew would take longer than most statements.
+    tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
     DECLARE
         tk_outer_loop text := coalesce(current_setting('trigger_kit.along_beba31', true), '');
         tk_level integer;
@@ -155,6 +159,7 @@ BEGIN
         PERFORM set_config('trigger_kit.along_beba31', tk_outer_loop, true);
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END;
+    tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
     RETURN NULL;
 END;
 $trigger_kit$;

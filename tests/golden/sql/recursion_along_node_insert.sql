@@ -15,6 +15,8 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_plans text;
+    tk_outer_plans text := current_setting('plan_cache_mode');
     tk_keys bigint[];
 BEGIN
     -- What the loop below writes fires this trigger again; the loop goes on by itself.
@@ -75,6 +77,8 @@ BEGIN
         RETURN NULL;
     END IF;
 
+    -- One plan for arrays of any length: planning anew would take longer than most statements.
+    tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
     -- Targets that are missing may come from another transaction: see tk_waiting.
     DECLARE
         tk_noted bigint;
@@ -194,6 +198,7 @@ BEGIN
         PERFORM set_config('trigger_kit.along_beba31', tk_outer_loop, true);
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END;
+    tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
     RETURN NULL;
 END;
 $trigger_kit$;
