@@ -151,10 +151,13 @@ def test_other_statements_are_planned_as_before(
     sql("INSERT INTO archive_account (code) VALUES ('a'), ('b')")
     keep(rules_of(tables[0], Timing.IMMEDIATE))
     sql("SET LOCAL plan_cache_mode = 'force_custom_plan'")
+    sql("SET LOCAL enable_seqscan = 'on'")
     sql(
         "INSERT INTO archive_move (account_id, delta, before, after, found, source, locked) SELECT chr(97 + n % 2), 5, 1, 2, true, 'x', '' FROM generate_series(1, 10) AS n"
     )
     assert sql("SHOW plan_cache_mode") == [("force_custom_plan",)]
+    assert sql("SHOW enable_seqscan") == [("on",)]
     sql("DELETE FROM archive_move")
     assert sql("SHOW plan_cache_mode") == [("force_custom_plan",)]
+    assert sql("SHOW enable_seqscan") == [("on",)]
     assert sql("SELECT change FROM archive_account") == [(0,), (0,)]

@@ -53,7 +53,8 @@ tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 # Declares what set_plans() and restore_plans() use.
 PLANS = """\
 tk_plans text;
-tk_outer_plans text := current_setting('plan_cache_mode');"""
+tk_outer_plans text := current_setting('plan_cache_mode');
+tk_outer_seqscan text := current_setting('enable_seqscan');"""
 
 
 def header(plan: Plan, sentence: str, measures: Iterable[Measure]) -> str:
@@ -127,17 +128,21 @@ def restore_depth() -> str:
 
 
 def set_plans() -> str:
-    """Return the statements after which statements over arrays are planned once in a session.
+    """Return the statements after which statements over arrays are planned once in a session, and go by indexes.
 
     PostgreSQL takes a plan for any array to be dearer than one for this short array, and plans anew, which takes longer
-    than the statement. The plan for any array goes by indexes, and suits long ones too.
+    than the statement. For any array it expects ten values, for which it would read a small table from end to end.
     """
     return (
-        "-- One plan for arrays of any length: planning anew would take longer than most statements.\n"
-        "tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);"
+        "-- One plan for arrays of any length, by index: planning anew would take longer than most statements.\n"
+        "tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);\n"
+        "tk_plans := set_config('enable_seqscan', 'off', true);"
     )
 
 
 def restore_plans() -> str:
-    """Return the statement that lets PostgreSQL plan as it did."""
-    return "tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);"
+    """Return the statements that let PostgreSQL plan as it did."""
+    return (
+        "tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);\n"
+        "tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);"
+    )

@@ -23,10 +23,13 @@ from trigger_kit.compiler.body import (
     DEPTH,
     FILLED,
     FRESH,
+    PLANS,
     header,
     restore_depth,
+    restore_plans,
     set_depth,
     set_mark,
+    set_plans,
 )
 from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.fragments import Values, values_of
@@ -174,7 +177,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
     lines = [
         header(plan, sentence, measures),
         "DECLARE",
-        block(DEPTH),
+        block("\n".join([DEPTH, *([PLANS] if plan.pointing else [])])),
         "BEGIN",
         *map(block, reconsider(plan, plan.measures, "inserted")),
         *([block(_read_again(plan)) + "\n"] if plan.pointing else []),
@@ -204,12 +207,14 @@ def _read_again(plan: Plan) -> str:
     return "\n".join(
         [
             comment,
+            set_plans(),
             *take_links(plan, (), plan.pointing),
             *locks,
             *notes,
             f"IF EXISTS (\n    SELECT\n{block(f'FROM {rows}')}\n    WHERE\n{block(changed, 2)}\n) THEN",
             block(_refill_inserted(plan, plan.pointing)),
             "END IF;",
+            restore_plans(),
         ]
     )
 

@@ -14,8 +14,14 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_plans text;
+    tk_outer_plans text := current_setting('plan_cache_mode');
+    tk_outer_seqscan text := current_setting('enable_seqscan');
 BEGIN
     -- Lock what the new rows point at, and look whether it has changed since they read it.
+    -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+    tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+    tk_plans := set_config('enable_seqscan', 'off', true);
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
         PERFORM
         FROM {archive_country} AS locked
@@ -180,6 +186,8 @@ BEGIN
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
+    tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+    tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
 
     RETURN NULL;
 END;

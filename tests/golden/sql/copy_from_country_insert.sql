@@ -38,7 +38,11 @@ BEGIN
         tk_keys bigint[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_outer_seqscan text := current_setting('enable_seqscan');
     BEGIN
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
             array_agg(change.tk_key)
@@ -60,11 +64,11 @@ BEGIN
         WHERE change.tk_touched;
 
         IF tk_keys IS NULL THEN
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
         END IF;
 
-        -- One plan for arrays of any length: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_work} AS locked
@@ -98,6 +102,7 @@ BEGIN
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         RETURN NULL;
     END;
 END;

@@ -30,7 +30,11 @@ BEGIN
         tk_keys bigint[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_outer_seqscan text := current_setting('enable_seqscan');
     BEGIN
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
             array_agg(change.tk_key)
@@ -47,11 +51,11 @@ BEGIN
         WHERE change.tk_touched;
 
         IF tk_keys IS NULL THEN
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
         END IF;
 
-        -- One plan for arrays of any length: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number")
         SELECT 1, change.* FROM unnest(tk_keys) AS change;
         -- The first note of a transaction makes its commit look at them.
@@ -60,6 +64,7 @@ BEGIN
             INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
         END IF;
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         RETURN NULL;
     END;
 END;

@@ -30,6 +30,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_plans text;
     tk_outer_plans text := current_setting('plan_cache_mode');
+    tk_outer_seqscan text := current_setting('enable_seqscan');
     tk_1_keys bigint[];
     tk_1_keys_part_1 bigint[];
     tk_1_keys_part_2 bigint[];
@@ -100,8 +101,9 @@ BEGIN
         END IF;
     END IF;
 
-    -- One plan for arrays of any length: planning anew would take longer than most statements.
+    -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
     tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+    tk_plans := set_config('enable_seqscan', 'off', true);
     -- Lock in key order, so that two bulk statements cannot deadlock.
     PERFORM
     FROM {archive_publisher} AS locked
@@ -226,6 +228,7 @@ BEGIN
     END IF;
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+    tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
     RETURN NULL;
 END;
 $trigger_kit$;

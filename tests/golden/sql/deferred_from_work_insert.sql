@@ -115,7 +115,11 @@ BEGIN
         tk_rows_2 bigint[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_outer_seqscan text := current_setting('enable_seqscan');
     BEGIN
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -149,11 +153,11 @@ BEGIN
         END IF;
 
         IF tk_keys IS NULL THEN
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
         END IF;
 
-        -- One plan for arrays of any length: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         IF tk_recompute THEN
             INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", tk_recompute)
             SELECT 2, change.*, true FROM unnest(tk_keys) AS change;
@@ -172,6 +176,7 @@ BEGIN
             END IF;
         END IF;
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         RETURN NULL;
     END;
 END;

@@ -172,7 +172,11 @@ BEGIN
         "the_total" bigint[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_outer_seqscan text := current_setting('enable_seqscan');
     BEGIN
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
         -- Lock what the path leads over, so that it cannot change meanwhile.
         IF current_setting('transaction_isolation') = 'repeatable read' THEN
             PERFORM
@@ -335,11 +339,11 @@ BEGIN
         END IF;
 
         IF tk_keys IS NULL THEN
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
         END IF;
 
-        -- One plan for arrays of any length: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         -- Lock in key order, so that two bulk statements cannot deadlock.
         PERFORM
         FROM {archive_publisher} AS locked
@@ -385,6 +389,7 @@ BEGIN
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         RETURN NULL;
     END;
 END;

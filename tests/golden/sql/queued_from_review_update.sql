@@ -164,9 +164,13 @@ BEGIN
         "the_total" bigint[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_outer_seqscan text := current_setting('enable_seqscan');
         tk_found bigint;
         tk_added bigint;
     BEGIN
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -204,11 +208,11 @@ BEGIN
         END IF;
 
         IF tk_keys IS NULL THEN
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
         END IF;
 
-        -- One plan for arrays of any length: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         IF NOT tk_recompute THEN
             INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
             SELECT * FROM unnest(tk_keys, deltas."the_count", deltas."the_total")
@@ -286,6 +290,7 @@ BEGIN
             tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         END IF;
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         RETURN NULL;
     END;
 END;

@@ -57,6 +57,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_plans text;
     tk_outer_plans text := current_setting('plan_cache_mode');
+    tk_outer_seqscan text := current_setting('enable_seqscan');
     tk_taken bigint := 0;
     tk_rows bigint;
     tk_keys bigint[];
@@ -96,8 +97,9 @@ BEGIN
         ) AS locked;
     END IF;
     IF tk_keys IS NOT NULL THEN
-        -- One plan for arrays of any length: planning anew would take longer than most statements.
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
         tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         WITH taken AS (
             DELETE FROM {:schema}."tk_pending_archive_work" AS pending
@@ -124,6 +126,7 @@ BEGIN
         SELECT coalesce(sum(change.tk_rows), 0) INTO tk_rows FROM change;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         tk_taken := tk_taken + tk_rows;
     END IF;
     RETURN tk_taken;

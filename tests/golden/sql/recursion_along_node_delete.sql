@@ -17,6 +17,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_plans text;
     tk_outer_plans text := current_setting('plan_cache_mode');
+    tk_outer_seqscan text := current_setting('enable_seqscan');
     tk_keys bigint[];
 BEGIN
     -- What the loop below writes fires this trigger again; the loop goes on by itself.
@@ -54,8 +55,9 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    -- One plan for arrays of any length: planning anew would take longer than most statements.
+    -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
     tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+    tk_plans := set_config('enable_seqscan', 'off', true);
     DECLARE
         tk_outer_loop text := coalesce(current_setting('trigger_kit.along_beba31', true), '');
         tk_level integer;
@@ -160,6 +162,7 @@ BEGIN
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END;
     tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+    tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
     RETURN NULL;
 END;
 $trigger_kit$;
