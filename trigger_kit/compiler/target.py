@@ -35,7 +35,7 @@ from trigger_kit.compiler.dialect import hop_condition
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_path
 from trigger_kit.compiler.notes import arrive, note_missing, take_links
-from trigger_kit.compiler.paths import among
+from trigger_kit.compiler.paths import Key, among
 from trigger_kit.compiler.pending import forget_pending, key_of, names_pending, reconsider, take_pending
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder, text_literal
@@ -239,11 +239,10 @@ def _count_first(plan: Plan, measures: list[Measure]) -> str:
 
 
 def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
-    columns = [quote(name) for name in plan.key_columns]
-    inserted = [f"inserted.{column}" for column in columns]
+    key = Key(plan.key)
 
     def wanted(row: str) -> str:
-        return among([f"{row}.{column}" for column in columns], inserted, "new_rows AS inserted")
+        return among(key.of(row), key.of("inserted"), "new_rows AS inserted")
 
     return "\n".join([set_depth(), refill(plan, measures, wanted), restore_depth()])
 
