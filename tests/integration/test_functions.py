@@ -19,10 +19,10 @@ from trigger_kit import Denormalize, Timing
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 # A trigger's function is read together with its table and the names of its transition tables.
-# What is meant: assigning tk_depth calls set_config() without a query, variables are named as columns are (quoted, and
-# qualified by the label of their block).
+# What is meant: assigning tk_depth or tk_plans calls set_config() without a query, variables are named as columns are
+# (quoted, and qualified by the label of their block).
 MEANT = (
-    '^never read variable "tk_depth"$'
+    '^never read variable "tk_(depth|plans)"$'
     '|^name of variable "order" is reserved keyword$'
     '|^variable ".*" shadows a previously defined variable$'
 )

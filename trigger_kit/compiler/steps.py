@@ -286,7 +286,8 @@ def _floors(step: Step) -> list[str]:
 
 def _is_floored(step: Step) -> bool:
     """Whether the UPDATE itself leaves out targets that must be recomputed: it writes all others, so that they miss."""
-    return bool(_floors(step)) and step.strategies == (Strategy.DELTA,) and not step.edge.is_deferred
+    waits = step.edge.is_deferred or step.edge.is_queued
+    return bool(_floors(step)) and step.strategies == (Strategy.DELTA,) and not waits
 
 
 def _floored() -> str:

@@ -166,7 +166,6 @@ BEGIN
         tk_outer_plans text := current_setting('plan_cache_mode');
         tk_outer_seqscan text := current_setting('enable_seqscan');
         tk_found bigint;
-        tk_added bigint;
     BEGIN
         -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
         tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
