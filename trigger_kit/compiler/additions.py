@@ -12,7 +12,7 @@ from trigger_kit.compiler.text import block, quote
 from trigger_kit.measures import Measure
 from trigger_kit.planner import Event, Plan, Step
 
-__all__ = ["additions", "early", "extremum", "negative"]
+__all__ = ["additions", "extremum", "floors", "negative", "unless"]
 
 
 def additions(step: Step, template: str) -> list[str]:
@@ -47,10 +47,25 @@ def negative(measure: Measure, template: str) -> str:
     return f"coalesce(target.{column}, 0) + {template.format(column)} < 0"
 
 
-def early(step: Step, measure: Measure, template: str) -> str:
+def _early(step: Step, measure: Measure, template: str) -> str:
     """Return the condition under which rows leave a sum that has no value yet: their arrival is not counted."""
     rows = template.format(f"tk_rows_{1 + step.measures.index(measure)}")
     return f"target.{quote(measure.column)} IS NULL AND {rows} < 0"
+
+
+def floors(step: Step, template: str) -> list[str]:
+    """Return the conditions under which rows leave before their arrival is counted."""
+    if step.event is Event.INSERT:
+        return []
+    counts = [negative(measure, template) for measure in step.measures if measure.must_not_be_negative]
+    sums = [measure for measure in step.measures if measure.null_when_empty and measure.is_sum]
+    return counts + [_early(step, measure, template) for measure in sums]
+
+
+def unless(match: str, conditions: list[str]) -> str:
+    """Return the condition of a WHERE clause that holds where none of some others does."""
+    closed = [f"({condition})" if " AND " in condition else condition for condition in conditions]
+    return "\n  AND NOT ".join([match, *closed])
 
 
 def _left_rows(measure: Measure) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pgtrigger
 
-from trigger_kit.compiler.additions import additions, early, negative
+from trigger_kit.compiler.additions import additions, floors, negative
 from trigger_kit.compiler.appending import edge_number
 from trigger_kit.compiler.body import (
     DEPTH,
@@ -274,13 +274,12 @@ def _add(plan: Plan, section: Section) -> str:
             f"  AND ({differs});",
         ]
     )
-    floors = [negative(measure, "change.{}") for measure in section.measures if measure.must_not_be_negative]
-    floors += [early(step, m, "change.{}") for m in section.measures if m.null_when_empty and m.is_sum]
-    if not floors:
+    too_early = floors(step, "change.{}")
+    if not too_early:
         return update
     test = (
         f"SELECT\nFROM {change}\nJOIN {table_placeholder(plan.target)} AS target ON {match}\n"
-        f"WHERE {f'{chr(10)}   OR '.join(floors)}"
+        f"WHERE {f'{chr(10)}   OR '.join(too_early)}"
     )
     all_again = [f"    {again} := {keys};" for again, keys in zip(section.again.arrays, key.arrays, strict=True)]
     return "\n".join([f"IF EXISTS (\n{block(test)}\n) THEN", *all_again, "ELSE", block(update), "END IF;"])
@@ -292,6 +291,6 @@ def _again(plan: Plan, section: Section) -> str:
     lines = [
         *reconsider(plan, section.measures),
         set_mark(plan, FILLED),
-        refill(plan, section.measures, key.is_among),
+        refill(plan, section.measures, key.is_among("this")),
     ]
     return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"

@@ -9,19 +9,19 @@ What depends on more than a variable can hold (a collation, a length, the rules 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Count
 
-from trigger_kit.compiler.additions import additions, early, negative
+from trigger_kit.compiler.additions import additions, floors, unless
 from trigger_kit.compiler.appending import append_one, has_purged, may_follow_a_cascade
 from trigger_kit.compiler.body import restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import Part, changed_names, parts
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, is_present
 from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.measures import Measure
-from trigger_kit.planner import Event, Plan, Step
+from trigger_kit.paths import Column
+from trigger_kit.planner import Event, Feed, Plan, Step
 
 __all__ = ["has_one_row_path", "one_row", "one_row_declarations"]
 
@@ -45,6 +45,16 @@ def has_one_row_path(step: Step) -> bool:
         return False
     hop = feeds[0].path[0]
     return len(hop.far) == 1 and hop.content_type is None and hop.near[0].type == hop.far[0].type
+
+
+def _feed(step: Step) -> Feed:
+    """Return the only feed of a step with a lean path."""
+    return step.edge.feeds_of(step.event)[0]
+
+
+def _key(step: Step) -> Column:
+    """Return the row's column that names its target."""
+    return _feed(step).path[0].far[0]
 
 
 def one_row_declarations(step: Step) -> list[str]:
@@ -95,8 +105,7 @@ def _sides(step: Step) -> list[_Side]:
 
 def _values(step: Step, side: _Side) -> list[_Value]:
     """Return what is read of one state: the key first, then columns, then what only the query can compute."""
-    feed = step.edge.feeds_of(step.event)[0]
-    key = feed.path[0].far[0]
+    feed, key = _feed(step), _key(step)
     plain = [part.measure for part in parts(step) if _is_plain(step, part)]
     columns = sorted({name for measure in plain if measure for name in _reads(step, measure)})
     read = [(quote(key.name), key.type, False), *((quote(n), feed.types[n], n in feed.loose) for n in columns)]
@@ -110,15 +119,15 @@ def _values(step: Step, side: _Side) -> list[_Value]:
 def _is_plain(step: Step, part: Part) -> bool:
     """Whether a part of the change can be computed from variables."""
     assert part.measure is not None
-    types = step.edge.feeds_of(step.event)[0].types
+    types = _feed(step).types
     return all(types.get(name) in _PLAIN for name in _reads(step, part.measure))
 
 
 def _reads(step: Step, measure: Measure) -> set[str]:
     """Return the columns that a measure reads of the row, apart from its key."""
-    feed = step.edge.feeds_of(step.event)[0]
+    feed = _feed(step)
     columns = {name for source in measure.resolved.sources if source.path == feed.path for name in source.columns}
-    return columns & feed.columns - {feed.path[0].far[0].name}
+    return columns & feed.columns - {_key(step).name}
 
 
 def _read(step: Step, sides: list[_Side]) -> str:
@@ -206,7 +215,7 @@ def _stays(step: Step) -> str:
 
 def _assign(step: Step, label: str, deltas: dict[Part, str]) -> str:
     """Return the statements that set the key and the deltas of one target."""
-    key = quote(step.edge.feeds_of(step.event)[0].path[0].far[0].name)
+    key = quote(_key(step).name)
     lines = [f"delta.{part.name} := {delta};" for part, delta in deltas.items()]
     return "\n".join([f"tk_key := {label}.{key};", *lines])
 
@@ -228,7 +237,7 @@ def _come_or_go(plan: Plan, step: Step) -> str:
 
 def _update(plan: Plan, step: Step) -> str:
     """Return the statements for a row that stays under its target, or moves to another one: two turns, in key order."""
-    key = quote(step.edge.feeds_of(step.event)[0].path[0].far[0].name)
+    key = quote(_key(step).name)
     turns = [
         "IF NOT tk_is_moved THEN",
         block(_stays(step)),
@@ -278,23 +287,11 @@ def _write(plan: Plan, step: Step) -> str:
         set_depth(),
         update_head(edge.target, step.measures),
         f"SET\n{block((',' + chr(10)).join(additions(step, 'delta.{}')))}",
-        f"WHERE {f'{chr(10)}  AND NOT '.join([f'target.{quote(edge.key[0].name)} = tk_key', *_floors(step)])};",
+        f"WHERE {unless(f'target.{quote(edge.key[0].name)} = tk_key', floors(step, 'delta.{}'))};",
         "GET DIAGNOSTICS tk_written = ROW_COUNT;",
         restore_depth(),
     ]
     return _if_safe(safe, "\n".join(lines))
-
-
-def _floors(step: Step) -> Iterable[str]:
-    """Return the conditions under which a delta comes too early, before that of the rows that it takes away."""
-    if step.event is Event.INSERT:
-        return
-    for measure in step.measures:
-        if measure.must_not_be_negative:
-            yield negative(measure, "delta.{}")
-    for measure in step.measures:
-        if measure.null_when_empty and measure.is_sum:
-            yield f"({early(step, measure, 'delta.{}')})"
 
 
 def _lock_first(step: Step) -> list[str]:

@@ -82,10 +82,8 @@ def key_columns(path: Path) -> list[str]:
     return far_sql(path[0], row_name(path, 1))
 
 
-def walk(path: Path, level: int, rows: str, required: int | None = None) -> str:
+def walk(path: Path, level: int, rows: str) -> str:
     """Return the FROM item that joins changed rows of one level to the rows of all others as they are now.
-
-    Rows behind the first ``required`` hops may be missing.
 
     ``rows`` is the FROM item of the changed rows, without its alias. Where the first hop is a generic relation, only
     rows of its content type are meant: see ``first_hop_conditions``.
@@ -94,17 +92,20 @@ def walk(path: Path, level: int, rows: str, required: int | None = None) -> str:
     for nearer in range(level - 1, 0, -1):
         condition = hop_condition(path[nearer], row_name(path, nearer), row_name(path, nearer + 1))
         items.append(by_index(path, nearer, row_name(path, nearer), condition, is_near=True))
-    return "\n".join([*items, *_onward(path, level, required, by_index)])
+    return "\n".join([*items, *_onward(path, level, by_index)])
 
 
-def _onward(path: Path, level: int, required: int | None, join: Callable[..., str]) -> list[str]:
+def _onward(path: Path, level: int, join: Callable[..., str]) -> list[str]:
     """Return the joins of the levels behind one."""
-    joins = []
-    for farther in range(level + 1, len(path) + 1):
-        optional = required is not None and farther > required
-        condition = hop_condition(path[farther - 1], row_name(path, farther - 1), row_name(path, farther))
-        joins.append(f"{'LEFT ' if optional else ''}{join(path, farther, row_name(path, farther), condition)}")
-    return joins
+    return [
+        join(
+            path,
+            farther,
+            row_name(path, farther),
+            hop_condition(path[farther - 1], row_name(path, farther - 1), row_name(path, farther)),
+        )
+        for farther in range(level + 1, len(path) + 1)
+    ]
 
 
 def plain_join(path: Path, level: int, name: str, condition: str) -> str:
@@ -135,9 +136,15 @@ def first_hop_conditions(path: Path) -> list[str]:
 
 
 def far_rows(path: Path, row: str, required: int | None = None) -> tuple[str, str]:
-    """Return the FROM item of all rows along a path, and the condition that ties them to a target's row."""
+    """Return the FROM item of all rows along a path, and the condition that ties them to a target's row.
+
+    Rows behind the first ``required`` hops may be missing.
+    """
+    joins = _onward(path, 1, plain_join)
+    inner = len(path) if required is None else required
+    optional = [f"LEFT {join}" for join in joins[inner - 1 :]]
     first = f"{table_placeholder(path[0].table)} AS {row_name(path, 1)}"
-    rows = "\n".join([first, *_onward(path, 1, required, plain_join)])
+    rows = "\n".join([first, *joins[: inner - 1], *optional])
     return rows, hop_condition(path[0], row, row_name(path, 1))
 
 

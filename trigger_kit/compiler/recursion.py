@@ -140,7 +140,7 @@ def _loop(plan: Plan, step: Step, key: Key) -> str:
             "    IF tk_level IS NULL THEN",
             block(_refusal(step), 2),
             "    END IF;",
-            block(refill(plan, step.measures, rows.is_among)),
+            block(refill(plan, step.measures, rows.is_among("this"))),
             "END LOOP;",
         ]
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pgtrigger
 
-from trigger_kit.compiler.additions import additions, early, extremum, negative
+from trigger_kit.compiler.additions import additions, extremum, floors, unless
 from trigger_kit.compiler.appending import append, append_keys
 from trigger_kit.compiler.body import (
     DEPTH,
@@ -253,10 +253,10 @@ def _apply(plan: Plan, step: Step) -> str:
         changes = block(append(plan, step))
         return f"IF NOT tk_recompute THEN\n{changes}\nELSE\n{block(_recompute_now(plan, step))}\nEND IF;"
     notes = note_missing_keys(plan, step, counted=True)
-    floors = _floors(step)
+    too_early = floors(step, "change.{}")
     lines = [lock_targets(plan, step, counted=bool(notes) or _is_floored(step)), *notes, ""]
-    if floors and not _is_floored(step):
-        lines += [_floor_test(step, floors), ""]
+    if too_early and not _is_floored(step):
+        lines += [_floor_test(step, too_early), ""]
     lines += [set_depth()]
     if not any(measure.is_added for measure in step.measures):
         # A full value of what others add to.
@@ -275,19 +275,10 @@ def _apply(plan: Plan, step: Step) -> str:
     return "\n".join([*lines, *added, restore_depth()])
 
 
-def _floors(step: Step) -> list[str]:
-    """Return the conditions under which rows leave before their arrival is counted, of the alias ``change``."""
-    if step.event is Event.INSERT:
-        return []
-    floors = [negative(m, "change.{}") for m in step.measures if m.must_not_be_negative]
-    sums = [measure for measure in step.measures if measure.null_when_empty and measure.is_sum]
-    return floors + [early(step, measure, "change.{}") for measure in sums]
-
-
 def _is_floored(step: Step) -> bool:
     """Whether the UPDATE itself leaves out targets that must be recomputed: it writes all others, so that they miss."""
     waits = step.edge.is_deferred or step.edge.is_queued
-    return bool(_floors(step)) and step.strategies == (Strategy.DELTA,) and not waits
+    return bool(floors(step, "change.{}")) and step.strategies == (Strategy.DELTA,) and not waits
 
 
 def _floored() -> str:
@@ -323,7 +314,7 @@ def _recompute_now(plan: Plan, step: Step) -> str:
     )
 
 
-def _floor_test(step: Step, floors: list[str]) -> str:
+def _floor_test(step: Step, conditions: list[str]) -> str:
     """Return the test whether a count would be negative for a moment, which its CHECK would refuse.
 
     Rows leave before they have come where a trigger of the user's changes them again: inner statements report first.
@@ -338,7 +329,7 @@ def _floor_test(step: Step, floors: list[str]) -> str:
             "        SELECT",
             f"        FROM unnest({', '.join(arrays)}) AS change ({', '.join(names)})",
             f"        JOIN {table_placeholder(step.edge.target)} AS target ON {key.matches('target', 'change')}",
-            f"        WHERE {f'{chr(10)}           OR '.join(floors)}",
+            f"        WHERE {f'{chr(10)}           OR '.join(conditions)}",
             "    );",
             "END IF;",
         ]
@@ -347,7 +338,7 @@ def _floor_test(step: Step, floors: list[str]) -> str:
 
 def _recompute(plan: Plan, step: Step) -> str:
     """Return the UPDATE that writes the full values of the locked targets."""
-    return refill(plan, step.measures, Key(step.edge.key).is_among)
+    return refill(plan, step.measures, Key(step.edge.key).is_among("this"))
 
 
 def _add(plan: Plan, step: Step) -> str:
@@ -358,9 +349,7 @@ def _add(plan: Plan, step: Step) -> str:
     match = Key(step.edge.key).matches("target", "change")
     added = additions(step, "change.{}")
     if step.strategies == (Strategy.DELTA,):
-        conditions = "\n  AND NOT ".join(
-            [match, *(f"({floor})" if " AND " in floor else floor for floor in _floors(step))]
-        )
+        conditions = unless(match, floors(step, "change.{}"))
         assignments = ",\n".join(added)
         return (
             f"{update_head(plan.target, step.measures)}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"

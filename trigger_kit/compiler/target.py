@@ -240,11 +240,8 @@ def _count_first(plan: Plan, measures: list[Measure]) -> str:
 
 def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
     key = Key(plan.key)
-
-    def wanted(row: str) -> str:
-        return among(key.of(row), key.of("inserted"), "new_rows AS inserted")
-
-    return "\n".join([set_depth(), refill(plan, measures, wanted), restore_depth()])
+    inserted = among(key.of("this"), key.of("inserted"), "new_rows AS inserted")
+    return "\n".join([set_depth(), refill(plan, measures, inserted), restore_depth()])
 
 
 def _probes(measures: Iterable[Measure], row: str) -> list[str]:
@@ -362,10 +359,7 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
     if not groups:
         return []
     columns = dict.fromkeys(column for key in groups for column in key)
-
-    def this(row: str) -> str:
-        return " AND ".join(f"{row}.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
-
+    this = " AND ".join(f"this.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
     measures = [m for m in plan.measures if any(m in group for group in groups.values())]
     sentence = f"After a changed key on {plan.target}: another transaction may have given it up meanwhile."
     lines = [header(plan, sentence, measures), "DECLARE", block(DEPTH), "BEGIN", block(set_depth())]

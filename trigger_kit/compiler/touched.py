@@ -108,7 +108,7 @@ def _write(plan: Plan, key: Key) -> str:
     plain = [measure for measure in measures if not measure.resolved.is_recursive]
     lines = [*reconsider(plan, measures)]
     if plain:
-        lines += [set_depth(), refill(plan, plain, key.is_among), restore_depth()]
+        lines += [set_depth(), refill(plan, plain, key.is_among("this")), restore_depth()]
     recursive = {measure.column for measure in measures if measure.resolved.is_recursive}
     for edge in plan.edges:
         if edge.is_recursive and recursive & {measure.column for measure in edge.measures}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from trigger_kit.compiler.body import update_head
 from trigger_kit.compiler.fragments import Values, values_of
@@ -14,18 +14,17 @@ from trigger_kit.planner import Plan
 __all__ = ["differs", "join_values", "refill", "same_row", "update_from", "written"]
 
 
-def refill(plan: Plan, measures: Iterable[Measure], wanted: Callable[[str], str] | None = None) -> str:
+def refill(plan: Plan, measures: Iterable[Measure], condition: str = "") -> str:
     """Return the UPDATE that writes the full values of some target rows where they differ; their locks are held.
 
-    ``wanted`` makes the condition that says which, of the name of a row.
+    ``condition`` says which, of the alias ``this``.
     """
     written_measures = list(measures)
     values = values_of(written_measures, "this")
     this = f"{table_placeholder(plan.target)} AS this"
-    conditions = [wanted("this")] if wanted else []
-    taken = take_pending(plan, written_measures, "this", this, *conditions)
+    taken = take_pending(plan, written_measures, "this", this, condition)
     source = "\n".join([this, *join_values(values)])
-    match = "\nAND ".join([same_row(plan, "this"), *conditions])
+    match = "\nAND ".join([same_row(plan, "this"), *([condition] if condition else [])])
     settings = [setting for number, item in enumerate(values, 1) for setting in written(item, f"value_{number}")]
     differences = [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
     head = update_head(plan.target, [measure for item in values for measure in item.measures])

@@ -146,7 +146,7 @@ def _refilled(plan: Plan, meeting: Meeting, measures: list[Measure], key: Key) -
     plain = [measure for measure in measures if not measure.resolved.is_recursive]
     locks = lock_target_rows(plan, key.is_among("locked"))
     lines = [*reconsider(plan, measures), locks, set_mark(plan, FILLED), set_depth()]
-    lines += [refill(plan, plain, key.is_among)] if plain else []
+    lines += [refill(plan, plain, key.is_among("this"))] if plain else []
     lines += [restore_depth()]
     for edge in _recursive_edges(plan, meeting):
         lines += [recursive_update(plan, Step(edge, Event.INSERT), key)]
