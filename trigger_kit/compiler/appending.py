@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from trigger_kit.compiler.changes import Part, parts
 from trigger_kit.compiler.paths import Key
 from trigger_kit.compiler.pending import deferred_table, purged_flag, queue_table, waiting_flag
@@ -19,7 +21,7 @@ from trigger_kit.planner import Edge, Event, Plan, Step
 __all__ = [
     "append",
     "append_keys",
-    "append_one",
+    "append_rows",
     "edge_number",
     "follower_lock",
     "has_purged",
@@ -109,15 +111,14 @@ def append_keys(plan: Plan, step: Step) -> str:
     )
 
 
-def append_one(plan: Plan, step: Step) -> str:
-    """Return the statements that append the change of one row, which is in variables."""
-    columns = _columns(plan, step)
-    values = ["tk_key", *(f"delta.{part.name}" for part in parts(step))]
-    table = queue_table(plan.target)
+def append_rows(plan: Plan, step: Step, rows: Sequence[Sequence[str]]) -> str:
+    """Return the statements that append changes that are in variables; each has its key and its parts."""
+    columns, table, first = _columns(plan, step), queue_table(plan.target), []
     if step.edge.is_deferred:
-        columns, values = ["tk_edge", *columns], [str(edge_number(plan, step.edge)), *values]
-        table = deferred_table(plan.target)
-    return f"INSERT INTO {table} ({', '.join(columns)})\nVALUES ({', '.join(values)});\n{_announce(plan, step)}"
+        columns, table = ["tk_edge", *columns], deferred_table(plan.target)
+        first = [str(edge_number(plan, step.edge))]
+    values = ",\n    ".join(f"({', '.join([*first, *row])})" for row in rows)
+    return f"INSERT INTO {table} ({', '.join(columns)})\nVALUES\n    {values};\n{_announce(plan, step)}"
 
 
 # Announcing ---------------------------------------------------------------------------------------------------------

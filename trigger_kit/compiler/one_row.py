@@ -1,7 +1,7 @@
 """COMPILE the lean path of a delta: most statements change one row, of one target or of two.
 
 One query reads the row into variables and finds out that it is the only one; PL/pgSQL computes what has changed by
-itself; one UPDATE per target adds it. Nothing is summed, sorted or locked beforehand.
+itself; one UPDATE adds it, in both targets where the row moves. Nothing is summed or sorted.
 
 A query that has nothing to compute, and expressions that need no query, take half the time of a query that computes.
 What depends on more than a variable can hold (a collation, a length, the rules of a domain) is left to the query.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from django.db.models import Count
 
 from trigger_kit.compiler.additions import additions, floors, unless
-from trigger_kit.compiler.appending import append_one, has_purged, may_follow_a_cascade
+from trigger_kit.compiler.appending import append_rows, has_purged, may_follow_a_cascade
 from trigger_kit.compiler.body import restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import Part, changed_names, parts
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, is_present
@@ -59,8 +59,8 @@ def _key(step: Step) -> Column:
 
 def one_row_declarations(step: Step) -> list[str]:
     """Return the variables of the lean path: the row's key and what it changes, named as the columns."""
-    lines = ["tk_is_one boolean;", *(["tk_is_moved boolean;"] if step.event is Event.UPDATE else [])]
-    lines += ["tk_written bigint;", f"tk_key {step.edge.key[0].type};"]
+    booleans = ["tk_is_one", *(["tk_leaves", "tk_comes"] if step.event is Event.UPDATE else [])]
+    lines = [*(f"{name} boolean;" for name in booleans), "tk_written bigint;", f"tk_key {step.edge.key[0].type};"]
     return [*lines, *(f"{part.name} {part.type};" for part in parts(step))]
 
 
@@ -70,7 +70,10 @@ def one_row(plan: Plan, step: Step) -> str:
     dealt = _update(plan, step) if step.event is Event.UPDATE else _come_or_go(plan, step)
     text = f"{_read(step, sides)}\nIF tk_is_one THEN\n{block(dealt)}\nEND IF;"
     for side in reversed(sides):
-        declared = "\n".join(f"{value.name} {value.type};" for value in _values(step, side))
+        kept = [(value.name, value.type) for value in _values(step, side)]
+        if step.event is Event.UPDATE:
+            kept += [(_name(step, part), part.type) for part in _kept_parts(step)]
+        declared = "\n".join(f"{name} {kind};" for name, kind in kept)
         text = f"<<{side.label}>>\nDECLARE\n{block(declared)}\nBEGIN\n{block(text)}\nEND;"
     comment = "-- Most statements change one row: nothing to sum, one UPDATE per target."
     return f"{comment}\nIF NOT tk_recompute THEN\n{block(text)}\nEND IF;"
@@ -109,11 +112,21 @@ def _values(step: Step, side: _Side) -> list[_Value]:
     plain = [part.measure for part in parts(step) if _is_plain(step, part)]
     columns = sorted({name for measure in plain if measure for name in _reads(step, measure)})
     read = [(quote(key.name), key.type, False), *((quote(n), feed.types[n], n in feed.loose) for n in columns)]
-    computed = [(n, part) for n, part in enumerate(parts(step), 1) if not _is_plain(step, part)]
+    computed = [part for part in parts(step) if not _is_plain(step, part)]
     return [
         *(_Value(name, kind, f"{side.rows}.{name}", is_loose) for name, kind, is_loose in read),
-        *(_Value(f"tk_part_{n}", part.type, _counted(part, side.rows)) for n, part in computed),
+        *(_Value(_name(step, part), part.type, _counted(part, side.rows)) for part in computed),
     ]
+
+
+def _name(step: Step, part: Part) -> str:
+    """Return the variable, in the block of a state, for what the row counts for."""
+    return f"tk_part_{1 + parts(step).index(part)}"
+
+
+def _kept_parts(step: Step) -> list[Part]:
+    """Return the parts that an UPDATE computes from variables and keeps in others: it needs them more than once."""
+    return [part for part in parts(step) if _is_plain(step, part) and _counted(part, "after") != "1"]
 
 
 def _is_plain(step: Step, part: Part) -> bool:
@@ -170,7 +183,12 @@ def _is_equal(value: _Value) -> str:
 
 def _counts_for(step: Step, part: Part, label: str) -> str:
     """Return what a state of the row counts for in one part, from variables."""
-    return _counted(part, label) if _is_plain(step, part) else f"{label}.tk_part_{1 + parts(step).index(part)}"
+    return _counted(part, label) if _is_plain(step, part) else f"{label}.{_name(step, part)}"
+
+
+def _kept(step: Step, part: Part, label: str) -> str:
+    """Return the same where an UPDATE has kept it."""
+    return f"{label}.{_name(step, part)}" if part in _kept_parts(step) else _counts_for(step, part, label)
 
 
 def _counted(part: Part, row: str) -> str:
@@ -195,29 +213,17 @@ def _presence(measure: Measure, row: str) -> str:
     return f"CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "1"
 
 
-def _leaves(step: Step) -> str:
-    return _assign(step, "before", {part: f"-{_counts_for(step, part, 'before')}" for part in parts(step)})
-
-
-def _arrives(step: Step) -> str:
-    return _assign(step, "after", {part: _counts_for(step, part, "after") for part in parts(step)})
-
-
-def _stays(step: Step) -> str:
-    """Return the assignments of a row that has the target which it had."""
-    differences = {}
-    for part in parts(step):
-        now, before = (_counts_for(step, part, label) for label in ("after", "before"))
-        gap = "\n    " if len(now) + len(before) > _SHORT else " "
-        differences[part] = "0" if now == before else f"{now}{gap}- {before}"
-    return _assign(step, "after", differences)
-
-
-def _assign(step: Step, label: str, deltas: dict[Part, str]) -> str:
+def _assign(key: str, deltas: dict[Part, str]) -> str:
     """Return the statements that set the key and the deltas of one target."""
-    key = quote(_key(step).name)
     lines = [f"delta.{part.name} := {delta};" for part, delta in deltas.items()]
-    return "\n".join([f"tk_key := {label}.{key};", *lines])
+    return "\n".join([f"tk_key := {key};", *lines])
+
+
+def _counts(step: Step, label: str) -> str:
+    """Return the condition under which a state of the row, which the other one does not share, counts for a target."""
+    kept = [_kept(step, part, label) for part in parts(step)]
+    named = f"{label}.{quote(_key(step).name)} IS NOT NULL"
+    return named if "1" in kept else f"{named} AND ({' OR '.join(f'{value} <> 0' for value in kept)})"
 
 
 # Writing ------------------------------------------------------------------------------------------------------------
@@ -225,9 +231,15 @@ def _assign(step: Step, label: str, deltas: dict[Part, str]) -> str:
 
 def _come_or_go(plan: Plan, step: Step) -> str:
     """Return the statements for a row that comes or goes."""
+    label, sign = ("after", "") if step.event is Event.INSERT else ("before", "-")
+    deltas = {part: f"{sign}{_counts_for(step, part, label)}" for part in parts(step)}
+    return f"{_assign(f'{label}.{quote(_key(step).name)}', deltas)}\n{_one_target(plan, step)}"
+
+
+def _one_target(plan: Plan, step: Step) -> str:
+    """Return the statements that write the deltas to their target."""
     return "\n".join(
         [
-            _arrives(step) if step.event is Event.INSERT else _leaves(step),
             f"IF {_is_nothing(step)} THEN\n    RETURN NULL;\nEND IF;",
             _write(plan, step),
             "IF tk_written > 0 THEN\n    RETURN NULL;\nEND IF;",
@@ -236,34 +248,64 @@ def _come_or_go(plan: Plan, step: Step) -> str:
 
 
 def _update(plan: Plan, step: Step) -> str:
-    """Return the statements for a row that stays under its target, or moves to another one: two turns, in key order."""
-    key = quote(_key(step).name)
-    turns = [
-        "IF NOT tk_is_moved THEN",
-        block(_stays(step)),
-        f"ELSIF (tk_turn = 1) = coalesce(before.{key} < after.{key}, true) THEN",
-        block(_leaves(step)),
-        "ELSE",
-        block(_arrives(step)),
+    """Return the statements for a row that stays under its target, leaves one, comes to one, or both."""
+    before, after = (f"{label}.{quote(_key(step).name)}" for label in ("before", "after"))
+    was, now = ({part: _kept(step, part, label) for part in parts(step)} for label in ("before", "after"))
+    kept = [(part, label) for label in ("before", "after") for part in _kept_parts(step)]
+    computed = [f"{_kept(step, part, label)} := {_counts_for(step, part, label)};" for part, label in kept]
+    stays = {part: "0" if now[part] == was[part] else f"{now[part]} - {was[part]}" for part in parts(step)}
+    one_target = [
+        "IF tk_leaves THEN",
+        block(_assign(before, {part: f"-{value}" for part, value in was.items()})),
+        "ELSIF tk_comes THEN",
+        block(_assign(after, now)),
+        f"ELSIF {before} = {after} THEN",
+        block(_assign(after, stays)),
         "END IF;",
-        f"CONTINUE WHEN {_is_nothing(step)};",
-        _write(plan, step),
-        "IF tk_written = 0 THEN",
-        "    -- What one target has got already counts no more.",
-        "    tk_recompute := tk_turn = 2;",
-        "    EXIT;",
-        "END IF;",
+        _one_target(plan, step),
     ]
     return "\n".join(
         [
-            "-- A row that moves leaves one target and comes to another, in the order of their keys.",
-            f"tk_is_moved := before.{key} IS DISTINCT FROM after.{key};",
-            "FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP",
-            block("\n".join(turns)),
-            "END LOOP;",
-            "IF tk_written IS DISTINCT FROM 0 THEN\n    RETURN NULL;\nEND IF;",
+            *(["-- What the row counted for, and what it counts for now.", *computed] if computed else []),
+            f"tk_leaves := {before} IS DISTINCT FROM {after} AND {_counts(step, 'before')};",
+            f"tk_comes := {before} IS DISTINCT FROM {after} AND {_counts(step, 'after')};",
+            "IF tk_leaves AND tk_comes THEN",
+            block(_move(plan, step)),
+            "ELSE",
+            block("\n".join(one_target)),
+            "END IF;",
         ]
     )
+
+
+def _move(plan: Plan, step: Step) -> str:
+    """Return the statements for a row that leaves one target and comes to another.
+
+    Both are locked in key order, then written by one UPDATE. Between two of them the triggers of the first target,
+    rules over it among them, would write further rows, in no order that others could keep to as well.
+    """
+    near, far = quote(_key(step).name), quote(step.edge.key[0].name)
+    signs = {"before": "-", "after": ""}
+    rows = [
+        [f"{label}.{near}", *(f"{sign}{_kept(step, part, label)}" for part in parts(step))]
+        for label, sign in signs.items()
+    ]
+    safe = [f"{_kept(step, part, label)} <> 'NaN'" for label in signs for part in _may_be_nan(step)]
+    if step.edge.is_queued or step.edge.is_deferred:
+        safe += [f"NOT {has_purged(plan)}"] if may_follow_a_cascade(step) else []
+        return _if_safe(safe, f"{append_rows(plan, step, rows)}\nRETURN NULL;")
+    values = block(",\n".join(f"({', '.join(row)})" for row in rows), 2)
+    source = f"FROM (\n    VALUES\n{values}\n) AS change (tk_key, {', '.join(changed_names(step))})\n"
+    order = ", ".join(f"locked.{quote(name)}" for name in plan.key_columns)
+    lines = [
+        "-- Both targets in one UPDATE, locked in key order: what follows from one of them comes after both.",
+        _lock(step, f"= ANY (ARRAY[before.{near}, after.{near}])\nORDER BY {order}"),
+        *_update_target(step, source, f"target.{far} = change.tk_key", "change.{}"),
+        "IF tk_written = 2 THEN\n    RETURN NULL;\nEND IF;",
+        "-- What one target has got already counts no more.",
+        "tk_recompute := tk_written = 1;",
+    ]
+    return _if_safe(safe, "\n".join(lines))
 
 
 def _is_nothing(step: Step) -> str:
@@ -277,41 +319,47 @@ def _write(plan: Plan, step: Step) -> str:
 
     A count would be negative, a sum of NaN does not cancel out, or the target is not there yet.
     """
-    edge = step.edge
-    safe = [f"delta.{quote(m.column)} <> 'NaN'" for m in step.measures if m.is_sum and m.may_be_nan]
-    if edge.is_queued or edge.is_deferred:
+    safe = [f"delta.{part.name} <> 'NaN'" for part in _may_be_nan(step)]
+    if step.edge.is_queued or step.edge.is_deferred:
         safe += [f"NOT {has_purged(plan)}"] if may_follow_a_cascade(step) else []
-        return _if_safe(safe, f"{append_one(plan, step)}\ntk_written := 1;")
-    lines = [
-        *_lock_first(step),
-        set_depth(),
-        update_head(edge.target, step.measures),
-        f"SET\n{block((',' + chr(10)).join(additions(step, 'delta.{}')))}",
-        f"WHERE {unless(f'target.{quote(edge.key[0].name)} = tk_key', floors(step, 'delta.{}'))};",
-        "GET DIAGNOSTICS tk_written = ROW_COUNT;",
-        restore_depth(),
-    ]
-    return _if_safe(safe, "\n".join(lines))
+        row = ["tk_key", *(f"delta.{part.name}" for part in parts(step))]
+        return _if_safe(safe, f"{append_rows(plan, step, [row])}\ntk_written := 1;", "tk_written := 0;")
+    match = f"target.{quote(step.edge.key[0].name)} = tk_key"
+    lines = [*_lock_departure(step), *_update_target(step, "", match, "delta.{}")]
+    return _if_safe(safe, "\n".join(lines), "tk_written := 0;")
 
 
-def _lock_first(step: Step) -> list[str]:
+def _may_be_nan(step: Step) -> list[Part]:
+    """Return the parts that are sums of what may be NaN."""
+    found = [part for part in parts(step) if part.measure is not None and part.measure.may_be_nan]
+    return [part for part in found if not part.name.startswith("tk_rows_")]
+
+
+def _update_target(step: Step, source: str, match: str, template: str) -> list[str]:
+    """Return the statements that add deltas to targets and count these."""
+    settings = block(",\n".join(additions(step, template)))
+    where = f"WHERE {unless(match, floors(step, template))};"
+    update = f"{update_head(step.edge.target, step.measures)}\nSET\n{settings}\n{source}{where}"
+    return [set_depth(), update, "GET DIAGNOSTICS tk_written = ROW_COUNT;", restore_depth()]
+
+
+def _lock(step: Step, wanted: str) -> str:
+    """Return the statement that locks the targets whose key is what is wanted."""
+    table, key = table_placeholder(step.edge.target), quote(step.edge.key[0].name)
+    return f"PERFORM\nFROM {table} AS locked\nWHERE locked.{key} {wanted}\nFOR NO KEY UPDATE;"
+
+
+def _lock_departure(step: Step) -> list[str]:
     """Return the lock of a departure, after which the UPDATE looks whether rows are left."""
     leaving = [f"delta.{name} < 0" for name in changed_names(step) if name.startswith("tk_rows_")]
     if step.event is Event.INSERT or not leaving:
         return []
-    lock = (
-        f"PERFORM\nFROM {table_placeholder(step.edge.target)} AS locked\n"
-        f"WHERE locked.{quote(step.edge.key[0].name)} = tk_key\nFOR NO KEY UPDATE;"
-    )
-    return [
-        "-- Rows leave: lock, then look whether some are left.",
-        f"IF {' OR '.join(leaving)} THEN",
-        block(lock),
-        "END IF;",
-    ]
+    comment = "-- Rows leave: lock, then look whether some are left."
+    return [comment, f"IF {' OR '.join(leaving)} THEN", block(_lock(step, "= tk_key")), "END IF;"]
 
 
-def _if_safe(conditions: list[str], statements: str) -> str:
+def _if_safe(conditions: list[str], statements: str, otherwise: str = "") -> str:
     if not conditions:
         return statements
-    return f"IF {' AND '.join(conditions)} THEN\n{block(statements)}\nELSE\n    tk_written := 0;\nEND IF;"
+    other = f"ELSE\n{block(otherwise)}\n" if otherwise else ""
+    return f"IF {' AND '.join(conditions)} THEN\n{block(statements)}\n{other}END IF;"

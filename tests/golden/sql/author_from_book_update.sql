@@ -20,7 +20,8 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
     tk_is_one boolean;
-    tk_is_moved boolean;
+    tk_leaves boolean;
+    tk_comes boolean;
     tk_written bigint;
     tk_key bigint;
     "num_books" bigint;
@@ -93,6 +94,8 @@ BEGIN
             "published" boolean;
             tk_part_4 numeric;
             tk_part_5 bigint;
+            tk_part_2 bigint;
+            tk_part_3 bigint;
         BEGIN
             <<after>>
             DECLARE
@@ -101,6 +104,8 @@ BEGIN
                 "published" boolean;
                 tk_part_4 numeric;
                 tk_part_5 bigint;
+                tk_part_2 bigint;
+                tk_part_3 bigint;
             BEGIN
                 SELECT
                     NOT EXISTS (SELECT FROM old_rows OFFSET 1),
@@ -128,40 +133,85 @@ BEGIN
                     RETURN NULL;
                 END IF;
                 IF tk_is_one THEN
-                    -- A row that moves leaves one target and comes to another, in the order of their keys.
-                    tk_is_moved := before."author_id" IS DISTINCT FROM after."author_id";
-                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
-                        IF NOT tk_is_moved THEN
-                            tk_key := after."author_id";
-                            delta."num_books" := 0;
-                            delta."num_published" := CASE WHEN "after"."published" THEN 1 ELSE 0 END
-                                - CASE WHEN "before"."published" THEN 1 ELSE 0 END;
-                            delta."pages_total" := coalesce("after"."pages", 0)::bigint
-                                - coalesce("before"."pages", 0)::bigint;
-                            delta."revenue" := after.tk_part_4 - before.tk_part_4;
-                            delta.tk_rows_4 := after.tk_part_5 - before.tk_part_5;
-                        ELSIF (tk_turn = 1) = coalesce(before."author_id" < after."author_id", true) THEN
+                    -- What the row counted for, and what it counts for now.
+                    before.tk_part_2 := CASE WHEN "before"."published" THEN 1 ELSE 0 END;
+                    before.tk_part_3 := coalesce("before"."pages", 0)::bigint;
+                    after.tk_part_2 := CASE WHEN "after"."published" THEN 1 ELSE 0 END;
+                    after.tk_part_3 := coalesce("after"."pages", 0)::bigint;
+                    tk_leaves := before."author_id" IS DISTINCT FROM after."author_id" AND before."author_id" IS NOT NULL;
+                    tk_comes := before."author_id" IS DISTINCT FROM after."author_id" AND after."author_id" IS NOT NULL;
+                    IF tk_leaves AND tk_comes THEN
+                        IF before.tk_part_4 <> 'NaN' AND after.tk_part_4 <> 'NaN' THEN
+                            -- Both targets in one UPDATE, locked in key order: what follows from one of them comes after both.
+                            PERFORM
+                            FROM {library_author} AS locked
+                            WHERE locked."id" = ANY (ARRAY[before."author_id", after."author_id"])
+                            ORDER BY locked."id"
+                            FOR NO KEY UPDATE;
+                            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+                            SET
+                                "num_books" = target."num_books" + change."num_books",
+                                "num_published" = target."num_published" + change."num_published",
+                                "pages_total" = target."pages_total" + change."pages_total",
+                                "revenue" = CASE
+                                    WHEN change.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + change."revenue"
+                                    WHEN change.tk_rows_4 = 0 OR EXISTS (
+                                        SELECT FROM {library_book} AS source
+                                        WHERE source."author_id" = target."id"
+                                          AND "source"."price" IS NOT NULL
+                                          AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
+                                    ) THEN target."revenue" + change."revenue"
+                                END
+                            FROM (
+                                VALUES
+                                    (before."author_id", -1, -before.tk_part_2, -before.tk_part_3, -before.tk_part_4, -before.tk_part_5),
+                                    (after."author_id", 1, after.tk_part_2, after.tk_part_3, after.tk_part_4, after.tk_part_5)
+                            ) AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
+                            WHERE target."id" = change.tk_key
+                              AND NOT coalesce(target."num_books", 0) + change."num_books" < 0
+                              AND NOT coalesce(target."num_published", 0) + change."num_published" < 0
+                              AND NOT (target."revenue" IS NULL AND change.tk_rows_4 < 0);
+                            GET DIAGNOSTICS tk_written = ROW_COUNT;
+                            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                            IF tk_written = 2 THEN
+                                RETURN NULL;
+                            END IF;
+                            -- What one target has got already counts no more.
+                            tk_recompute := tk_written = 1;
+                        END IF;
+                    ELSE
+                        IF tk_leaves THEN
                             tk_key := before."author_id";
                             delta."num_books" := -1;
-                            delta."num_published" := -CASE WHEN "before"."published" THEN 1 ELSE 0 END;
-                            delta."pages_total" := -coalesce("before"."pages", 0)::bigint;
+                            delta."num_published" := -before.tk_part_2;
+                            delta."pages_total" := -before.tk_part_3;
                             delta."revenue" := -before.tk_part_4;
                             delta.tk_rows_4 := -before.tk_part_5;
-                        ELSE
+                        ELSIF tk_comes THEN
                             tk_key := after."author_id";
                             delta."num_books" := 1;
-                            delta."num_published" := CASE WHEN "after"."published" THEN 1 ELSE 0 END;
-                            delta."pages_total" := coalesce("after"."pages", 0)::bigint;
+                            delta."num_published" := after.tk_part_2;
+                            delta."pages_total" := after.tk_part_3;
                             delta."revenue" := after.tk_part_4;
                             delta.tk_rows_4 := after.tk_part_5;
+                        ELSIF before."author_id" = after."author_id" THEN
+                            tk_key := after."author_id";
+                            delta."num_books" := 0;
+                            delta."num_published" := after.tk_part_2 - before.tk_part_2;
+                            delta."pages_total" := after.tk_part_3 - before.tk_part_3;
+                            delta."revenue" := after.tk_part_4 - before.tk_part_4;
+                            delta.tk_rows_4 := after.tk_part_5 - before.tk_part_5;
                         END IF;
-                        CONTINUE WHEN tk_key IS NULL OR (
+                        IF tk_key IS NULL OR (
                             delta."num_books" = 0
                             AND delta."num_published" = 0
                             AND delta."pages_total" = 0
                             AND delta."revenue" = 0
                             AND delta.tk_rows_4 = 0
-                        );
+                        ) THEN
+                            RETURN NULL;
+                        END IF;
                         IF delta."revenue" <> 'NaN' THEN
                             -- Rows leave: lock, then look whether some are left.
                             IF delta.tk_rows_4 < 0 THEN
@@ -194,14 +244,9 @@ BEGIN
                         ELSE
                             tk_written := 0;
                         END IF;
-                        IF tk_written = 0 THEN
-                            -- What one target has got already counts no more.
-                            tk_recompute := tk_turn = 2;
-                            EXIT;
+                        IF tk_written > 0 THEN
+                            RETURN NULL;
                         END IF;
-                    END LOOP;
-                    IF tk_written IS DISTINCT FROM 0 THEN
-                        RETURN NULL;
                     END IF;
                 END IF;
             END;

@@ -19,7 +19,8 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
     tk_is_one boolean;
-    tk_is_moved boolean;
+    tk_leaves boolean;
+    tk_comes boolean;
     tk_written bigint;
     tk_key integer;
     "kept_number" bigint;
@@ -87,11 +88,17 @@ BEGIN
         DECLARE
             "publisher_id" integer;
             "pages" integer;
+            tk_part_1 bigint;
+            tk_part_2 bigint;
+            tk_part_3 bigint;
         BEGIN
             <<after>>
             DECLARE
                 "publisher_id" integer;
                 "pages" integer;
+                tk_part_1 bigint;
+                tk_part_2 bigint;
+                tk_part_3 bigint;
             BEGIN
                 SELECT
                     NOT EXISTS (SELECT FROM old_rows OFFSET 1),
@@ -112,33 +119,74 @@ BEGIN
                     RETURN NULL;
                 END IF;
                 IF tk_is_one THEN
-                    -- A row that moves leaves one target and comes to another, in the order of their keys.
-                    tk_is_moved := before."publisher_id" IS DISTINCT FROM after."publisher_id";
-                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
-                        IF NOT tk_is_moved THEN
-                            tk_key := after."publisher_id";
-                            delta."kept_number" := coalesce("after"."pages", 0)::bigint
-                                - coalesce("before"."pages", 0)::bigint;
-                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
-                                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                            delta."the_count" := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
-                                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                        ELSIF (tk_turn = 1) = coalesce(before."publisher_id" < after."publisher_id", true) THEN
-                            tk_key := before."publisher_id";
-                            delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
-                            delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                            delta."the_count" := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                        ELSE
-                            tk_key := after."publisher_id";
-                            delta."kept_number" := coalesce("after"."pages", 0)::bigint;
-                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                            delta."the_count" := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    -- What the row counted for, and what it counts for now.
+                    before.tk_part_1 := coalesce("before"."pages", 0)::bigint;
+                    before.tk_part_2 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    before.tk_part_3 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    after.tk_part_1 := coalesce("after"."pages", 0)::bigint;
+                    after.tk_part_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    after.tk_part_3 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    tk_leaves := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND before."publisher_id" IS NOT NULL AND (before.tk_part_1 <> 0 OR before.tk_part_2 <> 0 OR before.tk_part_3 <> 0);
+                    tk_comes := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND after."publisher_id" IS NOT NULL AND (after.tk_part_1 <> 0 OR after.tk_part_2 <> 0 OR after.tk_part_3 <> 0);
+                    IF tk_leaves AND tk_comes THEN
+                        -- Both targets in one UPDATE, locked in key order: what follows from one of them comes after both.
+                        PERFORM
+                        FROM {archive_publisher} AS locked
+                        WHERE locked."number" = ANY (ARRAY[before."publisher_id", after."publisher_id"])
+                        ORDER BY locked."id"
+                        FOR NO KEY UPDATE;
+                        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+                        SET
+                            "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
+                            "kept_number" = CASE
+                                WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                                WHEN change.tk_rows_2 = 0 OR EXISTS (
+                                    SELECT FROM {archive_work} AS source
+                                    WHERE source."publisher_id" = target."number"
+                                      AND "source"."pages" IS NOT NULL
+                                ) THEN target."kept_number" + change."kept_number"
+                            END,
+                            "the_count" = target."the_count" + change."the_count"
+                        FROM (
+                            VALUES
+                                (before."publisher_id", -before.tk_part_1, -before.tk_part_2, -before.tk_part_3),
+                                (after."publisher_id", after.tk_part_1, after.tk_part_2, after.tk_part_3)
+                        ) AS change (tk_key, "kept_number", tk_rows_2, "the_count")
+                        WHERE target."number" = change.tk_key
+                          AND NOT coalesce(target."the_count", 0) + change."the_count" < 0
+                          AND NOT (target."kept_number" IS NULL AND change.tk_rows_2 < 0);
+                        GET DIAGNOSTICS tk_written = ROW_COUNT;
+                        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                        IF tk_written = 2 THEN
+                            RETURN NULL;
                         END IF;
-                        CONTINUE WHEN tk_key IS NULL OR (
+                        -- What one target has got already counts no more.
+                        tk_recompute := tk_written = 1;
+                    ELSE
+                        IF tk_leaves THEN
+                            tk_key := before."publisher_id";
+                            delta."kept_number" := -before.tk_part_1;
+                            delta.tk_rows_2 := -before.tk_part_2;
+                            delta."the_count" := -before.tk_part_3;
+                        ELSIF tk_comes THEN
+                            tk_key := after."publisher_id";
+                            delta."kept_number" := after.tk_part_1;
+                            delta.tk_rows_2 := after.tk_part_2;
+                            delta."the_count" := after.tk_part_3;
+                        ELSIF before."publisher_id" = after."publisher_id" THEN
+                            tk_key := after."publisher_id";
+                            delta."kept_number" := after.tk_part_1 - before.tk_part_1;
+                            delta.tk_rows_2 := after.tk_part_2 - before.tk_part_2;
+                            delta."the_count" := after.tk_part_3 - before.tk_part_3;
+                        END IF;
+                        IF tk_key IS NULL OR (
                             delta."kept_number" = 0
                             AND delta.tk_rows_2 = 0
                             AND delta."the_count" = 0
-                        );
+                        ) THEN
+                            RETURN NULL;
+                        END IF;
                         -- Rows leave: lock, then look whether some are left.
                         IF delta.tk_rows_2 < 0 THEN
                             PERFORM
@@ -164,14 +212,9 @@ BEGIN
                           AND NOT (target."kept_number" IS NULL AND delta.tk_rows_2 < 0);
                         GET DIAGNOSTICS tk_written = ROW_COUNT;
                         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                        IF tk_written = 0 THEN
-                            -- What one target has got already counts no more.
-                            tk_recompute := tk_turn = 2;
-                            EXIT;
+                        IF tk_written > 0 THEN
+                            RETURN NULL;
                         END IF;
-                    END LOOP;
-                    IF tk_written IS DISTINCT FROM 0 THEN
-                        RETURN NULL;
                     END IF;
                 END IF;
             END;

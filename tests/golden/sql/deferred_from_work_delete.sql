@@ -74,7 +74,8 @@ BEGIN
                     RETURN NULL;
                 END IF;
                 INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
-                VALUES (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
+                VALUES
+                    (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
                 -- The first note of a transaction makes its commit look at them.
                 IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
                     PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);

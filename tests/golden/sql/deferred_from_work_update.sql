@@ -16,7 +16,8 @@ AS $trigger_kit$
 DECLARE
     tk_recompute boolean := false;
     tk_is_one boolean;
-    tk_is_moved boolean;
+    tk_leaves boolean;
+    tk_comes boolean;
     tk_written bigint;
     tk_key integer;
     "the_count" bigint;
@@ -84,11 +85,15 @@ BEGIN
         DECLARE
             "publisher_id" integer;
             "pages" integer;
+            tk_part_2 bigint;
+            tk_part_3 bigint;
         BEGIN
             <<after>>
             DECLARE
                 "publisher_id" integer;
                 "pages" integer;
+                tk_part_2 bigint;
+                tk_part_3 bigint;
             BEGIN
                 SELECT
                     NOT EXISTS (SELECT FROM old_rows OFFSET 1),
@@ -109,48 +114,60 @@ BEGIN
                     RETURN NULL;
                 END IF;
                 IF tk_is_one THEN
-                    -- A row that moves leaves one target and comes to another, in the order of their keys.
-                    tk_is_moved := before."publisher_id" IS DISTINCT FROM after."publisher_id";
-                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
-                        IF NOT tk_is_moved THEN
-                            tk_key := after."publisher_id";
-                            delta."the_count" := 0;
-                            delta."kept_number" := coalesce("after"."pages", 0)::bigint
-                                - coalesce("before"."pages", 0)::bigint;
-                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END
-                                - CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                        ELSIF (tk_turn = 1) = coalesce(before."publisher_id" < after."publisher_id", true) THEN
+                    -- What the row counted for, and what it counts for now.
+                    before.tk_part_2 := coalesce("before"."pages", 0)::bigint;
+                    before.tk_part_3 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    after.tk_part_2 := coalesce("after"."pages", 0)::bigint;
+                    after.tk_part_3 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    tk_leaves := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND before."publisher_id" IS NOT NULL;
+                    tk_comes := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND after."publisher_id" IS NOT NULL;
+                    IF tk_leaves AND tk_comes THEN
+                        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+                        VALUES
+                            (2, before."publisher_id", -1, -before.tk_part_2, -before.tk_part_3),
+                            (2, after."publisher_id", 1, after.tk_part_2, after.tk_part_3);
+                        -- The first note of a transaction makes its commit look at them.
+                        IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
+                            PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
+                            INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
+                        END IF;
+                        RETURN NULL;
+                    ELSE
+                        IF tk_leaves THEN
                             tk_key := before."publisher_id";
                             delta."the_count" := -1;
-                            delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
-                            delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                        ELSE
+                            delta."kept_number" := -before.tk_part_2;
+                            delta.tk_rows_2 := -before.tk_part_3;
+                        ELSIF tk_comes THEN
                             tk_key := after."publisher_id";
                             delta."the_count" := 1;
-                            delta."kept_number" := coalesce("after"."pages", 0)::bigint;
-                            delta.tk_rows_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                            delta."kept_number" := after.tk_part_2;
+                            delta.tk_rows_2 := after.tk_part_3;
+                        ELSIF before."publisher_id" = after."publisher_id" THEN
+                            tk_key := after."publisher_id";
+                            delta."the_count" := 0;
+                            delta."kept_number" := after.tk_part_2 - before.tk_part_2;
+                            delta.tk_rows_2 := after.tk_part_3 - before.tk_part_3;
                         END IF;
-                        CONTINUE WHEN tk_key IS NULL OR (
+                        IF tk_key IS NULL OR (
                             delta."the_count" = 0
                             AND delta."kept_number" = 0
                             AND delta.tk_rows_2 = 0
-                        );
+                        ) THEN
+                            RETURN NULL;
+                        END IF;
                         INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
-                        VALUES (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
+                        VALUES
+                            (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
                         -- The first note of a transaction makes its commit look at them.
                         IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
                             PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
                             INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
                         END IF;
                         tk_written := 1;
-                        IF tk_written = 0 THEN
-                            -- What one target has got already counts no more.
-                            tk_recompute := tk_turn = 2;
-                            EXIT;
+                        IF tk_written > 0 THEN
+                            RETURN NULL;
                         END IF;
-                    END LOOP;
-                    IF tk_written IS DISTINCT FROM 0 THEN
-                        RETURN NULL;
                     END IF;
                 END IF;
             END;

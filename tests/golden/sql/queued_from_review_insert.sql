@@ -92,7 +92,8 @@ BEGIN
                     RETURN NULL;
                 END IF;
                 INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-                VALUES (tk_key, delta."the_count", delta."the_total");
+                VALUES
+                    (tk_key, delta."the_count", delta."the_total");
                 -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
                 IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
                     PERFORM pg_notify('tk_pending_archive_work', '');

@@ -18,7 +18,8 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
     tk_is_one boolean;
-    tk_is_moved boolean;
+    tk_leaves boolean;
+    tk_comes boolean;
     tk_written bigint;
     tk_key bigint;
     "the_count" bigint;
@@ -85,11 +86,15 @@ BEGIN
         DECLARE
             "work_id" bigint;
             "stars" integer;
+            tk_part_1 bigint;
+            tk_part_2 bigint;
         BEGIN
             <<after>>
             DECLARE
                 "work_id" bigint;
                 "stars" integer;
+                tk_part_1 bigint;
+                tk_part_2 bigint;
             BEGIN
                 SELECT
                     NOT EXISTS (SELECT FROM old_rows OFFSET 1),
@@ -110,31 +115,49 @@ BEGIN
                     RETURN NULL;
                 END IF;
                 IF tk_is_one THEN
-                    -- A row that moves leaves one target and comes to another, in the order of their keys.
-                    tk_is_moved := before."work_id" IS DISTINCT FROM after."work_id";
-                    FOR tk_turn IN 1 .. 1 + tk_is_moved::integer LOOP
-                        IF NOT tk_is_moved THEN
-                            tk_key := after."work_id";
-                            delta."the_count" := CASE WHEN "after"."stars" > 3 THEN 1 ELSE 0 END
-                                - CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END;
-                            delta."the_total" := coalesce("after"."stars", 0)::bigint
-                                - coalesce("before"."stars", 0)::bigint;
-                        ELSIF (tk_turn = 1) = coalesce(before."work_id" < after."work_id", true) THEN
-                            tk_key := before."work_id";
-                            delta."the_count" := -CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END;
-                            delta."the_total" := -coalesce("before"."stars", 0)::bigint;
-                        ELSE
-                            tk_key := after."work_id";
-                            delta."the_count" := CASE WHEN "after"."stars" > 3 THEN 1 ELSE 0 END;
-                            delta."the_total" := coalesce("after"."stars", 0)::bigint;
-                        END IF;
-                        CONTINUE WHEN tk_key IS NULL OR (
-                            delta."the_count" = 0
-                            AND delta."the_total" = 0
-                        );
+                    -- What the row counted for, and what it counts for now.
+                    before.tk_part_1 := CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END;
+                    before.tk_part_2 := coalesce("before"."stars", 0)::bigint;
+                    after.tk_part_1 := CASE WHEN "after"."stars" > 3 THEN 1 ELSE 0 END;
+                    after.tk_part_2 := coalesce("after"."stars", 0)::bigint;
+                    tk_leaves := before."work_id" IS DISTINCT FROM after."work_id" AND before."work_id" IS NOT NULL AND (before.tk_part_1 <> 0 OR before.tk_part_2 <> 0);
+                    tk_comes := before."work_id" IS DISTINCT FROM after."work_id" AND after."work_id" IS NOT NULL AND (after.tk_part_1 <> 0 OR after.tk_part_2 <> 0);
+                    IF tk_leaves AND tk_comes THEN
                         IF NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on' THEN
                             INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-                            VALUES (tk_key, delta."the_count", delta."the_total");
+                            VALUES
+                                (before."work_id", -before.tk_part_1, -before.tk_part_2),
+                                (after."work_id", after.tk_part_1, after.tk_part_2);
+                            -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+                            IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+                                PERFORM pg_notify('tk_pending_archive_work', '');
+                            END IF;
+                            RETURN NULL;
+                        END IF;
+                    ELSE
+                        IF tk_leaves THEN
+                            tk_key := before."work_id";
+                            delta."the_count" := -before.tk_part_1;
+                            delta."the_total" := -before.tk_part_2;
+                        ELSIF tk_comes THEN
+                            tk_key := after."work_id";
+                            delta."the_count" := after.tk_part_1;
+                            delta."the_total" := after.tk_part_2;
+                        ELSIF before."work_id" = after."work_id" THEN
+                            tk_key := after."work_id";
+                            delta."the_count" := after.tk_part_1 - before.tk_part_1;
+                            delta."the_total" := after.tk_part_2 - before.tk_part_2;
+                        END IF;
+                        IF tk_key IS NULL OR (
+                            delta."the_count" = 0
+                            AND delta."the_total" = 0
+                        ) THEN
+                            RETURN NULL;
+                        END IF;
+                        IF NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on' THEN
+                            INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+                            VALUES
+                                (tk_key, delta."the_count", delta."the_total");
                             -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
                             IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
                                 PERFORM pg_notify('tk_pending_archive_work', '');
@@ -143,14 +166,9 @@ BEGIN
                         ELSE
                             tk_written := 0;
                         END IF;
-                        IF tk_written = 0 THEN
-                            -- What one target has got already counts no more.
-                            tk_recompute := tk_turn = 2;
-                            EXIT;
+                        IF tk_written > 0 THEN
+                            RETURN NULL;
                         END IF;
-                    END LOOP;
-                    IF tk_written IS DISTINCT FROM 0 THEN
-                        RETURN NULL;
                     END IF;
                 END IF;
             END;
