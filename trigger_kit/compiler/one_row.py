@@ -76,7 +76,7 @@ def one_row(plan: Plan, step: Step) -> str:
         declared = "\n".join(f"{name} {kind};" for name, kind in kept)
         text = f"<<{side.label}>>\nDECLARE\n{block(declared)}\nBEGIN\n{block(text)}\nEND;"
     comment = "-- Most statements change one row: nothing to sum, one UPDATE per target."
-    return f"{comment}\nIF NOT tk_recompute THEN\n{block(text)}\nEND IF;"
+    return f"{comment}\nIF NOT tk_is_paused AND NOT tk_recompute THEN\n{block(text)}\nEND IF;"
 
 
 # Reading ------------------------------------------------------------------------------------------------------------

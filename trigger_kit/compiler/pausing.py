@@ -15,37 +15,33 @@ from trigger_kit.compiler.text import block, text_literal
 from trigger_kit.paths import Column, key_type
 from trigger_kit.planner import Plan, Step
 
-__all__ = ["PAUSED_FOR_ALL", "PAUSE_TEST", "noted_columns", "pause_test"]
+__all__ = ["PAUSED_FOR_ALL", "PAUSE_TEST", "note_touched", "noted_columns"]
 
-# The line of an installed function that asks whether this session is paused, and the one in its place that pauses all.
-PAUSE_TEST = "IF current_setting('trigger_kit.paused', true) = 'on' THEN"
-PAUSED_FOR_ALL = "IF true THEN -- paused for all sessions, until manage.py trigger_kit resume"
+# The declaration of an installed function that asks whether this session is paused, and the one that pauses all.
+PAUSE_TEST = "tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';"
+PAUSED_FOR_ALL = "tk_is_paused boolean := true; -- paused for all sessions, until manage.py trigger_kit resume"
 # Types whose text is the same in every session.
 _PLAIN = {"bigint", "integer", "smallint", "numeric", "text", "uuid", "varchar"}
 
 
-def pause_test(plan: Plan, step: Step, before: Sequence[str] = ()) -> str:
-    """Return the test for a pause, which notes the touched keys and leaves; ``before`` are the locks along paths."""
+def note_touched(plan: Plan, step: Step, *last: str) -> str:
+    """Return the statements of a pause, which note the touched keys and leave; ``last`` are run before they do.
+
+    They come after the locks along the path, and use the arrays of keys of the block that they are in.
+    """
     key = Key(step.edge.key)
-    missing = note_missing_keys(plan, step, counted=False)
-    lines = ["RETURN NULL;"]
-    if not missing:
-        lines = [*before, _note(step, f"(\n{block(touched(step, only_changed=True))}\n)"), *lines]
-    else:
-        rows = f"unnest({', '.join(key.arrays)})"
-        lines = [
-            "DECLARE",
-            block("\n".join(key.declarations())),
-            "BEGIN",
-            *map(block, before),
-            block(_collect(step)),
-            block(_note(step, rows, f" ({', '.join(key.names)})")),
-            *map(block, missing),
-            "    RETURN NULL;",
-            "END;",
-        ]
+    lines = [
+        f"SELECT {', '.join(f'array_agg(touched.{name})' for name in key.names)}",
+        f"INTO {', '.join(key.arrays)}",
+        f"FROM (\n{block(touched(step, only_changed=True))}\n) AS touched",
+        f"WHERE {key.present('touched')};",
+        _note(step),
+        *note_missing_keys(plan, step, counted=False),
+        *last,
+        "RETURN NULL;",
+    ]
     comment = "-- Paused: note which targets were touched, for the repair at the end of the pause."
-    return "\n".join([comment, PAUSE_TEST, *map(block, lines), "END IF;"])
+    return "\n".join(["IF tk_is_paused THEN", block(comment), *map(block, lines), "END IF;"])
 
 
 def noted_columns(key: Sequence[Column]) -> str:
@@ -53,25 +49,12 @@ def noted_columns(key: Sequence[Column]) -> str:
     return ",".join(column.name for column in key)
 
 
-def _collect(step: Step) -> str:
-    key = Key(step.edge.key)
-    return "\n".join(
-        [
-            f"SELECT {', '.join(f'array_agg(touched.{name})' for name in key.names)}",
-            f"INTO {', '.join(key.arrays)}",
-            f"FROM (\n{block(touched(step, only_changed=True))}\n) AS touched",
-            f"WHERE {key.present('touched')};",
-        ]
-    )
-
-
-def _note(step: Step, rows: str, names: str = "") -> str:
-    """Return the statement that notes the keys in a FROM item."""
+def _note(step: Step) -> str:
+    """Return the statement that notes the keys in the arrays."""
     key = Key(step.edge.key)
     values = f"{text_literal(step.edge.target)}, {text_literal(noted_columns(step.edge.key))}, {_text(key)}"
     insert = f'INSERT INTO {{:schema}}."tk_touched" (target, key_column, key)\nSELECT {values}\n'
-    where = "" if names else f"\nWHERE {key.present('touched')}"
-    return f"{insert}FROM {rows} AS touched{names}{where};"
+    return f"{insert}FROM unnest({', '.join(key.arrays)}) AS touched ({', '.join(key.names)});"
 
 
 def _text(key: Key) -> str:

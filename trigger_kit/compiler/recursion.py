@@ -22,7 +22,7 @@ from trigger_kit.compiler.changes import collect_changes, parts
 from trigger_kit.compiler.locks import lock_in_order
 from trigger_kit.compiler.notes import note_missing_keys
 from trigger_kit.compiler.paths import Key, by_index
-from trigger_kit.compiler.pausing import pause_test
+from trigger_kit.compiler.pausing import PAUSE_TEST, note_touched
 from trigger_kit.compiler.text import block, quote, short_digest, table_placeholder, text_literal
 from trigger_kit.compiler.updates import refill
 from trigger_kit.planner import Event, Plan, Step
@@ -39,7 +39,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
         header(plan, sentence, step.measures),
         "<<deltas>>",
         "DECLARE",
-        block("\n".join([DEPTH, PLANS, *declarations])),
+        block("\n".join([PAUSE_TEST, DEPTH, PLANS, *declarations])),
         "BEGIN",
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE else []),
         "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
@@ -47,7 +47,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
         "        RETURN NULL;",
         "    END IF;",
         "",
-        block(pause_test(plan, step)),
+        block(note_touched(plan, step)),
         "",
         block(collect_changes(step)),
         f"    IF {key.arrays[0]} IS NULL THEN",

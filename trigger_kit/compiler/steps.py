@@ -33,7 +33,7 @@ from trigger_kit.compiler.locks import lock_paths, lock_targets
 from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.compiler.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.pausing import pause_test
+from trigger_kit.compiler.pausing import PAUSE_TEST, note_touched
 from trigger_kit.compiler.recursion import recursive_body
 from trigger_kit.compiler.template import CompiledTrigger, render
 from trigger_kit.compiler.text import block, object_name, quote, table_placeholder
@@ -96,16 +96,16 @@ def _body(plan: Plan, step: Step) -> str:
     one = has_one_row_path(step)
     adds = any(measure.is_added for measure in step.measures)
     # A step that only notes what has changed writes no target.
-    declarations = [*([] if step.edge.is_deferred else [DEPTH]), *(["tk_recompute boolean := false;"] if adds else [])]
+    declarations = [PAUSE_TEST, *([] if step.edge.is_deferred else [DEPTH])]
+    declarations += ["tk_recompute boolean := false;"] if adds else []
     declarations += one_row_declarations(step) if one else []
     lines = [
         header(plan, _sentence(step), step.measures),
         "<<delta>>",
-        *(["DECLARE", block("\n".join(declarations))] if declarations else []),
+        "DECLARE",
+        block("\n".join(declarations)),
         "BEGIN",
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE and lock_paths(plan, step) else []),
-        block(pause_test(plan, step, _before(plan, step, is_paused=True))),
-        "",
     ]
     if adds:
         lines += [block(_mark_test(plan, step.event)), ""]
@@ -162,6 +162,8 @@ def _many_rows(plan: Plan, step: Step) -> str:
             "BEGIN",
             block(set_plans()),
             *([block("\n".join(before)), ""] if before else []),
+            block(note_touched(plan, step, restore_plans())),
+            "",
             block(_collect(step)),
             "",
             f"    IF {key.arrays[0]} IS NULL THEN",
@@ -177,10 +179,9 @@ def _many_rows(plan: Plan, step: Step) -> str:
     )
 
 
-def _before(plan: Plan, step: Step, *, is_paused: bool = False) -> list[str]:
+def _before(plan: Plan, step: Step) -> list[str]:
     """Return the statements after which what the changed rows lead to stays as it is; those that wait come first."""
-    waits = _notes(plan, step, waits=True, is_paused=is_paused)
-    notes = _notes(plan, step, waits=False, is_paused=is_paused)
+    waits, notes = _notes(plan, step, waits=True), _notes(plan, step, waits=False)
     return [*_links(plan, step), *_arrivals(plan, step), *waits, *lock_paths(plan, step), *notes]
 
 
@@ -198,7 +199,7 @@ def _arrivals(plan: Plan, step: Step) -> list[str]:
     return arrive(plan, (meeting for meeting in plan.all_meetings if meeting.path in reported))
 
 
-def _notes(plan: Plan, step: Step, *, waits: bool, is_paused: bool) -> list[str]:
+def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
     """Return the statements for rows which the changed ones point at and which are not there: waits, or notes.
 
     Waits come before any lock. Missing targets are noted when they are locked.
@@ -207,12 +208,13 @@ def _notes(plan: Plan, step: Step, *, waits: bool, is_paused: bool) -> list[str]
     for feed in step.edge.feeds_of(step.event):
         for meeting in plan.meetings(feed.path, feed.measures):
             is_meant = not meeting.is_constrained if waits else meeting.is_constrained and meeting.path
-            if step.edge.is_queued and not meeting.path and not is_paused:
-                continue  # What is appended waits for its target; the rest see _recompute_now().
             if is_meant and is_noted(meeting, step.event):
                 is_signed = step.event is Event.UPDATE and not feed.is_own and meeting.is_constrained
                 conditions = ["child.tk_sign = 1"] if is_signed else []
-                notes.append(note_missing(plan, meeting, changed_rows(feed, step), *conditions))
+                note = note_missing(plan, meeting, changed_rows(feed, step), *conditions)
+                # What is appended waits for its target; the rest see _recompute_now().
+                is_appended = step.edge.is_queued and not meeting.path
+                notes.append(f"IF tk_is_paused THEN\n{block(note)}\nEND IF;" if is_appended else note)
     return list(dict.fromkeys(notes))
 
 

@@ -13,26 +13,10 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'publisher_id', touched.tk_key::text
-        FROM (
-            SELECT DISTINCT hop_1."number" AS tk_key
-            FROM new_rows AS hop_2
-            JOIN LATERAL (
-                SELECT * FROM {archive_publisher} AS hop_1
-                WHERE hop_2."code" = hop_1."country_id"
-                OFFSET 0
-            ) AS hop_1 ON true
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
-    END IF;
-
     <<deltas>>
     DECLARE
         tk_keys bigint[];
@@ -43,6 +27,28 @@ BEGIN
         -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
         tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         tk_plans := set_config('enable_seqscan', 'off', true);
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT hop_1."number" AS tk_key
+                FROM new_rows AS hop_2
+                JOIN LATERAL (
+                    SELECT * FROM {archive_publisher} AS hop_1
+                    WHERE hop_2."code" = hop_1."country_id"
+                    OFFSET 0
+                ) AS hop_1 ON true
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'publisher_id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
+        END IF;
+
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
             array_agg(change.tk_key)

@@ -13,106 +13,12 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     -- An UPDATE that only writes rows which were locked changes nothing.
     IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
-        RETURN NULL;
-    END IF;
-
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        -- Lock what the path leads over, so that it cannot change meanwhile.
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM
-            FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."country_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."country_id" FROM old_rows
-                ) AS hop_1
-            ))
-            ORDER BY locked."code"
-            FOR NO KEY UPDATE;
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_country} AS locked
-            SET "code" = locked."code"
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."country_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."country_id" FROM old_rows
-                ) AS hop_1
-            ));
-            PERFORM set_config('trigger_kit.locking', '', true);
-        ELSE
-            PERFORM
-            FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."country_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."country_id" FROM old_rows
-                ) AS hop_1
-            ))
-            ORDER BY locked."code"
-            FOR SHARE;
-        END IF;
-        DECLARE
-            tk_noted bigint;
-        BEGIN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
-            FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
-                    SELECT old_rows."number", old_rows."country_id" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."number", new_rows."country_id" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."number", new_rows."country_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."number", old_rows."country_id" FROM old_rows
-                ) AS changed
-            ) AS child
-            WHERE child.tk_sign = 1
-              AND child."country_id" IS NOT NULL
-              AND (
-                SELECT true FROM {archive_country} AS parent
-                WHERE parent."code" = child."country_id"
-                LIMIT 1
-            ) IS NULL;
-            GET DIAGNOSTICS tk_noted = ROW_COUNT;
-            IF tk_noted > 0 THEN
-                PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-            END IF;
-        END;
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'publisher_id', touched.tk_key::text
-        FROM (
-            SELECT source."number" AS tk_key
-            FROM (
-                SELECT old_rows."number", old_rows."country_id" FROM old_rows
-                EXCEPT ALL
-                SELECT new_rows."number", new_rows."country_id" FROM new_rows
-            ) AS source
-            UNION
-            SELECT source."number" AS tk_key
-            FROM (
-                SELECT new_rows."number", new_rows."country_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."number", old_rows."country_id" FROM old_rows
-            ) AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
     END IF;
 
@@ -198,6 +104,34 @@ BEGIN
                 PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
             END IF;
         END;
+
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."number" AS tk_key
+                FROM (
+                    SELECT old_rows."number", old_rows."country_id" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."number", new_rows."country_id" FROM new_rows
+                ) AS source
+                UNION
+                SELECT source."number" AS tk_key
+                FROM (
+                    SELECT new_rows."number", new_rows."country_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."number", old_rows."country_id" FROM old_rows
+                ) AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'publisher_id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
+        END IF;
 
         -- One change per target, in key order; targets that do not change are left out.
         SELECT

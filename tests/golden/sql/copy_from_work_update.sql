@@ -13,196 +13,12 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     -- An UPDATE that only writes rows which were locked changes nothing.
     IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
-        RETURN NULL;
-    END IF;
-
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        -- Lock what the path leads over, so that it cannot change meanwhile.
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM
-            FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-                JOIN LATERAL (
-                    SELECT * FROM {archive_publisher} AS hop_1
-                    WHERE hop_1."number" = own."publisher_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ))
-            ORDER BY locked."code"
-            FOR NO KEY UPDATE;
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_country} AS locked
-            SET "code" = locked."code"
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-                JOIN LATERAL (
-                    SELECT * FROM {archive_publisher} AS hop_1
-                    WHERE hop_1."number" = own."publisher_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ));
-            PERFORM set_config('trigger_kit.locking', '', true);
-        ELSE
-            PERFORM
-            FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-                JOIN LATERAL (
-                    SELECT * FROM {archive_publisher} AS hop_1
-                    WHERE hop_1."number" = own."publisher_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ))
-            ORDER BY locked."code"
-            FOR SHARE;
-        END IF;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM
-            FROM {archive_publisher} AS locked
-            WHERE locked."number" = ANY (ARRAY(
-                SELECT own."publisher_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-            ))
-            ORDER BY locked."id"
-            FOR NO KEY UPDATE;
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_publisher} AS locked
-            SET "id" = locked."id"
-            WHERE locked."number" = ANY (ARRAY(
-                SELECT own."publisher_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-            ));
-            PERFORM set_config('trigger_kit.locking', '', true);
-        ELSE
-            PERFORM
-            FROM {archive_publisher} AS locked
-            WHERE locked."number" = ANY (ARRAY(
-                SELECT own."publisher_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-            ))
-            ORDER BY locked."id"
-            FOR SHARE;
-        END IF;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM
-            FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-                JOIN LATERAL (
-                    SELECT * FROM {archive_publisher} AS hop_1
-                    WHERE hop_1."number" = own."publisher_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ))
-            ORDER BY locked."code"
-            FOR NO KEY UPDATE;
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_country} AS locked
-            SET "code" = locked."code"
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-                JOIN LATERAL (
-                    SELECT * FROM {archive_publisher} AS hop_1
-                    WHERE hop_1."number" = own."publisher_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ));
-            PERFORM set_config('trigger_kit.locking', '', true);
-        ELSE
-            PERFORM
-            FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (
-                    SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-                ) AS own
-                JOIN LATERAL (
-                    SELECT * FROM {archive_publisher} AS hop_1
-                    WHERE hop_1."number" = own."publisher_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ))
-            ORDER BY locked."code"
-            FOR SHARE;
-        END IF;
-        DECLARE
-            tk_noted bigint;
-        BEGIN
-            INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
-            ) AS child
-            WHERE child."publisher_id" IS NOT NULL
-              AND (
-                SELECT true FROM {archive_publisher} AS parent
-                WHERE parent."number" = child."publisher_id"
-                LIMIT 1
-            ) IS NULL;
-            GET DIAGNOSTICS tk_noted = ROW_COUNT;
-            IF tk_noted > 0 THEN
-                PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-            END IF;
-        END;
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM (
-            SELECT DISTINCT source."id" AS tk_key
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
-            ) AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
         RETURN NULL;
     END IF;
 
@@ -385,6 +201,27 @@ BEGIN
                 PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
             END IF;
         END;
+
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."id" AS tk_key
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+                ) AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
+        END IF;
 
         -- One change per target, in key order; targets that do not change are left out.
         SELECT

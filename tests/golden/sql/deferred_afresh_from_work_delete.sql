@@ -12,19 +12,9 @@ AS $trigger_kit$
 --   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
+DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
 BEGIN
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM (
-            SELECT DISTINCT source."publisher_id" AS tk_key
-            FROM old_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
-    END IF;
-
     <<deltas>>
     DECLARE
         tk_keys bigint[];
@@ -35,6 +25,23 @@ BEGIN
         -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
         tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         tk_plans := set_config('enable_seqscan', 'off', true);
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."publisher_id" AS tk_key
+                FROM old_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_publisher', 'number', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
+        END IF;
+
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
             array_agg(change.tk_key)

@@ -12,12 +12,21 @@ AS $trigger_kit$
 --   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
+DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
 BEGIN
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        DECLARE
-            tk_keys bigint[];
-        BEGIN
+    <<deltas>>
+    DECLARE
+        tk_keys bigint[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_outer_seqscan text := current_setting('enable_seqscan');
+    BEGIN
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
             SELECT array_agg(touched.tk_key)
             INTO tk_keys
             FROM (
@@ -55,20 +64,11 @@ BEGIN
                     PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
                 END IF;
             END;
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
-        END;
-    END IF;
+        END IF;
 
-    <<deltas>>
-    DECLARE
-        tk_keys bigint[];
-        tk_plans text;
-        tk_outer_plans text := current_setting('plan_cache_mode');
-        tk_outer_seqscan text := current_setting('enable_seqscan');
-    BEGIN
-        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-        tk_plans := set_config('enable_seqscan', 'off', true);
         -- One change per target, in key order; targets that do not change are left out.
         SELECT
             array_agg(change.tk_key)

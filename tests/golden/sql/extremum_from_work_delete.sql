@@ -14,22 +14,11 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM (
-            SELECT DISTINCT source."publisher_id" AS tk_key
-            FROM old_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
-    END IF;
-
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
@@ -51,6 +40,23 @@ BEGIN
         -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
         tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         tk_plans := set_config('enable_seqscan', 'off', true);
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."publisher_id" AS tk_key
+                FROM old_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_publisher', 'number', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
+        END IF;
+
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys

@@ -13,40 +13,11 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        IF EXISTS (
-            SELECT FROM old_rows AS child
-            WHERE child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-              AND child."object_id" IS NOT NULL
-              AND (
-                SELECT true FROM {archive_work} AS parent
-                WHERE child."object_id" = parent."id" AND child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-                LIMIT 1
-            ) IS NULL
-        ) THEN
-            IF current_setting('transaction_isolation') = 'repeatable read' THEN
-                RAISE EXCEPTION USING MESSAGE = 'At REPEATABLE READ, archive.Work:the_total cannot be kept for a row that points at a missing one.',
-                          ERRCODE = 'feature_not_supported',
-                          HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';
-            END IF;
-            PERFORM pg_advisory_xact_lock(4513436146170507018);
-        END IF;
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM (
-            SELECT DISTINCT source."object_id" AS tk_key
-            FROM old_rows AS source
-            WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
-    END IF;
-
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_8545a5', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
@@ -83,6 +54,24 @@ BEGIN
                           HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';
             END IF;
             PERFORM pg_advisory_xact_lock(4513436146170507018);
+        END IF;
+
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."object_id" AS tk_key
+                FROM old_rows AS source
+                WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
         END IF;
 
         IF tk_recompute THEN

@@ -13,50 +13,11 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        -- Lock what the path leads over, so that it cannot change meanwhile.
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM
-            FROM {archive_tag} AS locked
-            WHERE locked."id" = ANY (ARRAY(
-                SELECT hop_1."tag_id"
-                FROM old_rows AS hop_1
-            ))
-            ORDER BY locked."id"
-            FOR NO KEY UPDATE;
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_tag} AS locked
-            SET "id" = locked."id"
-            WHERE locked."id" = ANY (ARRAY(
-                SELECT hop_1."tag_id"
-                FROM old_rows AS hop_1
-            ));
-            PERFORM set_config('trigger_kit.locking', '', true);
-        ELSE
-            PERFORM
-            FROM {archive_tag} AS locked
-            WHERE locked."id" = ANY (ARRAY(
-                SELECT hop_1."tag_id"
-                FROM old_rows AS hop_1
-            ))
-            ORDER BY locked."id"
-            FOR SHARE;
-        END IF;
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM (
-            SELECT DISTINCT source."work_id" AS tk_key
-            FROM old_rows AS source
-        ) AS touched
-        WHERE touched.tk_key IS NOT NULL;
-        RETURN NULL;
-    END IF;
-
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_8545a5', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
@@ -106,6 +67,23 @@ BEGIN
             ))
             ORDER BY locked."id"
             FOR SHARE;
+        END IF;
+
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT DISTINCT source."work_id" AS tk_key
+                FROM old_rows AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
         END IF;
 
         IF tk_recompute THEN

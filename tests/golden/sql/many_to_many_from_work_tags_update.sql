@@ -13,6 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
@@ -20,154 +21,6 @@ BEGIN
     -- An UPDATE that only writes rows which were locked changes nothing.
     IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
         RETURN NULL;
-    END IF;
-
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        DECLARE
-            tk_keys bigint[];
-        BEGIN
-            -- Lock what the path leads over, so that it cannot change meanwhile.
-            IF current_setting('transaction_isolation') = 'repeatable read' THEN
-                PERFORM
-                FROM {archive_tag} AS locked
-                WHERE locked."id" = ANY (ARRAY(
-                    SELECT hop_1."tag_id"
-                    FROM (
-                        SELECT -1 AS tk_sign, changed.*
-                        FROM (
-                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                            EXCEPT ALL
-                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                        ) AS changed
-                        UNION ALL
-                        SELECT 1 AS tk_sign, changed.*
-                        FROM (
-                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                            EXCEPT ALL
-                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                        ) AS changed
-                    ) AS hop_1
-                ))
-                ORDER BY locked."id"
-                FOR NO KEY UPDATE;
-                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-                UPDATE {archive_tag} AS locked
-                SET "id" = locked."id"
-                WHERE locked."id" = ANY (ARRAY(
-                    SELECT hop_1."tag_id"
-                    FROM (
-                        SELECT -1 AS tk_sign, changed.*
-                        FROM (
-                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                            EXCEPT ALL
-                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                        ) AS changed
-                        UNION ALL
-                        SELECT 1 AS tk_sign, changed.*
-                        FROM (
-                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                            EXCEPT ALL
-                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                        ) AS changed
-                    ) AS hop_1
-                ));
-                PERFORM set_config('trigger_kit.locking', '', true);
-            ELSE
-                PERFORM
-                FROM {archive_tag} AS locked
-                WHERE locked."id" = ANY (ARRAY(
-                    SELECT hop_1."tag_id"
-                    FROM (
-                        SELECT -1 AS tk_sign, changed.*
-                        FROM (
-                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                            EXCEPT ALL
-                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                        ) AS changed
-                        UNION ALL
-                        SELECT 1 AS tk_sign, changed.*
-                        FROM (
-                            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                            EXCEPT ALL
-                            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                        ) AS changed
-                    ) AS hop_1
-                ))
-                ORDER BY locked."id"
-                FOR SHARE;
-            END IF;
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
-                FROM (
-                    SELECT -1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                        EXCEPT ALL
-                        SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                    ) AS changed
-                    UNION ALL
-                    SELECT 1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                        EXCEPT ALL
-                        SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                    ) AS changed
-                ) AS child
-                WHERE child.tk_sign = 1
-                  AND child."tag_id" IS NOT NULL
-                  AND (
-                    SELECT true FROM {archive_tag} AS parent
-                    WHERE parent."id" = child."tag_id"
-                    LIMIT 1
-                ) IS NULL;
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT source."work_id" AS tk_key
-                FROM (
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                ) AS source
-                UNION
-                SELECT source."work_id" AS tk_key
-                FROM (
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                ) AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-            SELECT 'archive_work', 'id', touched.tk_key::text
-            FROM unnest(tk_keys) AS touched (tk_key);
-            -- Targets that are missing may come from another transaction: see tk_waiting.
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {archive_work} AS parent
-                    WHERE parent."id" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            RETURN NULL;
-        END;
     END IF;
 
     -- A full value that this very statement has written may hold these rows already.
@@ -294,6 +147,50 @@ BEGIN
                 PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
             END IF;
         END;
+
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
+            SELECT array_agg(touched.tk_key)
+            INTO tk_keys
+            FROM (
+                SELECT source."work_id" AS tk_key
+                FROM (
+                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                    EXCEPT ALL
+                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                ) AS source
+                UNION
+                SELECT source."work_id" AS tk_key
+                FROM (
+                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                ) AS source
+            ) AS touched
+            WHERE touched.tk_key IS NOT NULL;
+            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+            SELECT 'archive_work', 'id', touched.tk_key::text
+            FROM unnest(tk_keys) AS touched (tk_key);
+            -- Targets that are missing may come from another transaction: see tk_waiting.
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_work} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+                END IF;
+            END;
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+            RETURN NULL;
+        END IF;
 
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)

@@ -15,15 +15,37 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        DECLARE
-            tk_keys varchar[];
-        BEGIN
+    -- A full value that this very statement has written may hold these rows already.
+    IF current_setting('trigger_kit.filled_fa056e', true) <> '' THEN
+        tk_recompute := current_setting('trigger_kit.filled_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+    -- A target that this very statement has created never held the rows that leave it.
+    IF current_setting('trigger_kit.fresh_fa056e', true) <> '' THEN
+        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    <<deltas>>
+    DECLARE
+        tk_keys varchar[];
+        "order" bigint[];
+        "arrivals" bigint[];
+        "miles_in" numeric[];
+        tk_plans text;
+        tk_outer_plans text := current_setting('plan_cache_mode');
+        tk_outer_seqscan text := current_setting('enable_seqscan');
+        tk_found bigint;
+        tk_added bigint;
+    BEGIN
+        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+        tk_plans := set_config('enable_seqscan', 'off', true);
+        IF tk_is_paused THEN
+            -- Paused: note which targets were touched, for the repair at the end of the pause.
             SELECT array_agg(touched.tk_key)
             INTO tk_keys
             FROM (
@@ -90,34 +112,11 @@ BEGIN
                     PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
                 END IF;
             END;
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
-        END;
-    END IF;
+        END IF;
 
-    -- A full value that this very statement has written may hold these rows already.
-    IF current_setting('trigger_kit.filled_fa056e', true) <> '' THEN
-        tk_recompute := current_setting('trigger_kit.filled_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-    -- A target that this very statement has created never held the rows that leave it.
-    IF current_setting('trigger_kit.fresh_fa056e', true) <> '' THEN
-        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-
-    <<deltas>>
-    DECLARE
-        tk_keys varchar[];
-        "order" bigint[];
-        "arrivals" bigint[];
-        "miles_in" numeric[];
-        tk_plans text;
-        tk_outer_plans text := current_setting('plan_cache_mode');
-        tk_outer_seqscan text := current_setting('enable_seqscan');
-        tk_found bigint;
-        tk_added bigint;
-    BEGIN
-        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-        tk_plans := set_config('enable_seqscan', 'off', true);
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys

@@ -13,6 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<deltas>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_plans text;
@@ -25,15 +26,18 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_node', 'id', touched.tk_key::text
+    IF tk_is_paused THEN
+        -- Paused: note which targets were touched, for the repair at the end of the pause.
+        SELECT array_agg(touched.tk_key)
+        INTO tk_keys
         FROM (
             SELECT DISTINCT source."parent_id" AS tk_key
             FROM old_rows AS source
         ) AS touched
         WHERE touched.tk_key IS NOT NULL;
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_node', 'id', touched.tk_key::text
+        FROM unnest(tk_keys) AS touched (tk_key);
         RETURN NULL;
     END IF;
 

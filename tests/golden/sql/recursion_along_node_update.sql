@@ -13,6 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<deltas>>
 DECLARE
+    tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_plans text;
@@ -30,50 +31,46 @@ BEGIN
         RETURN NULL;
     END IF;
 
-    -- Paused: note which targets were touched, for the repair at the end of the pause.
-    IF current_setting('trigger_kit.paused', true) = 'on' THEN
-        DECLARE
-            tk_keys bigint[];
-        BEGIN
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
+    IF tk_is_paused THEN
+        -- Paused: note which targets were touched, for the repair at the end of the pause.
+        SELECT array_agg(touched.tk_key)
+        INTO tk_keys
+        FROM (
+            SELECT source."parent_id" AS tk_key
             FROM (
-                SELECT source."parent_id" AS tk_key
-                FROM (
-                    SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
-                ) AS source
-                UNION
-                SELECT source."parent_id" AS tk_key
-                FROM (
-                    SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
-                ) AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-            SELECT 'archive_node', 'id', touched.tk_key::text
-            FROM unnest(tk_keys) AS touched (tk_key);
-            -- Targets that are missing may come from another transaction: see tk_waiting.
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {archive_node} AS parent
-                    WHERE parent."id" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_401064_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            RETURN NULL;
+                SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
+            ) AS source
+            UNION
+            SELECT source."parent_id" AS tk_key
+            FROM (
+                SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
+            ) AS source
+        ) AS touched
+        WHERE touched.tk_key IS NOT NULL;
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_node', 'id', touched.tk_key::text
+        FROM unnest(tk_keys) AS touched (tk_key);
+        -- Targets that are missing may come from another transaction: see tk_waiting.
+        DECLARE
+            tk_noted bigint;
+        BEGIN
+            INSERT INTO {:schema}."tk_waiting" (target, place, key)
+            SELECT 'archive_node', 'b39405', ARRAY[child.tk_key::text]
+            FROM unnest(tk_keys) AS child (tk_key)
+            WHERE NOT EXISTS (
+                SELECT FROM {archive_node} AS parent
+                WHERE parent."id" = child.tk_key
+            );
+            GET DIAGNOSTICS tk_noted = ROW_COUNT;
+            IF tk_noted > 0 THEN
+                PERFORM set_config('trigger_kit.waiting_401064_{:schema_tag}', 'on', true);
+            END IF;
         END;
+        RETURN NULL;
     END IF;
 
     -- One change per target, in key order; targets that do not change are left out.
