@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Model
@@ -82,3 +83,14 @@ def at_once(rule: Denormalize, model: type[Model], error: RuleError) -> Denormal
     late = named[-1] if error.check_id == "trigger_kit.E032" else named[0]
     is_meant = rule_uri(model, rule.field) == late
     return Denormalize(rule.field, rule.expression) if is_meant else rule
+
+
+def rules_of(model: type[Model], **expressions: Any) -> Rules:
+    """Return rules of one model: expressions by their columns."""
+    return [(model, [Denormalize(name, expression) for name, expression in expressions.items()])]
+
+
+def check(rules: Rules, model: type[Model], *names: str) -> list[tuple[Any, ...]]:
+    """Return the stored values in key order, once they are found to be the true ones."""
+    assert_rules_hold(rules)
+    return list(model._base_manager.order_by("pk").values_list(*names))

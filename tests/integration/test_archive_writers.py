@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django import forms
-from django.apps import apps
 from django.core.management import call_command
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Avg, Count, F, Max, Min, Model, Q, Sum
-from psycopg.sql import Literal
+from django.db.models import Avg, Count, F, Max, Min, Q, Sum
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep, open_savepoint
+from tests.archive.keeping import Rules, assert_rules_hold, check, keep, open_savepoint, rules_of
 from tests.archive.models import Country, Line, Node, Person, Publisher, Remark, Review, Tag, Work
-from trigger_kit import Denormalize, Exists, First
+from trigger_kit import Exists, First
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
-
-@pytest.fixture(autouse=True)
-def short_inserts(sql: Sql) -> Iterator[None]:
-    """Raw INSERTs need not name what they do not care about; rows that a test leaves without their parents are gone
-    before foreign keys are checked."""
-    savepoint = open_savepoint()
-    for model in apps.get_app_config("archive").get_models():
-        fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
-        values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}
-        changes = [f"ALTER COLUMN {name} SET DEFAULT {Literal(value).as_string()}" for name, value in values.items()]
-        changes += ["ALTER COLUMN id RESTART WITH 1000"] if model._meta.auto_field else []
-        sql(f"ALTER TABLE {model._meta.db_table} {', '.join(changes)}")
-    yield
-    transaction.savepoint_rollback(savepoint)
+pytestmark = pytest.mark.usefixtures("short_inserts")
 
 
 @pytest.fixture
@@ -47,16 +32,6 @@ def database_actions(sql: Sql, short_inserts: None) -> None:
         action = "SET NULL" if "(author_id)" in definition or "(editor_id)" in definition else "CASCADE"
         changed = definition.replace(" DEFERRABLE", f" ON UPDATE CASCADE ON DELETE {action} DEFERRABLE")
         sql(f'ALTER TABLE {table} DROP CONSTRAINT "{name}", ADD CONSTRAINT "{name}" {changed}')
-
-
-def rules_of(model: type[Model], **expressions: Any) -> Rules:
-    return [(model, [Denormalize(name, expression) for name, expression in expressions.items()])]
-
-
-def check(rules: Rules, model: type[Model], *names: str) -> list[tuple[Any, ...]]:
-    """Return the stored values in key order, once they are found to be the true ones."""
-    assert_rules_hold(rules)
-    return list(model._base_manager.order_by("pk").values_list(*names))
 
 
 def settle(sql: Sql) -> None:

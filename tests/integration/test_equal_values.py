@@ -2,43 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.postgres.aggregates import ArrayAgg, JSONBAgg
-from django.db import transaction
 from django.db.models import Count, F, Max, Model, Q, Sum, TextField, Value
 from django.db.models.fields.json import KT, KeyTextTransform
 from django.db.models.functions import ATan2, Cast, Extract, Length
-from psycopg.sql import Literal
 
 from tests.archive.aggregates import StringAgg
-from tests.archive.keeping import Rules, assert_rules_hold, keep, open_savepoint
+from tests.archive.keeping import assert_rules_hold, keep, rules_of
 from tests.archive.models import Country, Note, Novel, Publisher, Review, Series, Tag, Work
-from trigger_kit import Denormalize, Exists, First
+from trigger_kit import Exists, First
 from trigger_kit.explanation import explain
 
 Sql = Callable[..., list[tuple[Any, ...]]]
+
+pytestmark = pytest.mark.usefixtures("short_inserts")
 TEXT = TextField()
-
-
-@pytest.fixture(autouse=True)
-def short_inserts(sql: Sql) -> Iterator[None]:
-    """Raw INSERTs need not name what they do not care about."""
-    savepoint = open_savepoint()
-    for model in apps.get_app_config("archive").get_models():
-        fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
-        values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}
-        changes = [f"ALTER COLUMN {name} SET DEFAULT {Literal(value).as_string()}" for name, value in values.items()]
-        sql(f"ALTER TABLE {model._meta.db_table} {', '.join(changes)}") if changes else None
-    yield
-    transaction.savepoint_rollback(savepoint)
-
-
-def rules_of(model: type[Model], **expressions: Any) -> Rules:
-    return [(model, [Denormalize(name, expression) for name, expression in expressions.items()])]
 
 
 ROWS = """

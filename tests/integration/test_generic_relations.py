@@ -12,15 +12,15 @@ from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelatio
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import models, transaction
-from django.db.models import Count, F, Max, Model, Q, Sum, TextField, Value
+from django.db.models import Count, F, Max, Q, Sum, TextField, Value
 from django.db.models.functions import Concat
 from django.test.utils import isolate_apps
 from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables, open_savepoint
+from tests.archive.keeping import Rules, assert_rules_hold, check, keep, make_tables, open_savepoint, rules_of
 from tests.archive.models import Note, Person, Work
 from tests.integration.test_relations import NOTED
-from trigger_kit import Denormalize, Exists, First
+from trigger_kit import Exists, First
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -37,16 +37,6 @@ def short_inserts(sql: Sql) -> Iterator[None]:
     yield
     transaction.savepoint_rollback(savepoint)
     ContentType.objects.clear_cache()
-
-
-def rules_of(model: type[Model], **expressions: Any) -> Rules:
-    return [(model, [Denormalize(name, expression) for name, expression in expressions.items()])]
-
-
-def check(rules: Rules, model: type[Model], *names: str) -> list[tuple[Any, ...]]:
-    """Return the stored values in key order, once they are found to be the true ones."""
-    assert_rules_hold(rules)
-    return list(model._base_manager.order_by("pk").values_list(*names))
 
 
 # The way back -------------------------------------------------------------------------------------------------------

@@ -126,7 +126,7 @@ def test_a_move_writes_both_targets_directly(
 
 
 def test_a_move_to_a_row_that_comes_later(tables: tuple[type[models.Model], type[models.Model]], sql: Sql) -> None:
-    """The second turn finds no target after the first has written: both are computed afresh, nothing counts twice."""
+    """The UPDATE finds one of its two targets only: both are computed afresh, nothing counts twice."""
     make_tables(*tables)
     sql("INSERT INTO archive_account (code) VALUES ('a'), ('b')")
     rules = rules_of(tables[0], Timing.IMMEDIATE)

@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import DatabaseError, models, transaction
-from django.db.models import Avg, Count, F, Max, Min, Model, OuterRef, Q, Subquery, Sum, TextField, Value
+from django.db.models import Avg, Count, F, Max, Min, OuterRef, Q, Subquery, Sum, TextField, Value
 from django.db.models import Exists as DjangoExists
 from django.db.models.functions import Coalesce, Concat
 from django.test.utils import isolate_apps
-from psycopg.sql import Literal
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables, open_savepoint
+from tests.archive.keeping import Rules, assert_rules_hold, check, keep, make_tables, open_savepoint, rules_of
 from tests.archive.models import (
     Country,
     Credit,
@@ -32,34 +30,11 @@ from tests.archive.models import (
     Tag,
     Work,
 )
-from trigger_kit import Denormalize, Exists, First
+from trigger_kit import Exists, First
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
-
-@pytest.fixture(autouse=True)
-def short_inserts(sql: Sql) -> Iterator[None]:
-    """Raw INSERTs need not name what they do not care about; rows that a test leaves without their parents are gone
-    before foreign keys are checked."""
-    savepoint = open_savepoint()
-    for model in apps.get_app_config("archive").get_models():
-        fields = [field for field in model._meta.local_concrete_fields if field.has_default()]
-        values = {f.column: "{}" if f.get_internal_type() == "JSONField" else f.get_default() for f in fields}
-        changes = [f"ALTER COLUMN {name} SET DEFAULT {Literal(value).as_string()}" for name, value in values.items()]
-        changes += ["ALTER COLUMN id RESTART WITH 1000"] if model._meta.auto_field else []
-        sql(f"ALTER TABLE {model._meta.db_table} {', '.join(changes)}")
-    yield
-    transaction.savepoint_rollback(savepoint)
-
-
-def rules_of(model: type[Model], **expressions: Any) -> Rules:
-    return [(model, [Denormalize(name, expression) for name, expression in expressions.items()])]
-
-
-def check(rules: Rules, model: type[Model], *names: str) -> list[tuple[Any, ...]]:
-    """Return the stored values in key order, once they are found to be the true ones."""
-    assert_rules_hold(rules)
-    return list(model._base_manager.order_by("pk").values_list(*names))
+pytestmark = pytest.mark.usefixtures("short_inserts")
 
 
 # Several hops -------------------------------------------------------------------------------------------------------

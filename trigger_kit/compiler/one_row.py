@@ -1,4 +1,4 @@
-"""COMPILE the lean path of a delta: most statements change one row, of one target or of two.
+"""COMPILE the lean path of a delta: most statements change one row, of one target or, where it moves, of two.
 
 One query reads the row into variables and finds out that it is the only one; PL/pgSQL computes what has changed by
 itself; one UPDATE adds it, in both targets where the row moves. Nothing is summed or sorted.
@@ -17,6 +17,7 @@ from trigger_kit.compiler.additions import additions, floors, unless
 from trigger_kit.compiler.appending import append_rows, has_purged, may_follow_a_cascade
 from trigger_kit.compiler.body import restore_depth, set_depth, update_head
 from trigger_kit.compiler.changes import Part, changed_names, parts
+from trigger_kit.compiler.climbing import READ_COMMITTED, can_climb, climb, climb_declarations
 from trigger_kit.compiler.fragments import argument_sql, condition_sql, is_present
 from trigger_kit.compiler.text import block, quote, table_placeholder
 from trigger_kit.measures import Measure
@@ -32,19 +33,22 @@ _PLAIN = {
 }  # fmt: skip
 
 
-_SHORT = 60
+def has_one_row_path(plan: Plan, step: Step) -> bool:
+    """Whether one row has one target, named by one of its own columns or reached over others, and only adds to it.
 
-
-def has_one_row_path(step: Step) -> bool:
-    """Whether one row has one target, named by one of its own columns, and only adds to it.
-
-    A row with two foreign keys to the target has two keys.
+    A row with two foreign keys to the target has two keys. What a row behind others counts for must depend on it alone.
     """
     feeds = step.edge.feeds_of(step.event)
-    if len(feeds) != 1 or not feeds[0].is_plain:
+    if len(feeds) != 1 or not feeds[0].is_whole:
         return False
     hop = feeds[0].path[0]
-    return len(hop.far) == 1 and hop.content_type is None and hop.near[0].type == hop.far[0].type
+    if len(feeds[0].path) == 1:
+        return len(hop.far) == 1 and hop.content_type is None and hop.near[0].type == hop.far[0].type
+    return can_climb(plan, feeds[0]) and not any(_NEARER in _counted(step, part, "after") for part in parts(step))
+
+
+# Stands for the rows between a row and its target.
+_NEARER = "tk_nearer"
 
 
 def _feed(step: Step) -> Feed:
@@ -52,16 +56,22 @@ def _feed(step: Step) -> Feed:
     return step.edge.feeds_of(step.event)[0]
 
 
+def _climbs(step: Step) -> bool:
+    """Whether there are rows between the changed row and its target."""
+    return len(_feed(step).path) > 1
+
+
 def _key(step: Step) -> Column:
-    """Return the row's column that names its target."""
-    return _feed(step).path[0].far[0]
+    """Return the row's column that names its target, or the next row on the way to it."""
+    return _feed(step).path[-1].far[0]
 
 
 def one_row_declarations(step: Step) -> list[str]:
     """Return the variables of the lean path: the row's key and what it changes, named as the columns."""
-    booleans = ["tk_is_one", *(["tk_leaves", "tk_comes"] if step.event is Event.UPDATE else [])]
+    moves = step.event is Event.UPDATE and not _climbs(step)
+    booleans = ["tk_is_one", *(["tk_leaves", "tk_comes"] if moves else [])]
     lines = [*(f"{name} boolean;" for name in booleans), "tk_written bigint;", f"tk_key {step.edge.key[0].type};"]
-    return [*lines, *(f"{part.name} {part.type};" for part in parts(step))]
+    return [*lines, *climb_declarations(_feed(step)), *(f"{part.name} {part.type};" for part in parts(step))]
 
 
 def one_row(plan: Plan, step: Step) -> str:
@@ -76,7 +86,8 @@ def one_row(plan: Plan, step: Step) -> str:
         declared = "\n".join(f"{name} {kind};" for name, kind in kept)
         text = f"<<{side.label}>>\nDECLARE\n{block(declared)}\nBEGIN\n{block(text)}\nEND;"
     comment = "-- Most statements change one row: nothing to sum, one UPDATE per target."
-    return f"{comment}\nIF NOT tk_is_paused AND NOT tk_recompute THEN\n{block(text)}\nEND IF;"
+    conditions = ["NOT tk_is_paused", "NOT tk_recompute", *([READ_COMMITTED] if _climbs(step) else [])]
+    return f"{comment}\nIF {' AND '.join(conditions)} THEN\n{block(text)}\nEND IF;"
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
@@ -115,7 +126,7 @@ def _values(step: Step, side: _Side) -> list[_Value]:
     computed = [part for part in parts(step) if not _is_plain(step, part)]
     return [
         *(_Value(name, kind, f"{side.rows}.{name}", is_loose) for name, kind, is_loose in read),
-        *(_Value(_name(step, part), part.type, _counted(part, side.rows)) for part in computed),
+        *(_Value(_name(step, part), part.type, _counted(step, part, side.rows)) for part in computed),
     ]
 
 
@@ -126,7 +137,7 @@ def _name(step: Step, part: Part) -> str:
 
 def _kept_parts(step: Step) -> list[Part]:
     """Return the parts that an UPDATE computes from variables and keeps in others: it needs them more than once."""
-    return [part for part in parts(step) if _is_plain(step, part) and _counted(part, "after") != "1"]
+    return [part for part in parts(step) if _is_plain(step, part) and _counted(step, part, "after") != "1"]
 
 
 def _is_plain(step: Step, part: Part) -> bool:
@@ -183,7 +194,7 @@ def _is_equal(value: _Value) -> str:
 
 def _counts_for(step: Step, part: Part, label: str) -> str:
     """Return what a state of the row counts for in one part, from variables."""
-    return _counted(part, label) if _is_plain(step, part) else f"{label}.{_name(step, part)}"
+    return _counted(step, part, label) if _is_plain(step, part) else f"{label}.{_name(step, part)}"
 
 
 def _kept(step: Step, part: Part, label: str) -> str:
@@ -191,32 +202,33 @@ def _kept(step: Step, part: Part, label: str) -> str:
     return f"{label}.{_name(step, part)}" if part in _kept_parts(step) else _counts_for(step, part, label)
 
 
-def _counted(part: Part, row: str) -> str:
+def _counted(step: Step, part: Part, row: str) -> str:
     assert part.measure is not None
-    return (_presence if part.name.startswith("tk_rows_") else _value)(part.measure, row)
+    names = [_NEARER] * (len(_feed(step).path) - 1) + [row]
+    return (_presence if part.name.startswith("tk_rows_") else _value)(part.measure, names)
 
 
-def _value(measure: Measure, row: str) -> str:
+def _value(measure: Measure, names: list[str]) -> str:
     """Return what one row counts for, 0 where the filter leaves it out."""
     if measure.chain is not None and measure.chain.aggregate is Count:
-        return _presence(measure, row)
-    value = f"coalesce({argument_sql(measure, [row])}, 0)"
+        return _presence(measure, names)
+    value = f"coalesce({argument_sql(measure, names)}, 0)"
     if not measure.may_be_nan:  # A difference of integers may not fit their own type.
         value += f"::{measure.exact_type}"
-    condition = condition_sql(measure, [row])
+    condition = condition_sql(measure, names)
     return f"CASE WHEN {condition} THEN {value} ELSE 0 END" if condition else value
 
 
-def _presence(measure: Measure, row: str) -> str:
+def _presence(measure: Measure, names: list[str]) -> str:
     """Return 1 where a row counts, else 0."""
-    conditions = [text for text in (is_present(measure, [row]), condition_sql(measure, [row])) if text]
+    conditions = [text for text in (is_present(measure, names), condition_sql(measure, names)) if text]
     return f"CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "1"
 
 
-def _assign(key: str, deltas: dict[Part, str]) -> str:
-    """Return the statements that set the key and the deltas of one target."""
+def _assign(deltas: dict[Part, str], key: str = "") -> str:
+    """Return the statements that set the deltas of one target, and its key."""
     lines = [f"delta.{part.name} := {delta};" for part, delta in deltas.items()]
-    return "\n".join([f"tk_key := {key};", *lines])
+    return "\n".join([*([f"tk_key := {key};"] if key else []), *lines])
 
 
 def _counts(step: Step, label: str) -> str:
@@ -233,40 +245,61 @@ def _come_or_go(plan: Plan, step: Step) -> str:
     """Return the statements for a row that comes or goes."""
     label, sign = ("after", "") if step.event is Event.INSERT else ("before", "-")
     deltas = {part: f"{sign}{_counts_for(step, part, label)}" for part in parts(step)}
-    return f"{_assign(f'{label}.{quote(_key(step).name)}', deltas)}\n{_one_target(plan, step)}"
+    key = f"{label}.{quote(_key(step).name)}"
+    if _climbs(step):
+        return f"{_assign(deltas)}\n{_far_target(plan, step, key)}"
+    return f"{_assign(deltas, key)}\n{_one_target(plan, step)}"
 
 
 def _one_target(plan: Plan, step: Step) -> str:
     """Return the statements that write the deltas to their target."""
+    return f"IF {_is_nothing(step, 'tk_key')} THEN\n    RETURN NULL;\nEND IF;\n{_write(plan, step)}\n{_DONE}"
+
+
+_DONE = "IF tk_written > 0 THEN\n    RETURN NULL;\nEND IF;"
+
+
+def _far_target(plan: Plan, step: Step, key: str) -> str:
+    """Return the statements that climb to the target and write the deltas; where a row is missing, others note it."""
     return "\n".join(
         [
-            f"IF {_is_nothing(step)} THEN\n    RETURN NULL;\nEND IF;",
-            _write(plan, step),
-            "IF tk_written > 0 THEN\n    RETURN NULL;\nEND IF;",
+            f"IF {_is_nothing(step, key)} THEN\n    RETURN NULL;\nEND IF;",
+            "-- Lock what the path leads over, so that it cannot change meanwhile.",
+            climb(plan, _feed(step), key),
+            "IF FOUND THEN",
+            block(f"IF tk_key IS NULL THEN\n    RETURN NULL;\nEND IF;\n{_write(plan, step)}\n{_DONE}"),
+            "END IF;",
         ]
     )
 
 
 def _update(plan: Plan, step: Step) -> str:
-    """Return the statements for a row that stays under its target, leaves one, comes to one, or both."""
+    """Return the statements for a row that stays under its target, leaves one, comes to one, or both.
+
+    One that has rows between itself and its target, and moves, is left to what follows.
+    """
     before, after = (f"{label}.{quote(_key(step).name)}" for label in ("before", "after"))
     was, now = ({part: _kept(step, part, label) for part in parts(step)} for label in ("before", "after"))
     kept = [(part, label) for label in ("before", "after") for part in _kept_parts(step)]
     computed = [f"{_kept(step, part, label)} := {_counts_for(step, part, label)};" for part, label in kept]
+    computed = ["-- What the row counted for, and what it counts for now.", *computed] if computed else []
     stays = {part: "0" if now[part] == was[part] else f"{now[part]} - {was[part]}" for part in parts(step)}
+    if _climbs(step):
+        text = "\n".join([*computed, _assign(stays), _far_target(plan, step, after)])
+        return f"IF {before} IS NOT DISTINCT FROM {after} THEN\n{block(text)}\nEND IF;"
     one_target = [
         "IF tk_leaves THEN",
-        block(_assign(before, {part: f"-{value}" for part, value in was.items()})),
+        block(_assign({part: f"-{value}" for part, value in was.items()}, before)),
         "ELSIF tk_comes THEN",
-        block(_assign(after, now)),
+        block(_assign(now, after)),
         f"ELSIF {before} = {after} THEN",
-        block(_assign(after, stays)),
+        block(_assign(stays, after)),
         "END IF;",
         _one_target(plan, step),
     ]
     return "\n".join(
         [
-            *(["-- What the row counted for, and what it counts for now.", *computed] if computed else []),
+            *computed,
             f"tk_leaves := {before} IS DISTINCT FROM {after} AND {_counts(step, 'before')};",
             f"tk_comes := {before} IS DISTINCT FROM {after} AND {_counts(step, 'after')};",
             "IF tk_leaves AND tk_comes THEN",
@@ -308,10 +341,10 @@ def _move(plan: Plan, step: Step) -> str:
     return _if_safe(safe, "\n".join(lines))
 
 
-def _is_nothing(step: Step) -> str:
+def _is_nothing(step: Step, key: str) -> str:
     """Return the condition under which no target changes."""
     unchanged = "\n    AND ".join(f"delta.{name} = 0" for name in changed_names(step))
-    return f"tk_key IS NULL OR (\n    {unchanged}\n)"
+    return f"{key} IS NULL OR (\n    {unchanged}\n)"
 
 
 def _write(plan: Plan, step: Step) -> str:

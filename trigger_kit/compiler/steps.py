@@ -93,7 +93,7 @@ def _compile_body(plan: Plan, step: Step) -> str:
 
 
 def _body(plan: Plan, step: Step) -> str:
-    one = has_one_row_path(step)
+    one = has_one_row_path(plan, step)
     adds = any(measure.is_added for measure in step.measures)
     # A step that only notes what has changed writes no target.
     declarations = [PAUSE_TEST, *([] if step.edge.is_deferred else [DEPTH])]

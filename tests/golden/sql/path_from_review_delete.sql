@@ -17,6 +17,10 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
+    tk_is_one boolean;
+    tk_written bigint;
+    tk_key integer;
+    "the_total" bigint;
 BEGIN
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
@@ -25,6 +29,56 @@ BEGIN
     -- A target that this very statement has created never held the rows that leave it.
     IF current_setting('trigger_kit.fresh_f5afcb', true) <> '' THEN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
+    IF NOT tk_is_paused AND NOT tk_recompute AND current_setting('transaction_isolation') <> 'repeatable read' THEN
+        <<before>>
+        DECLARE
+            "work_id" bigint;
+            "stars" integer;
+        BEGIN
+            SELECT
+                NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                old_rows."work_id", old_rows."stars"
+            INTO
+                tk_is_one,
+                before."work_id", before."stars"
+            FROM old_rows
+            LIMIT 1;
+            IF tk_is_one IS NULL THEN
+                RETURN NULL;
+            END IF;
+            IF tk_is_one THEN
+                delta."the_total" := -coalesce("before"."stars", 0)::bigint;
+                IF before."work_id" IS NULL OR (
+                    delta."the_total" = 0
+                ) THEN
+                    RETURN NULL;
+                END IF;
+                -- Lock what the path leads over, so that it cannot change meanwhile.
+                SELECT hop_1."publisher_id"
+                INTO tk_key
+                FROM {archive_work} AS hop_1
+                WHERE hop_1."id" = before."work_id"
+                FOR SHARE;
+                IF FOUND THEN
+                    IF tk_key IS NULL THEN
+                        RETURN NULL;
+                    END IF;
+                    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                    UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
+                    SET
+                        "the_total" = target."the_total" + delta."the_total"
+                    WHERE target."number" = tk_key;
+                    GET DIAGNOSTICS tk_written = ROW_COUNT;
+                    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                    IF tk_written > 0 THEN
+                        RETURN NULL;
+                    END IF;
+                END IF;
+            END IF;
+        END;
     END IF;
 
     <<deltas>>

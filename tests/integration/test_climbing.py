@@ -1,0 +1,119 @@
+"""The lean path of a row behind others: it climbs to its target by their foreign keys, over two hops and three."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.models import Avg, Count, Max, Model, Q, Sum
+
+from tests.archive.keeping import Rules, assert_rules_hold, keep
+from tests.archive.models import Country, Person, Publisher, Tag, Work
+from trigger_kit import Denormalize, Timing
+from trigger_kit.compiler.one_row import has_one_row_path
+from trigger_kit.maintenance.verification import as_committed
+from trigger_kit.planner import Event, plan_all
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+
+HERE = "'00000000-0000-0000-0000-00000000000{n}', {n}, {country}"
+SEED = (
+    "INSERT INTO archive_country (code) VALUES ('a'), ('b')",
+    "INSERT INTO archive_publisher (id, number, country_id) VALUES "
+    + ", ".join(f"({HERE.format(n=n, country=country)})" for n, country in ((1, "'a'"), (2, "'b'"), (3, "NULL"))),
+    "INSERT INTO archive_work (id, publisher_id, published) VALUES (11, 1, true), (12, 2, true), (13, 3, false), (14, NULL, true)",
+)
+STATEMENTS = (
+    "INSERT INTO archive_review (id, work_id, stars, text) VALUES (1, 11, 5, 'x')",
+    "INSERT INTO archive_review (id, work_id, stars, text) VALUES (2, 11, NULL, '')",
+    "INSERT INTO archive_review (id, work_id, stars, text) VALUES (3, 12, 0, '')",
+    # Its publisher has no country, its work no publisher.
+    "INSERT INTO archive_review (id, work_id, stars, text) VALUES (4, 13, 4, '')",
+    "INSERT INTO archive_review (id, work_id, stars, text) VALUES (5, 14, 3, 'x')",
+    "UPDATE archive_review SET text = 'other' WHERE id = 1",
+    "UPDATE archive_review SET stars = 2 WHERE id = 1",
+    "UPDATE archive_review SET stars = 1 WHERE id = 2",
+    "UPDATE archive_review SET stars = NULL WHERE id = 2",
+    "UPDATE archive_review SET stars = 5 WHERE id = 4",
+    "UPDATE archive_review SET stars = 5 WHERE id = 5",
+    "UPDATE archive_review SET stars = stars + 1",
+    # A row that moves, and the rows that it goes by.
+    "UPDATE archive_review SET work_id = 12 WHERE id = 1",
+    "UPDATE archive_review SET work_id = 11, stars = 4 WHERE id = 3",
+    "UPDATE archive_work SET publisher_id = 2 WHERE id = 11",
+    "UPDATE archive_publisher SET country_id = 'a' WHERE number = 3",
+    "UPDATE archive_publisher SET country_id = NULL WHERE number = 2",
+    "UPDATE archive_work SET publisher_id = 2 WHERE id = 14",
+    "UPDATE archive_review SET stars = 1 WHERE id = 5",
+    # Two tables of the path in one statement.
+    "WITH moved AS (UPDATE archive_work SET publisher_id = 1 WHERE id = 12) UPDATE archive_review SET stars = 3 WHERE id = 1",
+    "WITH gone AS (DELETE FROM archive_review WHERE id = 1) UPDATE archive_work SET publisher_id = 3 WHERE id = 12",
+    "DELETE FROM archive_review WHERE id = 2",
+    "DELETE FROM archive_review WHERE id = 4",
+    # A child that comes before the row that it points at.
+    "INSERT INTO archive_review (id, work_id, stars, text) VALUES (6, 15, 5, '')",
+    "UPDATE archive_review SET stars = 4 WHERE id = 6",
+    "INSERT INTO archive_work (id, publisher_id) VALUES (15, 1)",
+    "INSERT INTO archive_review (id, work_id, stars, text) VALUES (7, 15, 2, '')",
+    "DELETE FROM archive_review WHERE work_id = 11; DELETE FROM archive_work WHERE id = 11",
+    "DELETE FROM archive_review WHERE id IN (5, 6)",
+    "DELETE FROM archive_review",
+)  # fmt: skip
+
+
+PATHS = {Publisher: "works__reviews", Country: "publishers__works__reviews"}
+
+
+def three_rules(model: type[Model], timing: Timing) -> Rules:
+    path, nothing = PATHS[model], {"default": 0} if timing is Timing.QUEUED else {}
+    texts = Q(**{f"{path}__text__contains": "x"})
+    expressions = {
+        "the_count": Count(path),
+        "the_total": Sum(f"{path}__stars", default=0),
+        "kept_number": Sum(f"{path}__stars", filter=texts, **nothing),
+    }
+    return [(model, [Denormalize(name, expression, timing=timing) for name, expression in expressions.items()])]
+
+
+@pytest.mark.usefixtures("short_inserts")
+@pytest.mark.parametrize("model", PATHS)
+@pytest.mark.parametrize("timing", Timing)
+def test_single_rows(sql: Sql, model: type[Model], timing: Timing) -> None:
+    for statement in SEED:
+        sql(statement)
+    rules = three_rules(model, timing)
+    keep(rules)
+    for statement in STATEMENTS:
+        sql(statement)
+        assert_rules_hold(rules)
+    with as_committed(connection, [(model, rule) for model, declared in rules for rule in declared]):
+        if timing is not Timing.QUEUED:
+            assert set(sql(f"SELECT the_count FROM {model._meta.db_table}")) == {(0,)}
+
+
+@pytest.mark.parametrize(
+    ("model", "expression", "is_lean"),
+    [
+        (Publisher, Count("works__reviews"), True),
+        (Publisher, Sum("works__reviews__stars"), True),
+        (Publisher, Count("works__reviews", filter=Q(works__reviews__stars__gt=3)), True),
+        (Country, Count("publishers__works__reviews"), True),
+        (Publisher, Count("works__reviews", filter=Q(works__published=True)), False),
+        (Publisher, Max("works__reviews__stars"), False),
+        (Publisher, Avg("works__reviews__stars"), False),
+        (Publisher, Count("works__tags"), True),
+        (Publisher, Sum("works__tags__weight"), False),
+        (Tag, Count("works__reviews"), False),
+        (Person, Sum("works__pages"), False),
+        (Work, Count("reviews"), True),
+    ],
+    ids=str,
+)
+def test_which_rules_it_is_for(model: Any, expression: Any, is_lean: bool) -> None:
+    """A row counts for what it is by itself, and each row on the way points at the next one."""
+    (plan,) = plan_all([(model, [Denormalize("kept_number", expression)])])
+    path = max((feed.path for edge in plan.edges for feed in edge.feeds), key=len)
+    inserts = [step for step in plan.steps if step.event is Event.INSERT and step.edge.source == path[-1].table]
+    assert [has_one_row_path(plan, step) for step in inserts] == [is_lean]
