@@ -73,7 +73,9 @@ AS $trigger_kit$
 -- At the end of a transaction: let its targets be written, sources before what is computed from them.
 -- Each row that goes fires the trigger of its target; that may make others due.
 DECLARE
-    tk_target text;
+    tk_row tid;
+    tk_setting text;
+    tk_outer_seqscan text := current_setting('enable_seqscan');
 BEGIN
     IF current_setting('session_replication_role') = 'replica' THEN
         RAISE EXCEPTION USING MESSAGE = 'DEFERRED columns cannot be kept: triggers were switched off after a write.',
@@ -84,18 +86,20 @@ BEGIN
     IF current_setting('trigger_kit.committing_{:schema_tag}', true) = 'on' THEN
         RETURN NULL;
     END IF;
-    PERFORM set_config('trigger_kit.committing_{:schema_tag}', 'on', true);
+    tk_setting := set_config('trigger_kit.committing_{:schema_tag}', 'on', true);
+    -- A table that looked empty to this session's first commit would be read from end to end by all others.
+    tk_setting := set_config('enable_seqscan', 'off', true);
     LOOP
-        SELECT due.target INTO tk_target
+        SELECT due.ctid INTO tk_row
         FROM {:schema}."tk_commit" AS due
         WHERE due.transaction = pg_current_xact_id()
         ORDER BY due.rank, due.target
         LIMIT 1;
-        EXIT WHEN NOT FOUND;
-        DELETE FROM {:schema}."tk_commit" AS due
-        WHERE due.transaction = pg_current_xact_id() AND due.target = tk_target;
+        EXIT WHEN tk_row IS NULL;
+        DELETE FROM {:schema}."tk_commit" AS due WHERE due.ctid = tk_row;
     END LOOP;
-    PERFORM set_config('trigger_kit.committing_{:schema_tag}', '', true);
+    tk_setting := set_config('enable_seqscan', tk_outer_seqscan, true);
+    tk_setting := set_config('trigger_kit.committing_{:schema_tag}', '', true);
     RETURN NULL;
 END;
 $trigger_kit$;

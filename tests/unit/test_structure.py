@@ -45,6 +45,7 @@ ORDER = (
     "compiler.pausing",
     "compiler.additions",
     "compiler.appending",
+    "compiler.climbing",
     "compiler.one_row",
     "compiler.recursion",
     "compiler.touched",

@@ -30,6 +30,7 @@ __all__ = [
     "is_present",
     "looked_up",
     "named",
+    "value_type",
     "values_of",
 ]
 
@@ -163,10 +164,14 @@ def named(measure: Measure, value: str) -> str:
     """
     if measure.strategy in {Strategy.DELTA, Strategy.EXTREMUM} and measure.average_of is None:
         return f"{value} AS {quote(measure.column)}"
-    field = measure.resolved.field
-    kind = "text" if column_of(field).type == "varchar" else cast_type(field)
     simple = re.fullmatch(r"\(.*\)|[\w\".]+", value, re.DOTALL)
-    return f"{value if simple else f'({value})'}::{kind} AS {quote(measure.column)}"
+    return f"{value if simple else f'({value})'}::{value_type(measure)} AS {quote(measure.column)}"
+
+
+def value_type(measure: Measure) -> str:
+    """Return the type of a full value that is assigned to its column."""
+    field = measure.resolved.field
+    return "text" if column_of(field).type == "varchar" else cast_type(field)
 
 
 def _is_extremum(measure: Measure) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from trigger_kit.compiler.dialect import far_sql, hop_condition, kind_sql
 from trigger_kit.compiler.locks import near_values
 from trigger_kit.compiler.paths import Key
-from trigger_kit.compiler.text import advisory_number, block, short_digest, table_placeholder, text_literal
+from trigger_kit.compiler.text import advisory_number, block, quote, short_digest, table_placeholder, text_literal
 from trigger_kit.locks import Meeting
 from trigger_kit.measures import Measure
 from trigger_kit.paths import Path
@@ -76,14 +76,19 @@ def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> s
         f"WHERE {hop_condition(hop, near, far)}\nLIMIT 1"
     )
     missing = f"(\n{block(parent)}\n) IS NULL"
-    where = "\n  AND ".join([*conditions, *([kind] if kind else []), *present, missing])
+    pointing = [*conditions, *([kind] if kind else []), *present]
     if not meeting.is_constrained:
+        where = "\n  AND ".join([*pointing, missing])
         return _wait(plan, meeting, f"SELECT FROM {rows} AS child\nWHERE {where}")
+    # Each parent is looked for once, however many rows point at it.
+    keys = ", ".join(f"child.{quote(column.name)}" for column in meeting.child)
+    where = "\n  AND ".join(pointing)
+    children = f"SELECT DISTINCT {keys}\nFROM {rows} AS child\nWHERE {where}"
     return _note(
         plan,
-        f"SELECT DISTINCT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
-        f"FROM {rows} AS child",
-        f"WHERE {where};",
+        f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
+        f"FROM (\n{block(children)}\n) AS child",
+        f"WHERE {missing};",
     )
 
 

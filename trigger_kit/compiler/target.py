@@ -15,7 +15,7 @@ The names of the BEFORE ROW triggers start with ``~``, so that they fire after e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pgtrigger
 
@@ -32,7 +32,7 @@ from trigger_kit.compiler.body import (
     set_plans,
 )
 from trigger_kit.compiler.dialect import hop_condition
-from trigger_kit.compiler.fragments import Values, values_of
+from trigger_kit.compiler.fragments import Values, value_type, values_of
 from trigger_kit.compiler.locks import lock_path
 from trigger_kit.compiler.notes import arrive, note_missing, take_links
 from trigger_kit.compiler.paths import Key, among
@@ -136,24 +136,27 @@ def _own_columns(measure: Measure) -> set[str]:
     return {column for source in measure.resolved.sources if not source.path for column in source.columns}
 
 
-def _assign(values: Values, fallback: object, before: str = "") -> str:
+def _assign(values: Values, fallback: Callable[[Measure], str], before: str = "") -> str:
     """Return the statement that gives a new row its full values; a row that points at a missing one falls back.
 
     ``before`` is a WITH clause.
     """
     columns = [quote(measure.column) for measure in values.measures]
-    variables = ", ".join(f"NEW.{column}" for column in columns)
+    variables = [f"NEW.{column}" for column in columns]
+    if values.may_be_missing:
+        variables = [f"tk_{number}" for number, _ in enumerate(columns, 1)]
+    select = (
+        f"{before}SELECT {', '.join(f'value.{column}' for column in columns)}\nINTO {', '.join(variables)}\n"
+        f"FROM (\n{block(values.select)}\n) AS value;"
+    )
     if not values.may_be_missing:
-        selected = ", ".join(f"value.{column}" for column in columns)
-        return f"{before}SELECT {selected}\nINTO {variables}\nFROM (\n{block(values.select)}\n) AS value;"
-    selected = ", ".join(
-        f"CASE WHEN value.tk_found THEN value.{quote(m.column)} ELSE {fallback(m)} END"  # type: ignore[operator]
-        for m in values.measures
+        return select
+    declared = "\n".join(f"{name} {value_type(m)};" for name, m in zip(variables, values.measures, strict=True))
+    assigned = "\n".join(
+        f"NEW.{column} := CASE WHEN FOUND THEN {name} ELSE {fallback(measure)} END;"
+        for column, name, measure in zip(columns, variables, values.measures, strict=True)
     )
-    return (
-        f"SELECT {selected}\nINTO {variables}\nFROM (SELECT) AS row_itself\n"
-        f"LEFT JOIN LATERAL (\n{block(values.select)}\n) AS value ON true;"
-    )
+    return f"DECLARE\n{block(declared)}\nBEGIN\n{block(select)}\n{block(assigned)}\nEND;"
 
 
 def _fallback(measure: Measure) -> str:

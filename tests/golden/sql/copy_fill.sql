@@ -137,10 +137,13 @@ BEGIN
         tk_noted bigint;
     BEGIN
         INSERT INTO {:schema}."tk_waiting" (target, place, key)
-        SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
-        FROM new_rows AS child
-        WHERE child."publisher_id" IS NOT NULL
-          AND (
+        SELECT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
+        FROM (
+            SELECT DISTINCT child."publisher_id"
+            FROM new_rows AS child
+            WHERE child."publisher_id" IS NOT NULL
+        ) AS child
+        WHERE (
             SELECT true FROM {archive_publisher} AS parent
             WHERE parent."number" = child."publisher_id"
             LIMIT 1

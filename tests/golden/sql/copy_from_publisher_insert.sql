@@ -59,10 +59,13 @@ BEGIN
             tk_noted bigint;
         BEGIN
             INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
-            FROM new_rows AS child
-            WHERE child."country_id" IS NOT NULL
-              AND (
+            SELECT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
+            FROM (
+                SELECT DISTINCT child."country_id"
+                FROM new_rows AS child
+                WHERE child."country_id" IS NOT NULL
+            ) AS child
+            WHERE (
                 SELECT true FROM {archive_country} AS parent
                 WHERE parent."code" = child."country_id"
                 LIMIT 1

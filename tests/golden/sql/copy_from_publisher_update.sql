@@ -76,25 +76,28 @@ BEGIN
             tk_noted bigint;
         BEGIN
             INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
+            SELECT 'archive_work', 'f20afb', ARRAY[(child."country_id")::text]
             FROM (
-                SELECT -1 AS tk_sign, changed.*
+                SELECT DISTINCT child."country_id"
                 FROM (
-                    SELECT old_rows."number", old_rows."country_id" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."number", new_rows."country_id" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."number", new_rows."country_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."number", old_rows."country_id" FROM old_rows
-                ) AS changed
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."number", old_rows."country_id" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."number", new_rows."country_id" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."number", new_rows."country_id" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."number", old_rows."country_id" FROM old_rows
+                    ) AS changed
+                ) AS child
+                WHERE child.tk_sign = 1
+                  AND child."country_id" IS NOT NULL
             ) AS child
-            WHERE child.tk_sign = 1
-              AND child."country_id" IS NOT NULL
-              AND (
+            WHERE (
                 SELECT true FROM {archive_country} AS parent
                 WHERE parent."code" = child."country_id"
                 LIMIT 1

@@ -184,14 +184,17 @@ BEGIN
             tk_noted bigint;
         BEGIN
             INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
+            SELECT 'archive_work', 'd75feb', ARRAY[(child."publisher_id")::text]
             FROM (
-                SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+                SELECT DISTINCT child."publisher_id"
+                FROM (
+                    SELECT new_rows."id", new_rows."publisher_id", new_rows."title" FROM new_rows
+                    EXCEPT ALL
+                    SELECT old_rows."id", old_rows."publisher_id", old_rows."title" FROM old_rows
+                ) AS child
+                WHERE child."publisher_id" IS NOT NULL
             ) AS child
-            WHERE child."publisher_id" IS NOT NULL
-              AND (
+            WHERE (
                 SELECT true FROM {archive_publisher} AS parent
                 WHERE parent."number" = child."publisher_id"
                 LIMIT 1

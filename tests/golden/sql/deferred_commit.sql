@@ -38,7 +38,10 @@ DECLARE
     tk_1_again_keys bigint[];
     tk_2_keys bigint[];
 BEGIN
-    PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', '', true);
+    tk_plans := set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', '', true);
+    -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
+    tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
+    tk_plans := set_config('enable_seqscan', 'off', true);
     WITH taken AS (
         DELETE FROM {:schema}."tk_deferred_archive_publisher" AS noted
         WHERE noted.tk_transaction = pg_current_xact_id() AND noted.tk_edge IN (2)
@@ -80,6 +83,8 @@ BEGIN
     INTO tk_2_keys
     FROM change;
     IF tk_1_keys IS NULL AND tk_2_keys IS NULL THEN
+        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         RETURN NULL;
     END IF;
 
@@ -97,13 +102,12 @@ BEGIN
         WHERE target."number" = tk_1_keys[1] AND NOT coalesce(target."the_count", 0) + change."the_count" < 0;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         IF FOUND THEN
+            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
+            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
         END IF;
     END IF;
 
-    -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-    tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-    tk_plans := set_config('enable_seqscan', 'off', true);
     -- Lock in key order, so that two bulk statements cannot deadlock.
     PERFORM
     FROM {archive_publisher} AS locked

@@ -67,10 +67,13 @@ BEGIN
             tk_noted bigint;
         BEGIN
             INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
-            FROM new_rows AS child
-            WHERE child."tag_id" IS NOT NULL
-              AND (
+            SELECT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
+            FROM (
+                SELECT DISTINCT child."tag_id"
+                FROM new_rows AS child
+                WHERE child."tag_id" IS NOT NULL
+            ) AS child
+            WHERE (
                 SELECT true FROM {archive_tag} AS parent
                 WHERE parent."id" = child."tag_id"
                 LIMIT 1

@@ -119,25 +119,28 @@ BEGIN
             tk_noted bigint;
         BEGIN
             INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
+            SELECT 'archive_work', '3fd59e', ARRAY[(child."tag_id")::text]
             FROM (
-                SELECT -1 AS tk_sign, changed.*
+                SELECT DISTINCT child."tag_id"
                 FROM (
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                ) AS changed
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+                    ) AS changed
+                ) AS child
+                WHERE child.tk_sign = 1
+                  AND child."tag_id" IS NOT NULL
             ) AS child
-            WHERE child.tk_sign = 1
-              AND child."tag_id" IS NOT NULL
-              AND (
+            WHERE (
                 SELECT true FROM {archive_tag} AS parent
                 WHERE parent."id" = child."tag_id"
                 LIMIT 1

@@ -120,10 +120,13 @@ BEGIN
             tk_noted bigint;
         BEGIN
             INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
-            FROM new_rows AS child
-            WHERE child."work_id" IS NOT NULL
-              AND (
+            SELECT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
+            FROM (
+                SELECT DISTINCT child."work_id"
+                FROM new_rows AS child
+                WHERE child."work_id" IS NOT NULL
+            ) AS child
+            WHERE (
                 SELECT true FROM {archive_work} AS parent
                 WHERE child."work_id" = parent."id"
                 LIMIT 1

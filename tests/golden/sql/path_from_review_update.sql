@@ -191,25 +191,28 @@ BEGIN
             tk_noted bigint;
         BEGIN
             INSERT INTO {:schema}."tk_waiting" (target, place, key)
-            SELECT DISTINCT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
+            SELECT 'archive_publisher', '686adc', ARRAY[(child."work_id")::text]
             FROM (
-                SELECT -1 AS tk_sign, changed.*
+                SELECT DISTINCT child."work_id"
                 FROM (
-                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                ) AS changed
+                    SELECT -1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                        EXCEPT ALL
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                    ) AS changed
+                    UNION ALL
+                    SELECT 1 AS tk_sign, changed.*
+                    FROM (
+                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                        EXCEPT ALL
+                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                    ) AS changed
+                ) AS child
+                WHERE child.tk_sign = 1
+                  AND child."work_id" IS NOT NULL
             ) AS child
-            WHERE child.tk_sign = 1
-              AND child."work_id" IS NOT NULL
-              AND (
+            WHERE (
                 SELECT true FROM {archive_work} AS parent
                 WHERE child."work_id" = parent."id"
                 LIMIT 1
