@@ -11,7 +11,7 @@ SECONDS ?= 60
 TABLES ?=
 OUT ?= build/bench
 
-.PHONY: help demo psql test test-long lint format types build bench bench-short bench-check bench-backfill soak crash examples clean
+.PHONY: help demo psql test test-long lint format types build bench bench-short bench-check bench-page bench-backfill soak crash examples clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ bench-short: $(BIN)/.ready ## The same with few rows and rounds, in less than 3 
 
 bench-check: $(BIN)/.ready ## Measure what has a bar, and fail where a ratio is worse than its bar.
 	@$(BIN)/python -m benchmarks $(TABLES) --check --out $(OUT)
+
+bench-page: $(BIN)/.ready ## Put what make bench has left in OUT=build/bench into docs/performance.md.
+	@$(BIN)/python -m benchmarks.page $(OUT)
 
 bench-backfill: $(BIN)/.ready ## Four rules come to 1,000,000 rows by a migration, under four writers, killed in the middle.
 	@$(BIN)/python -m benchmarks.backfill

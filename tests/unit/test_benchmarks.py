@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 
 import matplotlib as mpl
@@ -17,6 +18,8 @@ from benchmarks.__main__ import arguments, report
 from benchmarks.bars import BARS, Bar
 from benchmarks.contenders import BASE, CONTENDERS
 from benchmarks.measuring import Ratio, Work, interleaved, short, timed
+from benchmarks.page import PAGE as DOCUMENT
+from benchmarks.page import TABLE, bars_table, filled, results_in
 from benchmarks.plots import STYLE, draw, figure_of, legend_columns
 from benchmarks.results import Cell, Plot, Result, Row, from_json, show, to_json
 from benchmarks.tables import TABLES, clients, clients_instant, crowd, fill, groups, table, title_of, verify, writes
@@ -222,3 +225,67 @@ def test_a_check_returns_1_where_a_bar_does_not_hold(capsys: pytest.CaptureFixtu
     assert "1 bars hold, 0 do not" in capsys.readouterr().out
     assert report(console, [results[9.0]], ["fill"]) == 1
     assert report(console, [], ["fill"]) == 1
+
+
+# The page ------------------------------------------------------------------------------------------------------------
+
+PAGE = """Before.
+<!-- bench writes -->
+old
+<!-- end -->
+<!-- bench writes, spread -->
+<!-- end -->
+<!-- bench hops -->
+kept
+<!-- end -->
+After."""
+
+
+def test_tables_come_to_the_places_that_the_page_has_for_them() -> None:
+    page = filled(PAGE, {"writes": replace(RESULT, columns=("base", "ours", "absent"), is_short=False)})
+    assert page.splitlines() == [
+        "Before.",
+        "<!-- bench writes -->",
+        "| work | base | ours |",
+        "| --- | ---: | ---: |",
+        "| insert | 12.5 ms | 1.20 |",
+        "| delete | 3.00 ms | 3.00, one round |",
+        "| update | – | sees no SQL |",  # noqa: RUF001
+        "",
+        "*Median of 3 rounds; PostgreSQL 18.0.*",
+        "<!-- end -->",
+        "<!-- bench writes, spread -->",
+        "| work | base | ours |",
+        "| --- | ---: | ---: |",
+        "| insert | 12.5 ms | 1.20 (1.10 – 1.30) |",  # noqa: RUF001
+        "| delete | 3.00 ms | 3.00, one round |",
+        "| update | – | sees no SQL |",  # noqa: RUF001
+        "",
+        "*Median of 3 rounds; PostgreSQL 18.0.*",
+        "<!-- end -->",
+        "<!-- bench hops -->",
+        "kept",
+        "<!-- end -->",
+        "After.",
+    ]
+
+
+def test_a_bar_that_is_missed_says_so_on_the_page() -> None:
+    (bar, *_) = [bar for bar in BARS if bar.table == "groups"]
+    cells = {bar.column: Cell.compared([9.0], [1.0])}
+    lines = bars_table([Result("groups", "", (bar.column,), [Row(bar.row, cells)])]).splitlines()
+    assert f"| {bar.row}: {bar.column} | ≤ {short(bar.limit)} | 9.00 **missed** |" in lines
+    assert len(lines) == 2 + len(BARS)
+
+
+def test_results_of_a_short_run_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "writes.json").write_text(to_json(RESULT), encoding="utf-8")
+    (tmp_path / "hops.json").write_text(to_json(replace(RESULT, name="hops", is_short=False)), encoding="utf-8")
+    assert list(results_in(tmp_path)) == ["hops"]
+
+
+def test_every_table_of_the_page_is_one_of_the_benchmarks() -> None:
+    names = [found["name"] for found in TABLE.finditer(DOCUMENT.read_text(encoding="utf-8"))]
+    assert len(names) == len(set(names)) > 10
+    assert set(names) <= {*TABLES, "bars"}
+    assert DOCUMENT.read_text(encoding="utf-8").count("<!-- bench ") == len(names)
