@@ -73,12 +73,12 @@ class Feed:
     @property
     def is_plain(self) -> bool:
         """Whether everything is added, from one row to the one target that it names."""
-        return self.is_whole and len(self.path) == 1
+        return self.is_whole and len(self.path) == 1 and all(m.strategy is Strategy.DELTA for m in self.measures)
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything is added, from the row at the far end of the aggregate's path."""
-        return bool(self.path) and self.whole == self.path and all(m.strategy is Strategy.DELTA for m in self.measures)
+        """Whether everything is added or compared, from the row at the far end of the aggregate's path."""
+        return bool(self.path) and self.whole == self.path and all(measure.is_added for measure in self.measures)
 
     @property
     def identity(self) -> tuple[bool, str]:

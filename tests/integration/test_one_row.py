@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, models
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Max, Min, Q, Sum
 from django.test.utils import isolate_apps
 
 from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables
@@ -37,6 +37,17 @@ STATEMENTS = (
     "UPDATE archive_move SET account_id = 'b', delta = 4.50 WHERE id = 1",
     "UPDATE archive_move SET delta = 4.5 WHERE id = 1",
     "UPDATE archive_move SET account_id = account_id || '' WHERE id = 1",
+    # The largest and the smallest: one that is beaten, one that is not, one that was it, one that is it again.
+    "UPDATE archive_move SET before = 0 WHERE id = 1",
+    "UPDATE archive_move SET before = 9 WHERE id = 1",
+    "UPDATE archive_move SET before = 8, delta = 1 WHERE id = 1",
+    "UPDATE archive_move SET before = 3, delta = 12 WHERE id = 1",
+    "UPDATE archive_move SET account_id = 'a', delta = 2, found = true WHERE id = 2",
+    "UPDATE archive_move SET account_id = 'b', before = 5 WHERE id = 2",
+    "UPDATE archive_move SET before = 1 WHERE id = 2",
+    "UPDATE archive_move SET found = NOT found",
+    "UPDATE archive_move SET found = NOT found WHERE id = 2",
+    "UPDATE archive_move SET before = before WHERE id = 2",
     "DELETE FROM archive_move WHERE id = 1",
     "DELETE FROM archive_move WHERE id = 1",
     "DELETE FROM archive_move WHERE id = 2",
@@ -62,6 +73,8 @@ def tables() -> Iterator[tuple[type[models.Model], type[models.Model]]]:
             deltas = models.DecimalField(max_digits=20, decimal_places=4, db_default=0)
             target = models.BigIntegerField(db_default=0)
             change = models.PositiveIntegerField(db_default=0)
+            highest = models.IntegerField(null=True)
+            lowest = models.DecimalField(max_digits=20, decimal_places=4, null=True)
 
             class Meta:
                 app_label = "archive"
@@ -90,6 +103,8 @@ def rules_of(account: type[models.Model], timing: Timing) -> Rules:
         "target": Sum("moves__before", default=0),
         "change": Count("moves"),
     }
+    if timing is not Timing.QUEUED:
+        expressions |= {"highest": Max("moves__before"), "lowest": Min("moves__delta", filter=Q(moves__found=True))}
     return [(account, [Denormalize(name, expression, timing=timing) for name, expression in expressions.items()])]
 
 
@@ -161,3 +176,28 @@ def test_other_statements_are_planned_as_before(
     assert sql("SHOW plan_cache_mode") == [("force_custom_plan",)]
     assert sql("SHOW enable_seqscan") == [("on",)]
     assert sql("SELECT change FROM archive_account") == [(0,), (0,)]
+
+
+def test_extrema_are_looked_up_only_where_the_best_may_have_left(
+    tables: tuple[type[models.Model], type[models.Model]], sql: Sql
+) -> None:
+    """What is stored may be wrong and stays so, as long as it is better than what comes and than what goes."""
+    make_tables(*tables)
+    sql("INSERT INTO archive_account (code) VALUES ('a')")
+    keep(rules_of(tables[0], Timing.IMMEDIATE))
+    row = "INSERT INTO archive_move (id, account_id, delta, before, after, found, source, locked) VALUES (%s, 'a', 5, %s, 2, true, 'x', '')"
+    for key in (1, 2, 3):
+        sql(row, key, key)
+    sql("SET LOCAL trigger_kit.depth = '0'; UPDATE archive_account SET highest = 100; RESET trigger_kit.depth")
+    for statement in (
+        "INSERT INTO archive_move (id, account_id, before, after, found, source, locked) VALUES (4, 'a', 4, 2, true, 'x', '')",
+        "UPDATE archive_move SET before = 50 WHERE id = 1",
+        "UPDATE archive_move SET before = 2 WHERE id = 1",
+        "DELETE FROM archive_move WHERE id = 3",
+    ):
+        sql(statement)
+        assert sql("SELECT highest FROM archive_account") == [(100,)]
+    sql("UPDATE archive_move SET before = 101 WHERE id = 1")
+    assert sql("SELECT highest FROM archive_account") == [(101,)]
+    sql("DELETE FROM archive_move WHERE id = 1")
+    assert sql("SELECT highest FROM archive_account") == [(4,)]

@@ -45,6 +45,8 @@ ORDER = (
     "compiler.pausing",
     "compiler.additions",
     "compiler.appending",
+    "compiler.changed_row",
+    "compiler.extrema",
     "compiler.climbing",
     "compiler.one_row",
     "compiler.recursion",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from django.db.models import Max
-
-from trigger_kit.compiler.body import FILLED, mark_expression
 from trigger_kit.compiler.dialect import compile_node
-from trigger_kit.compiler.fragments import condition_sql, is_present, looked_up
+from trigger_kit.compiler.fragments import condition_sql, is_present
 from trigger_kit.compiler.paths import far_rows
 from trigger_kit.compiler.text import block, quote
 from trigger_kit.measures import Measure
-from trigger_kit.planner import Event, Plan, Step
+from trigger_kit.planner import Event, Step
 
-__all__ = ["additions", "extremum", "floors", "negative", "unless"]
+__all__ = ["additions", "floors", "negative", "unless"]
 
 
 def additions(step: Step, template: str) -> list[str]:
@@ -89,25 +86,3 @@ def _average(step: Step, measure: Measure, template: str) -> str:
     quotient = f"({sums[0]})::numeric / nullif({sums[1]}, 0)"
     default = measure.chain.default
     return quotient if default is None else f"coalesce({quotient}, {compile_node(measure.resolved.query, default)})"
-
-
-def extremum(plan: Plan, step: Step, measure: Measure, number: int) -> str:
-    """Return the value of an extremum after a change: compared with what arrives, looked up when it may have left.
-
-    A look-up is a full value: it marks the target, so that steps of this statement that fire later, whose rows may have
-    changed again since, look up as well.
-    """
-    assert measure.chain is not None
-    is_max = measure.chain.aggregate is Max
-    best, beats = ("greatest", ">=") if is_max else ("least", "<=")
-    column = f"this.{quote(measure.column)}"
-    arrived, left = f"change.tk_in_{number}", f"change.tk_out_{number}"
-    if step.event is Event.INSERT:
-        return f"{best}({column}, {arrived})"
-    lookup = looked_up(measure, "this")
-    kept = column if step.event is Event.DELETE else f"{best}({column}, {arrived})"
-    cases = [f"WHEN {left} IS NULL OR NOT {left} {beats} {column} THEN {kept}"]
-    if step.event is Event.UPDATE:
-        cases.append(f"WHEN {arrived} {beats} {left} AND {arrived} {beats} {column} THEN {arrived}")
-    cases.append(f"WHEN {mark_expression(plan, FILLED)} <> '' THEN {lookup}")
-    return f"CASE\n{block(chr(10).join(cases))}\nEND"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pgtrigger
 
-from trigger_kit.compiler.additions import additions, extremum, floors, unless
+from trigger_kit.compiler.additions import additions, floors, unless
 from trigger_kit.compiler.appending import append, append_keys
 from trigger_kit.compiler.body import (
     DEPTH,
@@ -28,6 +28,7 @@ from trigger_kit.compiler.body import (
     update_head,
 )
 from trigger_kit.compiler.changes import changed_names, changed_rows, collect_changes, parts, touched
+from trigger_kit.compiler.extrema import extrema_of, extremum
 from trigger_kit.compiler.fragments import Values, values_of
 from trigger_kit.compiler.locks import lock_paths, lock_targets
 from trigger_kit.compiler.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
@@ -370,7 +371,7 @@ def _add(plan: Plan, step: Step) -> str:
 
 def _other_values(plan: Plan, step: Step) -> list[Values]:
     """Return the values that are not sums: extrema, and what is computed afresh."""
-    extrema = [(n, m) for n, m in enumerate(step.measures, 1) if m.strategy is Strategy.EXTREMUM]
+    extrema = extrema_of(step)
     values = []
     if extrema:
         selected = ",\n".join(f"{extremum(plan, step, m, n)} AS {quote(m.column)}" for n, m in extrema)

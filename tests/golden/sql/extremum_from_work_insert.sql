@@ -18,10 +18,80 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
+    tk_is_one boolean;
+    tk_written bigint;
+    tk_key integer;
+    tk_best_1 date;
+    tk_now_1 date;
+    tk_best_2 numeric;
+    tk_now_2 numeric;
+    tk_in_1 date;
+    tk_in_2 numeric;
 BEGIN
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
+    IF NOT tk_is_paused AND NOT tk_recompute AND current_setting('transaction_isolation') <> 'repeatable read' THEN
+        <<after>>
+        DECLARE
+            "publisher_id" integer;
+            "day" date;
+            "price" numeric;
+            "published" boolean;
+        BEGIN
+            SELECT
+                NOT EXISTS (SELECT FROM new_rows OFFSET 1),
+                new_rows."publisher_id", new_rows."day", new_rows."price", new_rows."published"
+            INTO
+                tk_is_one,
+                after."publisher_id", after."day", after."price", after."published"
+            FROM new_rows
+            LIMIT 1;
+            IF tk_is_one IS NULL THEN
+                RETURN NULL;
+            END IF;
+            IF tk_is_one THEN
+                tk_key := after."publisher_id";
+                delta.tk_in_1 := "after"."day";
+                delta.tk_in_2 := CASE WHEN "after"."published" THEN "after"."price" END;
+                IF tk_key IS NULL OR (
+                    delta.tk_in_1 IS NULL
+                    AND delta.tk_in_2 IS NULL
+                ) THEN
+                    RETURN NULL;
+                END IF;
+                SELECT locked."kept_day", locked."kept_amount"
+                INTO tk_best_1, tk_best_2
+                FROM {archive_publisher} AS locked
+                WHERE locked."number" = tk_key
+                FOR NO KEY UPDATE;
+                IF FOUND THEN
+                    tk_now_1 := greatest(tk_best_1, delta.tk_in_1);
+                    tk_now_2 := least(tk_best_2, delta.tk_in_2);
+                    IF tk_now_1 IS NOT DISTINCT FROM tk_best_1
+                       AND tk_now_2 IS NOT DISTINCT FROM tk_best_2
+                    THEN
+                        RETURN NULL;
+                    END IF;
+                    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+                    SET
+                        "kept_day" = tk_now_1,
+                        "kept_amount" = tk_now_2
+                    WHERE target."number" = tk_key;
+                    GET DIAGNOSTICS tk_written = ROW_COUNT;
+                    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                ELSE
+                    tk_written := 0;
+                END IF;
+                IF tk_written > 0 THEN
+                    RETURN NULL;
+                END IF;
+            END IF;
+        END;
     END IF;
 
     <<deltas>>

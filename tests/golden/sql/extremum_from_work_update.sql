@@ -18,6 +18,19 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
+    tk_is_one boolean;
+    tk_leaves boolean;
+    tk_comes boolean;
+    tk_written bigint;
+    tk_key integer;
+    tk_best_1 date;
+    tk_now_1 date;
+    tk_best_2 numeric;
+    tk_now_2 numeric;
+    tk_in_1 date;
+    tk_out_1 date;
+    tk_in_2 numeric;
+    tk_out_2 numeric;
 BEGIN
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
@@ -26,6 +39,144 @@ BEGIN
     -- A target that this very statement has created never held the rows that leave it.
     IF current_setting('trigger_kit.fresh_f5afcb', true) <> '' THEN
         tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
+
+    -- Most statements change one row: nothing to sum, one UPDATE per target.
+    IF NOT tk_is_paused AND NOT tk_recompute AND current_setting('transaction_isolation') <> 'repeatable read' THEN
+        <<before>>
+        DECLARE
+            "publisher_id" integer;
+            "day" date;
+            "price" numeric;
+            "published" boolean;
+            tk_part_1 date;
+            tk_part_3 numeric;
+        BEGIN
+            <<after>>
+            DECLARE
+                "publisher_id" integer;
+                "day" date;
+                "price" numeric;
+                "published" boolean;
+                tk_part_1 date;
+                tk_part_3 numeric;
+            BEGIN
+                SELECT
+                    NOT EXISTS (SELECT FROM old_rows OFFSET 1),
+                    old_rows."publisher_id", old_rows."day", old_rows."price", old_rows."published",
+                    new_rows."publisher_id", new_rows."day", new_rows."price", new_rows."published"
+                INTO
+                    tk_is_one,
+                    before."publisher_id", before."day", before."price", before."published",
+                    after."publisher_id", after."day", after."price", after."published"
+                FROM old_rows CROSS JOIN new_rows
+                LIMIT 1;
+                -- Nothing that a rule reads has changed.
+                IF tk_is_one IS NULL
+                   OR tk_is_one
+                   AND before."publisher_id" IS NOT DISTINCT FROM after."publisher_id"
+                   AND before."day" IS NOT DISTINCT FROM after."day"
+                   AND before."price" IS NOT DISTINCT FROM after."price"
+                   AND before."published" IS NOT DISTINCT FROM after."published"
+                THEN
+                    RETURN NULL;
+                END IF;
+                IF tk_is_one THEN
+                    -- What the row counted for, and what it counts for now.
+                    before.tk_part_1 := "before"."day";
+                    before.tk_part_3 := CASE WHEN "before"."published" THEN "before"."price" END;
+                    after.tk_part_1 := "after"."day";
+                    after.tk_part_3 := CASE WHEN "after"."published" THEN "after"."price" END;
+                    tk_leaves := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND before."publisher_id" IS NOT NULL AND (before.tk_part_1 IS NOT NULL OR before.tk_part_3 IS NOT NULL);
+                    tk_comes := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND after."publisher_id" IS NOT NULL AND (after.tk_part_1 IS NOT NULL OR after.tk_part_3 IS NOT NULL);
+                    IF NOT tk_leaves OR NOT tk_comes THEN
+                        IF tk_leaves THEN
+                            tk_key := before."publisher_id";
+                            delta.tk_in_1 := NULL;
+                            delta.tk_out_1 := before.tk_part_1;
+                            delta.tk_in_2 := NULL;
+                            delta.tk_out_2 := before.tk_part_3;
+                        ELSIF tk_comes THEN
+                            tk_key := after."publisher_id";
+                            delta.tk_in_1 := after.tk_part_1;
+                            delta.tk_out_1 := NULL;
+                            delta.tk_in_2 := after.tk_part_3;
+                            delta.tk_out_2 := NULL;
+                        ELSIF before."publisher_id" = after."publisher_id" THEN
+                            tk_key := after."publisher_id";
+                            delta.tk_in_1 := CASE WHEN before.tk_part_1 IS DISTINCT FROM after.tk_part_1 THEN after.tk_part_1 END;
+                            delta.tk_out_1 := CASE WHEN before.tk_part_1 IS DISTINCT FROM after.tk_part_1 THEN before.tk_part_1 END;
+                            delta.tk_in_2 := CASE WHEN before.tk_part_3 IS DISTINCT FROM after.tk_part_3 THEN after.tk_part_3 END;
+                            delta.tk_out_2 := CASE WHEN before.tk_part_3 IS DISTINCT FROM after.tk_part_3 THEN before.tk_part_3 END;
+                        END IF;
+                        IF tk_key IS NULL OR (
+                            delta.tk_in_1 IS NULL
+                            AND delta.tk_out_1 IS NULL
+                            AND delta.tk_in_2 IS NULL
+                            AND delta.tk_out_2 IS NULL
+                        ) THEN
+                            RETURN NULL;
+                        END IF;
+                        SELECT locked."kept_day", locked."kept_amount"
+                        INTO tk_best_1, tk_best_2
+                        FROM {archive_publisher} AS locked
+                        WHERE locked."number" = tk_key
+                        FOR NO KEY UPDATE;
+                        IF FOUND THEN
+                            IF delta.tk_out_1 IS NULL OR NOT delta.tk_out_1 >= tk_best_1 THEN
+                                tk_now_1 := greatest(tk_best_1, delta.tk_in_1);
+                            ELSIF delta.tk_in_1 >= delta.tk_out_1 AND delta.tk_in_1 >= tk_best_1 THEN
+                                tk_now_1 := delta.tk_in_1;
+                            ELSE
+                                PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+                                SELECT (
+                                    SELECT max("source"."day")
+                                    FROM {archive_work} AS source
+                                    WHERE source."publisher_id" = this."number"
+                                )
+                                INTO tk_now_1
+                                FROM {archive_publisher} AS this
+                                WHERE this."number" = tk_key;
+                            END IF;
+                            IF delta.tk_out_2 IS NULL OR NOT delta.tk_out_2 <= tk_best_2 THEN
+                                tk_now_2 := least(tk_best_2, delta.tk_in_2);
+                            ELSIF delta.tk_in_2 <= delta.tk_out_2 AND delta.tk_in_2 <= tk_best_2 THEN
+                                tk_now_2 := delta.tk_in_2;
+                            ELSE
+                                PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+                                SELECT (
+                                    SELECT min("source"."price")
+                                    FROM {archive_work} AS source
+                                    WHERE source."publisher_id" = this."number"
+                                      AND "source"."published"
+                                )
+                                INTO tk_now_2
+                                FROM {archive_publisher} AS this
+                                WHERE this."number" = tk_key;
+                            END IF;
+                            IF tk_now_1 IS NOT DISTINCT FROM tk_best_1
+                               AND tk_now_2 IS NOT DISTINCT FROM tk_best_2
+                            THEN
+                                RETURN NULL;
+                            END IF;
+                            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+                            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+                            SET
+                                "kept_day" = tk_now_1,
+                                "kept_amount" = tk_now_2
+                            WHERE target."number" = tk_key;
+                            GET DIAGNOSTICS tk_written = ROW_COUNT;
+                            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+                        ELSE
+                            tk_written := 0;
+                        END IF;
+                        IF tk_written > 0 THEN
+                            RETURN NULL;
+                        END IF;
+                    END IF;
+                END IF;
+            END;
+        END;
     END IF;
 
     <<deltas>>
