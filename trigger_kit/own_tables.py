@@ -74,7 +74,7 @@ AS $trigger_kit$
 -- Each row that goes fires the trigger of its target; that may make others due.
 DECLARE
     tk_row tid;
-    tk_setting text;
+    tk_plans text;
     tk_outer_seqscan text := current_setting('enable_seqscan');
 BEGIN
     IF current_setting('session_replication_role') = 'replica' THEN
@@ -86,9 +86,9 @@ BEGIN
     IF current_setting('trigger_kit.committing_{:schema_tag}', true) = 'on' THEN
         RETURN NULL;
     END IF;
-    tk_setting := set_config('trigger_kit.committing_{:schema_tag}', 'on', true);
+    tk_plans := set_config('trigger_kit.committing_{:schema_tag}', 'on', true);
     -- A table that looked empty to this session's first commit would be read from end to end by all others.
-    tk_setting := set_config('enable_seqscan', 'off', true);
+    tk_plans := set_config('enable_seqscan', 'off', true);
     LOOP
         SELECT due.ctid INTO tk_row
         FROM {:schema}."tk_commit" AS due
@@ -98,8 +98,8 @@ BEGIN
         EXIT WHEN tk_row IS NULL;
         DELETE FROM {:schema}."tk_commit" AS due WHERE due.ctid = tk_row;
     END LOOP;
-    tk_setting := set_config('enable_seqscan', tk_outer_seqscan, true);
-    tk_setting := set_config('trigger_kit.committing_{:schema_tag}', '', true);
+    tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+    tk_plans := set_config('trigger_kit.committing_{:schema_tag}', '', true);
     RETURN NULL;
 END;
 $trigger_kit$;
