@@ -125,20 +125,20 @@ def _come_or_go(plan: Plan, step: Step) -> str:
     deltas = change(step, {part: counts_for(step, part, label) for part in parts(step)})
     key = f"{label}.{quote(row_key(step).name)}"
     if climbs(step):
-        return f"{_assign(deltas)}\n{_far_target(plan, step, key)}"
-    return f"{_assign(deltas, key)}\n{_one_target(plan, step)}"
+        return f"{_assign(deltas)}\n{_far_target(plan, step, deltas, key)}"
+    return f"{_assign(deltas, key)}\n{_one_target(plan, step, deltas)}"
 
 
-def _one_target(plan: Plan, step: Step) -> str:
+def _one_target(plan: Plan, step: Step, deltas: dict[Part, str]) -> str:
     """Return the statements that write the changes to their target."""
-    return f"IF {_is_nothing(step, 'tk_key')} THEN\n    RETURN NULL;\nEND IF;\n{_write(plan, step)}\n{_DONE}"
+    return f"{_unless_nothing(deltas, 'tk_key')}\n{_write(plan, step)}\n{_DONE}"
 
 
-def _far_target(plan: Plan, step: Step, key: str) -> str:
+def _far_target(plan: Plan, step: Step, deltas: dict[Part, str], key: str) -> str:
     """Return the statements that climb to the target and write the changes; where a row is missing, others note it."""
     return "\n".join(
         [
-            f"IF {_is_nothing(step, key)} THEN\n    RETURN NULL;\nEND IF;",
+            _unless_nothing(deltas, key),
             "-- Lock what the path leads over, so that it cannot change meanwhile.",
             climb(plan, feed_of(step), key),
             "IF FOUND THEN",
@@ -155,8 +155,9 @@ def _update(plan: Plan, step: Step) -> str:
     """
     before, after = (f"{label}.{quote(row_key(step).name)}" for label in ("before", "after"))
     was, now = ({part: kept(step, part, label) for part in parts(step)} for label in ("before", "after"))
+    stays = _stays(step, was, now)
     if climbs(step):
-        lines = [*compute_kept(step), _assign(_stays(step, was, now)), _far_target(plan, step, after)]
+        lines = [*compute_kept(step), _assign(stays), _far_target(plan, step, stays, after)]
         return f"IF {before} IS NOT DISTINCT FROM {after} THEN\n{block(chr(10).join(lines))}\nEND IF;"
     one_target = [
         "IF tk_leaves THEN",
@@ -164,9 +165,9 @@ def _update(plan: Plan, step: Step) -> str:
         "ELSIF tk_comes THEN",
         block(_assign(_comes(step, now), after)),
         f"ELSIF {before} = {after} THEN",
-        block(_assign(_stays(step, was, now), after)),
+        block(_assign(stays, after)),
         "END IF;",
-        _one_target(plan, step),
+        _one_target(plan, step, stays),
     ]
     lines = [
         *compute_kept(step),
@@ -209,10 +210,12 @@ def _move(plan: Plan, step: Step) -> str:
     return _if_safe(safe, "\n".join(lines))
 
 
-def _is_nothing(step: Step, key: str) -> str:
-    """Return the condition under which no target changes."""
-    unchanged = "\n    AND ".join(_is_unchanged(part) for part in parts(step))
-    return f"{key} IS NULL OR (\n    {unchanged}\n)"
+def _unless_nothing(deltas: dict[Part, str], key: str) -> str:
+    """Return the statement that ends the function where no target changes."""
+    is_counted = any(delta.removeprefix("-") == "1" for delta in deltas.values())
+    unchanged = "\n    AND ".join(_is_unchanged(part) for part in deltas)
+    is_nothing = f"{key} IS NULL" if is_counted else f"{key} IS NULL OR (\n    {unchanged}\n)"
+    return f"IF {is_nothing} THEN\n    RETURN NULL;\nEND IF;"
 
 
 def _is_unchanged(part: Part) -> str:
