@@ -64,13 +64,7 @@ BEGIN
                 delta."pages_total" := coalesce("after"."pages", 0)::bigint;
                 delta."revenue" := after.tk_part_4;
                 delta.tk_rows_4 := after.tk_part_5;
-                IF tk_key IS NULL OR (
-                    delta."num_books" = 0
-                    AND delta."num_published" = 0
-                    AND delta."pages_total" = 0
-                    AND delta."revenue" = 0
-                    AND delta.tk_rows_4 = 0
-                ) THEN
+                IF tk_key IS NULL THEN
                     RETURN NULL;
                 END IF;
                 IF delta."revenue" <> 'NaN' THEN

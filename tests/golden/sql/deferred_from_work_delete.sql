@@ -55,11 +55,7 @@ BEGIN
                 delta."the_count" := -1;
                 delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
                 delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                IF tk_key IS NULL OR (
-                    delta."the_count" = 0
-                    AND delta."kept_number" = 0
-                    AND delta.tk_rows_2 = 0
-                ) THEN
+                IF tk_key IS NULL THEN
                     RETURN NULL;
                 END IF;
                 INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
