@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -63,9 +64,15 @@ def bars_table(results: Sequence[Result]) -> str:
         against = f", against {bar.against}" if bar.against else ""
         title = f"{bar.row}: {bar.column}{ABOUT.get(bar.table, '')}{against}"
         seen = short(verdict.ratio.median) if verdict.ratio else verdict.reason
-        kept = "" if verdict.holds or not verdict.ratio else " **missed**"
-        lines.append([title, f"{'≤' if bar.is_at_most else '≥'} {short(bar.limit)}", f"{seen}{kept}"])
+        lines.append([title, f"{'≤' if bar.is_at_most else '≥'} {short(bar.limit)}", f"{seen}{_how(verdict)}"])
     return _markdown(lines)
+
+
+def _how(verdict: bars.Verdict) -> str:
+    """Return what is to be said of a ratio that does not keep its limit."""
+    if verdict.ratio is None or replace(verdict.bar, margin=0).holds(verdict.ratio):
+        return ""
+    return ", within the margin" if verdict.holds else " **missed**"
 
 
 def _is_measured(cell: Cell | None) -> bool:
@@ -105,7 +112,7 @@ def main(given: Sequence[str] | None = None) -> int:
     for name in results:
         if (plot := folder / f"{name}.svg").exists():
             shutil.copy(plot, PLOTS)
-    Console(highlight=False).print(f"{PAGE.name}: {', '.join(results)}")
+    Console(highlight=False).print(f"{PAGE.name}: {', '.join(results)}", soft_wrap=True)
     return 0
 
 

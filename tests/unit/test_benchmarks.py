@@ -270,11 +270,12 @@ def test_tables_come_to_the_places_that_the_page_has_for_them() -> None:
     ]
 
 
-def test_a_bar_that_is_missed_says_so_on_the_page() -> None:
+@pytest.mark.parametrize(("times", "words"), [(9.0, " **missed**"), (1.01, ", within the margin"), (0.99, "")])
+def test_a_bar_that_is_missed_says_so_on_the_page(times: float, words: str) -> None:
     (bar, *_) = [bar for bar in BARS if bar.table == "groups"]
-    cells = {bar.column: Cell.compared([9.0], [1.0])}
+    cells = {bar.column: Cell.compared([times * bar.limit], [1.0])}
     lines = bars_table([Result("groups", "", (bar.column,), [Row(bar.row, cells)])]).splitlines()
-    assert f"| {bar.row}: {bar.column} | ≤ {short(bar.limit)} | 9.00 **missed** |" in lines
+    assert f"| {bar.row}: {bar.column} | ≤ {short(bar.limit)} | {short(times * bar.limit)}{words} |" in lines
     assert len(lines) == 2 + len(BARS)
 
 
