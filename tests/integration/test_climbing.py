@@ -99,6 +99,20 @@ def test_single_rows(sql: Sql, model: type[Model], timing: Timing) -> None:
             assert set(sql(f"SELECT the_count FROM {model._meta.db_table}")) == {(0,)}
 
 
+@pytest.mark.usefixtures("short_inserts")
+@pytest.mark.parametrize(("timing", "notes"), [(Timing.QUEUED, "tk_pending"), (Timing.DEFERRED, "tk_deferred")])
+def test_what_leads_nowhere_leaves_no_note(sql: Sql, timing: Timing, notes: str) -> None:
+    """A work without a publisher: a note without a key would wait for ever."""
+    for statement in SEED:
+        sql(statement)
+    keep(three_rules(Publisher, timing))
+    sql("INSERT INTO archive_review (id, work_id, stars, text) VALUES (1, 14, 5, 'x')")
+    sql("UPDATE archive_review SET stars = 4 WHERE id = 1")
+    assert sql(f"SELECT count(*) FROM {notes}_archive_publisher") == [(0,)]
+    sql("UPDATE archive_review SET work_id = 11 WHERE id = 1")
+    assert sql(f"SELECT count(*) FROM {notes}_archive_publisher") != [(0,)]
+
+
 @pytest.mark.parametrize(
     ("model", "expression", "is_lean"),
     [
