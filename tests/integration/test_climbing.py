@@ -6,10 +6,24 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
-from django.db.models import Avg, Count, Max, Min, Model, Q, Sum
+from django.db import connection, transaction
+from django.db.models import (
+    CASCADE,
+    Avg,
+    BigIntegerField,
+    BooleanField,
+    Count,
+    ForeignKey,
+    IntegerField,
+    Max,
+    Min,
+    Model,
+    Q,
+    Sum,
+)
+from django.test.utils import isolate_apps
 
-from tests.archive.keeping import Rules, assert_rules_hold, keep
+from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables, open_savepoint
 from tests.archive.models import Country, Person, Publisher, Tag, Work
 from trigger_kit import Denormalize, Timing
 from trigger_kit.compiler.one_row import has_one_row_path
@@ -137,3 +151,55 @@ def test_which_rules_it_is_for(model: Any, expression: Any, is_lean: bool) -> No
     path = max((feed.path for edge in plan.edges for feed in edge.feeds), key=len)
     inserts = [step for step in plan.steps if step.event is Event.INSERT and step.edge.source == path[-1].table]
     assert [has_one_row_path(plan, step) for step in inserts] == [is_lean]
+
+
+@pytest.mark.parametrize("order", [("found", "hits"), ("hits", "found")])
+def test_columns_that_are_called_as_a_variable_of_plpgsql(sql: Sql, order: tuple[str, str]) -> None:
+    """FOUND says whether a query found a row, unless a column, kept or counted, is called that."""
+    with isolate_apps("tests.archive"):
+
+        class Shelf(Model):
+            found = BigIntegerField(default=0, db_default=0)
+            hits = BigIntegerField(default=0, db_default=0)
+            best = BigIntegerField(null=True)
+
+            class Meta:
+                app_label = "archive"
+
+        class Box(Model):
+            shelf = ForeignKey(Shelf, CASCADE, related_name="boxes")
+
+            class Meta:
+                app_label = "archive"
+
+        class Item(Model):
+            box = ForeignKey(Box, CASCADE, related_name="items")
+            found = BooleanField()
+            weight = IntegerField()
+
+            class Meta:
+                app_label = "archive"
+
+    make_tables(Shelf, Box, Item)
+    sql("INSERT INTO archive_shelf (id) VALUES (1); INSERT INTO archive_box (id, shelf_id) VALUES (1, 1)")
+    expressions = {
+        "found": Sum("boxes__items__weight", default=0),
+        "hits": Count("boxes__items", filter=Q(boxes__items__found=True)),
+    }
+    for chosen in ([order[0]], list(order), [*order, "best"]):
+        named = expressions | {"best": Max("boxes__items__weight")}
+        rules: Rules = [(Shelf, [Denormalize(name, named[name]) for name in chosen])]
+        savepoint = open_savepoint()
+        keep(rules)
+        for statement in (
+            "INSERT INTO archive_item (id, box_id, found, weight) VALUES (1, 1, true, 5)",
+            "INSERT INTO archive_item (id, box_id, found, weight) VALUES (2, 1, false, 9)",
+            "UPDATE archive_item SET weight = 7 WHERE id = 2",
+            "UPDATE archive_item SET found = NOT found WHERE id = 1",
+            "INSERT INTO archive_item (id, box_id, found, weight) VALUES (3, 2, true, 1)",
+            "INSERT INTO archive_box (id, shelf_id) VALUES (2, 1)",
+            "DELETE FROM archive_item WHERE id = 2",
+        ):
+            sql(statement)
+            assert_rules_hold(rules)
+        transaction.savepoint_rollback(savepoint)

@@ -50,7 +50,10 @@ def climb_declarations(feed: Feed) -> list[str]:
 
 
 def climb(plan: Plan, feed: Feed, start: str) -> str:
-    """Return the statements that set ``tk_key`` to the target's key; FOUND says whether no row was missing."""
+    """Return the statements that set ``tk_key`` to the target's key; ``tk_written`` is 0 where a row is missing.
+
+    FOUND would say so as well, unless a column is called that.
+    """
     locks = {lock.level: lock for lock in plan.path_locks(feed.path, feed.measures)}
     text, named = "", {len(feed.path): start}
     for level in _levels(feed.path):
@@ -60,7 +63,8 @@ def climb(plan: Plan, feed: Feed, start: str) -> str:
         look = (
             f"SELECT {row}.{quote(nearer.far[0].name)}\nINTO {into}\n"
             f"FROM {table_placeholder(nearer.table)} AS {row}\n"
-            f"WHERE {row}.{quote(farther.near[0].name)} = {named[level + 1]}\n{locks[level].strength.value};"
+            f"WHERE {row}.{quote(farther.near[0].name)} = {named[level + 1]}\n{locks[level].strength.value};\n"
+            "GET DIAGNOSTICS tk_written = ROW_COUNT;"
         )
-        text = look if not text else f"{text}\nIF FOUND THEN\n{block(look)}\nEND IF;"
+        text = look if not text else f"{text}\nIF tk_written > 0 THEN\n{block(look)}\nEND IF;"
     return text

@@ -63,13 +63,14 @@ def extremum_declarations(step: Step) -> list[str]:
 
 
 def read_extrema(step: Step) -> str:
-    """Return the statement that locks the target and reads its extrema."""
+    """Return the statements that lock the target and read its extrema; ``tk_written`` is 0 where it is missing."""
     found = extrema_of(step)
     columns = ", ".join(f"locked.{quote(measure.column)}" for _, measure in found)
     return (
         f"SELECT {columns}\nINTO {', '.join(f'tk_best_{n}' for n, _ in found)}\n"
         f"FROM {table_placeholder(step.edge.target)} AS locked\n"
-        f"WHERE locked.{quote(step.edge.key[0].name)} = tk_key\nFOR NO KEY UPDATE;"
+        f"WHERE locked.{quote(step.edge.key[0].name)} = tk_key\nFOR NO KEY UPDATE;\n"
+        "GET DIAGNOSTICS tk_written = ROW_COUNT;"
     )
 
 

@@ -141,7 +141,7 @@ def _far_target(plan: Plan, step: Step, deltas: dict[Part, str], key: str) -> st
             _unless_nothing(deltas, key),
             "-- Lock what the path leads over, so that it cannot change meanwhile.",
             climb(plan, feed_of(step), key),
-            "IF FOUND THEN",
+            "IF tk_written > 0 THEN",
             block(f"IF tk_key IS NULL THEN\n    RETURN NULL;\nEND IF;\n{_write(plan, step)}\n{_DONE}"),
             "END IF;",
         ]
@@ -252,7 +252,7 @@ def _compare(plan: Plan, step: Step) -> str:
         f"IF {f'{chr(10)}   AND '.join(same)}\nTHEN\n    RETURN NULL;\nEND IF;",
         *_update_target(step, settings, "", _match(step), "delta.{}"),
     ]
-    return f"{read_extrema(step)}\nIF FOUND THEN\n{block(chr(10).join(lines))}\nELSE\n    tk_written := 0;\nEND IF;"
+    return f"{read_extrema(step)}\nIF tk_written > 0 THEN\n{block(chr(10).join(lines))}\nEND IF;"
 
 
 def _match(step: Step) -> str:

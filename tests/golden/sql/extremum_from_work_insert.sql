@@ -68,7 +68,8 @@ BEGIN
                 FROM {archive_publisher} AS locked
                 WHERE locked."number" = tk_key
                 FOR NO KEY UPDATE;
-                IF FOUND THEN
+                GET DIAGNOSTICS tk_written = ROW_COUNT;
+                IF tk_written > 0 THEN
                     tk_now_1 := greatest(tk_best_1, delta.tk_in_1);
                     tk_now_2 := least(tk_best_2, delta.tk_in_2);
                     IF tk_now_1 IS NOT DISTINCT FROM tk_best_1
@@ -84,8 +85,6 @@ BEGIN
                     WHERE target."number" = tk_key;
                     GET DIAGNOSTICS tk_written = ROW_COUNT;
                     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                ELSE
-                    tk_written := 0;
                 END IF;
                 IF tk_written > 0 THEN
                     RETURN NULL;

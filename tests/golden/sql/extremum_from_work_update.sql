@@ -122,7 +122,8 @@ BEGIN
                         FROM {archive_publisher} AS locked
                         WHERE locked."number" = tk_key
                         FOR NO KEY UPDATE;
-                        IF FOUND THEN
+                        GET DIAGNOSTICS tk_written = ROW_COUNT;
+                        IF tk_written > 0 THEN
                             IF delta.tk_out_1 IS NULL OR NOT delta.tk_out_1 >= tk_best_1 THEN
                                 tk_now_1 := greatest(tk_best_1, delta.tk_in_1);
                             ELSIF delta.tk_in_1 >= delta.tk_out_1 AND delta.tk_in_1 >= tk_best_1 THEN
@@ -167,8 +168,6 @@ BEGIN
                             WHERE target."number" = tk_key;
                             GET DIAGNOSTICS tk_written = ROW_COUNT;
                             tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                        ELSE
-                            tk_written := 0;
                         END IF;
                         IF tk_written > 0 THEN
                             RETURN NULL;

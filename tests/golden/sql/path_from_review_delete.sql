@@ -62,7 +62,8 @@ BEGIN
                 FROM {archive_work} AS hop_1
                 WHERE hop_1."id" = before."work_id"
                 FOR SHARE;
-                IF FOUND THEN
+                GET DIAGNOSTICS tk_written = ROW_COUNT;
+                IF tk_written > 0 THEN
                     IF tk_key IS NULL THEN
                         RETURN NULL;
                     END IF;
