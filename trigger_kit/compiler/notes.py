@@ -111,7 +111,7 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None 
 
     ``counted`` says that ``tk_found`` is how many have one; ``key`` names the arrays where they have other names.
     """
-    found = [m for m in _of_step(plan, step) if not m.path and m.is_constrained and is_noted(m, step.event)]
+    found = [m for m in _of_targets(plan, step) if m.is_constrained and is_noted(m, step.event)]
     if not found:
         return []
     key = key or Key(step.edge.key)
@@ -136,9 +136,14 @@ def is_noted(meeting: Meeting, event: Event) -> bool:
     return event is not Event.TRUNCATE and (event is not Event.DELETE or not meeting.is_constrained)
 
 
-def _of_step(plan: Plan, step: Step) -> list[Meeting]:
-    feeds = step.edge.feeds_of(step.event)
-    return list(dict.fromkeys(m for feed in feeds for m in plan.meetings(feed.path, feed.measures)))
+def _of_targets(plan: Plan, step: Step) -> list[Meeting]:
+    """Return the meetings of targets with the rows that name them.
+
+    A row further along a path reports its target, too: when the row that names it came, nothing may have counted yet.
+    """
+    feeds = [feed for feed in step.edge.feeds_of(step.event) if feed.path]
+    meetings = (m for feed in feeds for m in plan.meetings(feed.path[:1], feed.measures))
+    return list(dict.fromkeys(meeting for meeting in meetings if not meeting.path))
 
 
 def _names(plan: Plan, meeting: Meeting) -> str:

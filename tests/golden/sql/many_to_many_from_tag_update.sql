@@ -73,6 +73,22 @@ BEGIN
             INSERT INTO {:schema}."tk_touched" (target, key_column, key)
             SELECT 'archive_work', 'id', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
+            -- Targets that are missing may come from another transaction: see tk_waiting.
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_work} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+                END IF;
+            END;
             tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
             tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
@@ -155,6 +171,24 @@ BEGIN
             SET "id" = locked."id"
             WHERE locked."id" = ANY (tk_keys);
             PERFORM set_config('trigger_kit.locking', '', true);
+        END IF;
+        -- Targets that are missing may come from another transaction: see tk_waiting.
+        IF tk_found < cardinality(tk_keys) THEN
+            DECLARE
+                tk_noted bigint;
+            BEGIN
+                INSERT INTO {:schema}."tk_waiting" (target, place, key)
+                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
+                FROM unnest(tk_keys) AS child (tk_key)
+                WHERE NOT EXISTS (
+                    SELECT FROM {archive_work} AS parent
+                    WHERE parent."id" = child.tk_key
+                );
+                GET DIAGNOSTICS tk_noted = ROW_COUNT;
+                IF tk_noted > 0 THEN
+                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
+                END IF;
+            END;
         END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
