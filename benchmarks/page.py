@@ -39,10 +39,10 @@ def filled(page: str, results: Mapping[str, Result]) -> str:
 
     def fill(found: re.Match[str]) -> str:
         name = found["name"]
+        if not set(bars.tables() if name == BARS else [name]) <= set(results):
+            return found[0]
         if name == BARS:
             return f"{found['begin']}{bars_table(list(results.values()))}\n{found['end']}"
-        if name not in results:
-            return found[0]
         return f"{found['begin']}{table(results[name], has_spread=bool(found['spread']))}\n{found['end']}"
 
     return TABLE.sub(fill, page)

@@ -22,7 +22,7 @@ from django.db.models.functions import Coalesce, Concat
 from psycopg import IsolationLevel
 
 from tests.archive.aggregates import StringAgg
-from tests.archive.keeping import CANNOT_WAIT, Rules
+from tests.archive.keeping import CANNOT_WAIT, Rules, rules_of
 from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
 from tests.concurrency.schedules import LEVELS, Session, Step
 from trigger_kit import Denormalize, Exists, First, Timing
@@ -89,10 +89,6 @@ class Case:
             (model, [Denormalize(r.field, r.expression, timing=timing, guard=r.guard, level=r.level) for r in declared])
             for model, declared in self.rules()
         ]
-
-
-def rules_of(model: type[Model], **expressions: Any) -> Rules:
-    return [(model, [Denormalize(name, expression) for name, expression in expressions.items()])]
 
 
 def aggregates(model: type[Model], path: str, number: str, text: str) -> dict[str, Callable[[], Rules]]:

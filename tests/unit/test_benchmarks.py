@@ -279,6 +279,11 @@ def test_a_bar_that_is_missed_says_so_on_the_page(times: float, words: str) -> N
     assert len(lines) == 2 + len(BARS)
 
 
+def test_bars_that_were_not_all_measured_stay_as_they_are() -> None:
+    page = "<!-- bench bars -->\nkept\n<!-- end -->"
+    assert filled(page, {"writes": RESULT}) == page
+
+
 def test_results_of_a_short_run_do_not_count(tmp_path: Path) -> None:
     (tmp_path / "writes.json").write_text(to_json(RESULT), encoding="utf-8")
     (tmp_path / "hops.json").write_text(to_json(replace(RESULT, name="hops", is_short=False)), encoding="utf-8")

@@ -75,7 +75,7 @@ def one_row(plan: Plan, step: Step) -> str:
 # What a row changes -------------------------------------------------------------------------------------------------
 
 
-def _leaves(step: Step, before: dict[Part, str]) -> dict[Part, str]:
+def _leaves(before: dict[Part, str]) -> dict[Part, str]:
     """Return the changes of a target that a row leaves."""
     return {part: _gone(part, value) for part, value in before.items()}
 
@@ -86,7 +86,7 @@ def _gone(part: Part, value: str) -> str:
     return f"-{value}"
 
 
-def _comes(step: Step, after: dict[Part, str]) -> dict[Part, str]:
+def _comes(after: dict[Part, str]) -> dict[Part, str]:
     """Return the changes of a target that a row comes to."""
     return {
         part: "NULL" if _is_compared(part) and part.name.startswith("tk_out_") else value
@@ -94,9 +94,9 @@ def _comes(step: Step, after: dict[Part, str]) -> dict[Part, str]:
     }
 
 
-def _stays(step: Step, before: dict[Part, str], after: dict[Part, str]) -> dict[Part, str]:
+def _stays(before: dict[Part, str], after: dict[Part, str]) -> dict[Part, str]:
     """Return the changes of a target that a row stays under."""
-    return {part: _difference(part, before[part], after[part]) for part in parts(step)}
+    return {part: _difference(part, before[part], after[part]) for part in before}
 
 
 def _difference(part: Part, before: str, after: str) -> str:
@@ -122,7 +122,7 @@ def _assign(deltas: dict[Part, str], key: str = "") -> str:
 def _come_or_go(plan: Plan, step: Step) -> str:
     """Return the statements for a row that comes or goes."""
     label, change = ("after", _comes) if step.event is Event.INSERT else ("before", _leaves)
-    deltas = change(step, {part: counts_for(step, part, label) for part in parts(step)})
+    deltas = change({part: counts_for(step, part, label) for part in parts(step)})
     key = f"{label}.{quote(row_key(step).name)}"
     if climbs(step):
         return f"{_assign(deltas)}\n{_far_target(plan, step, deltas, key)}"
@@ -155,15 +155,15 @@ def _update(plan: Plan, step: Step) -> str:
     """
     before, after = (f"{label}.{quote(row_key(step).name)}" for label in ("before", "after"))
     was, now = ({part: kept(step, part, label) for part in parts(step)} for label in ("before", "after"))
-    stays = _stays(step, was, now)
+    stays = _stays(was, now)
     if climbs(step):
         lines = [*compute_kept(step), _assign(stays), _far_target(plan, step, stays, after)]
         return f"IF {before} IS NOT DISTINCT FROM {after} THEN\n{block(chr(10).join(lines))}\nEND IF;"
     one_target = [
         "IF tk_leaves THEN",
-        block(_assign(_leaves(step, was), before)),
+        block(_assign(_leaves(was), before)),
         "ELSIF tk_comes THEN",
-        block(_assign(_comes(step, now), after)),
+        block(_assign(_comes(now), after)),
         f"ELSIF {before} = {after} THEN",
         block(_assign(stays, after)),
         "END IF;",
