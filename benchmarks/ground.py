@@ -159,9 +159,9 @@ def install(place: Place, rules: Rules) -> None:
     """Install the triggers of rules at a place, and fill their columns, dependents first."""
     from django.db import connection, transaction
 
-    from trigger_kit.compiler import compile_plan
-    from trigger_kit.installation import backfill, change_triggers
-    from trigger_kit.planner import plan_all
+    from trigger_kit.database.installation import backfill, change_triggers
+    from trigger_kit.plan.plan import plan_all
+    from trigger_kit.sql import compile_plan
 
     plans = plan_all(rules)
     with django_at(place), transaction.atomic():
@@ -183,8 +183,8 @@ def drifts(place: Place, rules: Rules) -> list[str]:
     """Compare every stored value with Django's own annotate(); what is pending for a QUEUED rule counts as stored."""
     from django.db import connection
 
-    from trigger_kit.maintenance.verification import find_drift
-    from trigger_kit.relations import rule_uri
+    from trigger_kit.maintenance.verify import find_drift
+    from trigger_kit.resolve.rule import rule_uri
 
     with django_at(place):
         return [

@@ -315,8 +315,8 @@ def drifts(workload: Workload, *, at_rest: bool = False) -> list[Any]:
     """Return the rows where a rule does not hold; ``at_rest`` leaves out what is pending: nothing may be."""
     from django.db import connection
 
-    from trigger_kit.maintenance.verification import find_drift
-    from trigger_kit.relations import rule_uri
+    from trigger_kit.maintenance.verify import find_drift
+    from trigger_kit.resolve.rule import rule_uri
 
     declared = replace(workload, timing="IMMEDIATE").declared() if at_rest else workload.declared()
     return [

@@ -10,11 +10,11 @@ from trigger_kit.rules import Denormalize, Guard, Level, Timing
 
 if TYPE_CHECKING:
     from trigger_kit.exact import Exact
-    from trigger_kit.flushing import flush
     from trigger_kit.maintenance.backfill import backfill
-    from trigger_kit.maintenance.pauses import paused
+    from trigger_kit.maintenance.flush import flush
+    from trigger_kit.maintenance.pause import paused
     from trigger_kit.maintenance.repair import repair
-    from trigger_kit.maintenance.verification import verify
+    from trigger_kit.maintenance.verify import verify
 
 __all__ = [
     "Denormalize",
@@ -33,10 +33,10 @@ __all__ = [
 _HOMES = {
     "Exact": "exact",
     "backfill": "maintenance.backfill",
-    "flush": "flushing",
-    "paused": "maintenance.pauses",
+    "flush": "maintenance.flush",
+    "paused": "maintenance.pause",
     "repair": "maintenance.repair",
-    "verify": "maintenance.verification",
+    "verify": "maintenance.verify",
 }
 __version__ = "0.1.0"
 

@@ -29,16 +29,13 @@ class TriggerKitConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks, teach Django's commands about rules, and install those of apps without migrations."""
-        from trigger_kit import (
-            autodetector,
-            blind_spot_checks,
-            checks,
-            database_checks,
-            fill_checks,
-            following,
-            migration_locks,
-            schema,
-        )
+        from trigger_kit.checks import blind_spots as blind_spot_checks
+        from trigger_kit.checks import database as database_checks
+        from trigger_kit.checks import rules as checks
+        from trigger_kit.checks import settings as fill_checks
+        from trigger_kit.migration import autodetector, following
+        from trigger_kit.migration import locks as migration_locks
+        from trigger_kit.migration import schema_changes as schema
 
         register(checks.check_rules, "models")
         register(checks.check_setup, "models")
@@ -56,21 +53,21 @@ class TriggerKitConfig(AppConfig):
 
 def hear_migrate(using: str, verbosity: int, stdout: Any = None, **kwargs: Any) -> None:
     """Let first fills say how far they are, where ``migrate`` says what it applies."""
-    from trigger_kit import first_fill
+    from trigger_kit.migration import first_fill
 
     first_fill.announce(using, stdout, verbosity)
 
 
 def leave_migrate(using: str, **kwargs: Any) -> None:
     """Let them be silent again."""
-    from trigger_kit import first_fill
+    from trigger_kit.migration import first_fill
 
     first_fill.silence(using)
 
 
 def install_unmigrated(app_config: AppConfig, using: str, plan: Any = None, **kwargs: Any) -> None:
     """Install the rules of apps without migrations (run_syncdb, MIGRATE: False), when all tables exist."""
-    from trigger_kit import installation
+    from trigger_kit.database import installation
 
     if connections[using].vendor != "postgresql" or app_config is not _last_app():
         return

@@ -10,12 +10,12 @@ from django.db.models import Expression, F, Field, Model
 from django.db.models.expressions import Col
 from django.utils.deconstruct import deconstructible
 
-from trigger_kit.compiler.text import identifier, plain_name
-from trigger_kit.measures import Measure, measure_rule
-from trigger_kit.paths import cast_type
-from trigger_kit.registry import rules_of
-from trigger_kit.relations import resolve, rule_uri
+from trigger_kit.plan.strategy import Measure, measure_rule
+from trigger_kit.resolve.columns import cast_type
+from trigger_kit.resolve.declared import rules_of
+from trigger_kit.resolve.rule import resolve, rule_uri
 from trigger_kit.rules import Denormalize, Timing
+from trigger_kit.sql.text import identifier, plain_name
 
 __all__ = ["Exact", "exact"]
 

@@ -7,9 +7,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 
 from trigger_kit.exceptions import DriftError
-from trigger_kit.maintenance.verification import as_committed, find_drift
-from trigger_kit.registry import declared
-from trigger_kit.relations import rule_uri
+from trigger_kit.maintenance.verify import as_committed, find_drift
+from trigger_kit.resolve.declared import declared
+from trigger_kit.resolve.rule import rule_uri
 
 __all__ = ["assert_in_sync"]
 

@@ -19,7 +19,7 @@ from benchmarks.tables.keeping import fill, in_turn
 
 if TYPE_CHECKING:
     from benchmarks.ground import Rules
-    from trigger_kit.advice import WantedIndex
+    from trigger_kit.maintenance.advice import WantedIndex
 
 SIZES = (100, 1_000, 10_000, 100_000)
 SHORT_SIZES = (100, 5_000)
@@ -157,8 +157,8 @@ def compared(seconds: dict[str, list[float]]) -> Cell:
 
 def advised(rules: Rules) -> WantedIndex:
     """Return the index that plan advises for a rule beside the one of the foreign key."""
-    from trigger_kit.advice import wanted_indexes
-    from trigger_kit.planner import plan
+    from trigger_kit.maintenance.advice import wanted_indexes
+    from trigger_kit.plan.plan import plan
 
     ((model, declared),) = rules
     (measure,) = plan(model, declared).measures

@@ -143,9 +143,9 @@ def remove(place: Place, rules: Rules) -> None:
     """Take the triggers of rules away again."""
     from django.db import connection, transaction
 
-    from trigger_kit.compiler import compile_plan
-    from trigger_kit.installation import change_triggers
-    from trigger_kit.planner import plan_all
+    from trigger_kit.database.installation import change_triggers
+    from trigger_kit.plan.plan import plan_all
+    from trigger_kit.sql import compile_plan
 
     with django_at(place), transaction.atomic():
         for plan in plan_all(rules):

@@ -32,8 +32,8 @@ def fill(place: Place, rules: Rules, *statements: str) -> None:
     """Empty all tables and fill them while no trigger fires, then write the values of rules: quick, and right."""
     from django.db import connection, transaction
 
-    from trigger_kit.installation import backfill
-    from trigger_kit.planner import plan_all
+    from trigger_kit.database.installation import backfill
+    from trigger_kit.plan.plan import plan_all
 
     place.run("SET session_replication_role = replica")
     reset(place, *statements)

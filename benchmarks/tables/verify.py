@@ -97,7 +97,7 @@ def plain(rules: Rules, uris: Sequence[str]) -> Callable[[], None]:
     """Return what runs Django's own query of each rule and fetches its rows."""
     from django.db import connection
 
-    from trigger_kit.relations import rule_uri
+    from trigger_kit.resolve.rule import rule_uri
 
     ((model, declared),) = rules
     chosen = [rule for rule in declared if {rule_uri(model, rule.field), MODEL} & set(uris)]

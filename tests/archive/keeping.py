@@ -10,12 +10,12 @@ from django.db import connection, transaction
 from django.db.models import Model
 
 from trigger_kit import Denormalize
-from trigger_kit.compiler import compile_plan
+from trigger_kit.database.installation import backfill, change_triggers
 from trigger_kit.exceptions import RuleError
-from trigger_kit.installation import backfill, change_triggers
-from trigger_kit.maintenance.verification import as_committed, find_drift
-from trigger_kit.planner import Plan, plan_all
-from trigger_kit.relations import rule_uri
+from trigger_kit.maintenance.verify import as_committed, find_drift
+from trigger_kit.plan.plan import Plan, plan_all
+from trigger_kit.resolve.rule import rule_uri
+from trigger_kit.sql import compile_plan
 
 Rules = list[tuple[type[Model], list[Denormalize]]]
 

@@ -26,10 +26,10 @@ from tests.archive.keeping import CANNOT_WAIT, Rules, rules_of
 from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
 from tests.concurrency.schedules import LEVELS, Session, Step
 from trigger_kit import Denormalize, Exists, First, Timing
-from trigger_kit.compiler.text import SCHEMA, fill_placeholders
-from trigger_kit.compiler.values import backfill_sql
 from trigger_kit.exceptions import RuleError
-from trigger_kit.planner import plan, plan_all
+from trigger_kit.plan.plan import plan, plan_all
+from trigger_kit.sql.full_values import backfill_sql
+from trigger_kit.sql.text import SCHEMA, fill_placeholders
 
 __all__ = ["CASES", "Case"]
 

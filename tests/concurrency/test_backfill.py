@@ -44,12 +44,12 @@ from tests.concurrency.ground import Ground, Kept, drift
 from tests.concurrency.schedules import COMMITTED, DEADLOCK, SERIALIZATION, Explored, Run, Session, Step
 from tests.concurrency.test_interleavings import judge_outcomes, report
 from trigger_kit import Timing
-from trigger_kit.batched import recomputing
-from trigger_kit.catalog import Placement
-from trigger_kit.changeover import change_triggers
-from trigger_kit.compiler import compile_plan
-from trigger_kit.filling import Filling, lock_keys, write_locked
-from trigger_kit.planner import Plan, plan_all
+from trigger_kit.database.catalog import Placement
+from trigger_kit.database.changeover import change_triggers
+from trigger_kit.database.filling import Filling, lock_keys, write_locked
+from trigger_kit.migration.batched import recomputing
+from trigger_kit.plan.plan import Plan, plan_all
+from trigger_kit.sql import compile_plan
 
 pytestmark = pytest.mark.django_db
 

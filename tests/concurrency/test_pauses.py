@@ -17,8 +17,8 @@ from tests.concurrency.ground import Ground, Kept, drift
 from tests.concurrency.schedules import COMMIT, DEADLOCK, Explored, Session, ends_transaction
 from tests.concurrency.test_interleavings import judge_outcomes, variant_id
 from trigger_kit import Timing
-from trigger_kit.maintenance.pauses import repair_statement
-from trigger_kit.planner import plan_all
+from trigger_kit.maintenance.pause import repair_statement
+from trigger_kit.plan.plan import plan_all
 
 pytestmark = pytest.mark.django_db
 

@@ -32,12 +32,12 @@ from tests.concurrency.cases import (
 from tests.concurrency.ground import Ground, Kept, drift
 from tests.concurrency.schedules import COMMITTED, DEADLOCK, Explored, Step, is_serial
 from trigger_kit import Denormalize, Timing, repair, verify
-from trigger_kit.catalog import Placement
-from trigger_kit.filling import Filling, lock_keys
+from trigger_kit.database.catalog import Placement
+from trigger_kit.database.filling import Filling, lock_keys
 from trigger_kit.maintenance.comparison import passes
 from trigger_kit.maintenance.repair import write_wrong
-from trigger_kit.planner import plan_all
-from trigger_kit.relations import rule_uri
+from trigger_kit.plan.plan import plan_all
+from trigger_kit.resolve.rule import rule_uri
 
 READ_COMMITTED = psycopg.IsolationLevel.READ_COMMITTED
 COUNTRIES = "INSERT INTO archive_country (code, name) VALUES ('a', 'a'), ('b', 'b')"

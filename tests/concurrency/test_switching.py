@@ -28,7 +28,7 @@ from trigger_kit import Denormalize, Timing
 from trigger_kit.maintenance import long_pauses
 from trigger_kit.maintenance.long_pauses import pause, resume
 from trigger_kit.maintenance.status import rule_statuses
-from trigger_kit.maintenance.switches import disable, enable, install_rules, uninstall
+from trigger_kit.maintenance.switch import disable, enable, install_rules, uninstall
 from trigger_kit.testing import assert_in_sync
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -381,7 +381,7 @@ def test_every_strategy_and_timing(
     off, on = switches
     rules = every_kind()
     case = Case("live", every_kind, SEED, (), keeps_timings=True)
-    monkeypatch.setattr("trigger_kit.installation.declared", lambda apps: rules)
+    monkeypatch.setattr("trigger_kit.database.installation.declared", lambda apps: rules)
     with ground.installed(case) as kept:
         kept.reset()
         ground.admin.execute("SELECT setval('archive_review_id_seq', 1000)")

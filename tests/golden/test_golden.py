@@ -15,9 +15,9 @@ from django.db.models.functions import Concat
 from tests.archive.models import Node, Publisher, Work
 from tests.library.models import Author, Port
 from trigger_kit import Denormalize, Exists, First, Timing
-from trigger_kit.compiler import CompiledTrigger, compile_plan
-from trigger_kit.planner import plan
-from trigger_kit.registry import rules_of
+from trigger_kit.plan.plan import plan
+from trigger_kit.resolve.declared import rules_of
+from trigger_kit.sql import CompiledTrigger, compile_plan
 
 FOLDER = Path(__file__).parent / "sql"
 REWRITE = os.environ.get("TRIGGER_KIT_REWRITE_GOLDEN") == "1"

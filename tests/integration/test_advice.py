@@ -18,11 +18,11 @@ from tests.archive.keeping import assert_rules_hold, keep
 from tests.archive.models import Publisher, Work
 from tests.library.models import Author, Book
 from trigger_kit import Denormalize, Exists, First, Timing
-from trigger_kit.advice import WantedIndex, hindering_indexes, wanted_indexes
-from trigger_kit.catalog import Placement
-from trigger_kit.compiler.fragments import values_of
-from trigger_kit.indexes import SUMMARIES_SINCE, KeyColumn, installed_indexes, update_counts
-from trigger_kit.planner import Plan, plan
+from trigger_kit.database.catalog import Placement
+from trigger_kit.database.indexes import SUMMARIES_SINCE, KeyColumn, installed_indexes, update_counts
+from trigger_kit.maintenance.advice import WantedIndex, hindering_indexes, wanted_indexes
+from trigger_kit.plan.plan import Plan, plan
+from trigger_kit.sql.fragments import values_of
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 ROWS = 3_000

@@ -42,17 +42,19 @@ from tests.archive.models import (
     Work,
 )
 from tests.archive.rules import POOLS, Pool
-from trigger_kit import Denormalize, First, Timing, backfill, batches, first_fill
-from trigger_kit.batches import Progress, backfilling, fill_all
-from trigger_kit.catalog import Placement
-from trigger_kit.changeover import change_triggers
-from trigger_kit.compiler import compile_plan
+from trigger_kit import Denormalize, First, Timing, backfill
+from trigger_kit.checks.settings import check_fills
+from trigger_kit.database import batches
+from trigger_kit.database.batches import Progress, backfilling, fill_all
+from trigger_kit.database.catalog import Placement
+from trigger_kit.database.changeover import change_triggers
+from trigger_kit.database.filling import Filling, fill_keys
+from trigger_kit.database.progress import ProgressReport
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.fill_checks import check_fills
-from trigger_kit.filling import Filling, fill_keys
-from trigger_kit.first_fill import batches_script
-from trigger_kit.planner import Plan, plan_all
-from trigger_kit.progress import ProgressReport
+from trigger_kit.migration import first_fill
+from trigger_kit.migration.first_fill import batches_script
+from trigger_kit.plan.plan import Plan, plan_all
+from trigger_kit.sql import compile_plan
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 Declare = Callable[[Rules], Rules]

@@ -14,13 +14,13 @@ from django.test.utils import isolate_apps
 
 from tests.archive.keeping import Rules, assert_rules_hold, install, keep, make_tables
 from trigger_kit import Denormalize, First, Timing
-from trigger_kit.blind_spot_checks import check_blind_spots
-from trigger_kit.installation import live_plans
+from trigger_kit.checks.blind_spots import check_blind_spots
+from trigger_kit.database.installation import live_plans
 from trigger_kit.maintenance.blind_spots import BlindSpot, blind_spots
 from trigger_kit.maintenance.long_pauses import pause
-from trigger_kit.maintenance.switches import install_rules, uninstall
-from trigger_kit.planner import Plan
-from trigger_kit.registry import declared
+from trigger_kit.maintenance.switch import install_rules, uninstall
+from trigger_kit.plan.plan import Plan
+from trigger_kit.resolve.declared import declared
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

@@ -26,9 +26,9 @@ from django.test.utils import isolate_apps
 from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables, open_savepoint
 from tests.archive.models import Country, Person, Publisher, Tag, Work
 from trigger_kit import Denormalize, Timing
-from trigger_kit.compiler.one_row import has_one_row_path
-from trigger_kit.maintenance.verification import as_committed
-from trigger_kit.planner import Event, plan_all
+from trigger_kit.maintenance.verify import as_committed
+from trigger_kit.plan.plan import Event, plan_all
+from trigger_kit.sql.one_row import has_one_row_path
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

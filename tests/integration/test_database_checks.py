@@ -11,17 +11,17 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.db import OperationalError, connection
 
-from trigger_kit.database_checks import check_database
+from trigger_kit.checks.database import check_database
 from trigger_kit.exceptions import RuleError
 from trigger_kit.maintenance.long_pauses import pause
-from trigger_kit.maintenance.switches import disable, uninstall
+from trigger_kit.maintenance.switch import disable, uninstall
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 
 @pytest.fixture(autouse=True)
 def all_is_migrated(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trigger_kit.database_checks._is_migration_pending", lambda connection: False)
+    monkeypatch.setattr("trigger_kit.checks.database._is_migration_pending", lambda connection: False)
 
 
 def found() -> list[CheckMessage]:
@@ -67,7 +67,7 @@ def test_w013_paused(sql: Sql) -> None:
 def test_what_a_migration_will_bring_is_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     list(uninstall(["library.Author"]))
     list(disable(["library.Shelf"]))
-    monkeypatch.setattr("trigger_kit.database_checks._is_migration_pending", lambda connection: True)
+    monkeypatch.setattr("trigger_kit.checks.database._is_migration_pending", lambda connection: True)
     assert [message.id for message in found()] == ["trigger_kit.W012"]
 
 
@@ -81,7 +81,7 @@ def test_a_database_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, error: 
     def fail(alias: str) -> None:
         raise error
 
-    monkeypatch.setattr("trigger_kit.database_checks.rule_statuses", fail)
+    monkeypatch.setattr("trigger_kit.checks.database.rule_statuses", fail)
     assert found() == []
 
 

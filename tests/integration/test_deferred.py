@@ -23,9 +23,9 @@ from tests.archive.keeping import Rules, assert_rules_hold, keep
 from tests.archive.models import Country, Line, Node, Person, Publisher, Series, Tag, Work
 from tests.concurrency.ground import OBJECTS, archive_tables, defaults, drop_default, set_default
 from trigger_kit import Denormalize, Exists, First, Guard, Timing
-from trigger_kit.installation import backfill
-from trigger_kit.maintenance.pauses import paused
-from trigger_kit.planner import Plan
+from trigger_kit.database.installation import backfill
+from trigger_kit.maintenance.pause import paused
+from trigger_kit.plan.plan import Plan
 
 pytestmark = pytest.mark.django_db
 
@@ -679,7 +679,7 @@ PAUSED = {
 )
 def test_a_pause_with_notes_pending(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     world.keep(*(RULES[name] if name in RULES else [PAUSED[name]]))
-    monkeypatch.setattr("trigger_kit.maintenance.pauses.live_plans", lambda using: world.plans)
+    monkeypatch.setattr("trigger_kit.maintenance.pause.live_plans", lambda using: world.plans)
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(f"{REVIEW} VALUES (1, 4, 'x'), (2, 5, 'y')")
         with paused():

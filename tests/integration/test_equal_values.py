@@ -15,7 +15,7 @@ from tests.archive.aggregates import StringAgg
 from tests.archive.keeping import assert_rules_hold, keep, rules_of
 from tests.archive.models import Country, Note, Novel, Publisher, Review, Series, Tag, Work
 from trigger_kit import Exists, First
-from trigger_kit.explanation import explain
+from trigger_kit.maintenance.explain import explain
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

@@ -28,12 +28,12 @@ from dev.postgres import Server
 from tests.archive.keeping import Rules, assert_rules_hold, install, keep
 from tests.archive.models import Line, Novel, Person, Publisher, Remark, Review, Work
 from trigger_kit import Denormalize, Exact, Timing, flush, verify
-from trigger_kit.compiler import compile_plan
-from trigger_kit.compiler.appending import follower_lock
+from trigger_kit.database.installation import change_triggers
 from trigger_kit.exceptions import DriftError, TriggerKitError
-from trigger_kit.flushing import Queue, follow, pending_rows, queues
-from trigger_kit.installation import change_triggers
-from trigger_kit.planner import plan_all
+from trigger_kit.maintenance.flush import Queue, follow, pending_rows, queues
+from trigger_kit.plan.plan import plan_all
+from trigger_kit.sql import compile_plan
+from trigger_kit.sql.appending import follower_lock
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]

@@ -12,7 +12,7 @@ from django.test.utils import isolate_apps
 
 from tests.archive.keeping import Rules, assert_rules_hold, keep, make_tables
 from trigger_kit import Denormalize, Timing
-from trigger_kit.maintenance.verification import as_committed
+from trigger_kit.maintenance.verify import as_committed
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

@@ -17,13 +17,13 @@ from tests.archive.keeping import assert_rules_hold, keep
 from tests.archive.models import Line, Node, Publisher, Remark, Review, Work
 from tests.library.models import Author, Book, Category, Port, Shelf, Voyage
 from trigger_kit import Denormalize
-from trigger_kit.changeover import change_triggers
-from trigger_kit.compiler import compile_plan
+from trigger_kit.database.changeover import change_triggers
+from trigger_kit.database.installation import live_plans
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.installation import live_plans
 from trigger_kit.maintenance.long_pauses import pause, resume
-from trigger_kit.maintenance.pauses import repair_touched
+from trigger_kit.maintenance.pause import repair_touched
 from trigger_kit.maintenance.status import rule_statuses
+from trigger_kit.sql import compile_plan
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]

@@ -31,11 +31,11 @@ from tests.archive.models import (
     Work,
 )
 from trigger_kit import Denormalize, Guard, Timing
-from trigger_kit.compiler import compile_plan
+from trigger_kit.database.installation import backfill, change_triggers
 from trigger_kit.exceptions import RuleError
-from trigger_kit.installation import backfill, change_triggers
-from trigger_kit.maintenance.pauses import repair_touched
-from trigger_kit.planner import plan_all
+from trigger_kit.maintenance.pause import repair_touched
+from trigger_kit.plan.plan import plan_all
+from trigger_kit.sql import compile_plan
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

@@ -26,8 +26,8 @@ from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance import repair as repairing
 from trigger_kit.maintenance.comparison import Drift
 from trigger_kit.maintenance.repair import Change
-from trigger_kit.maintenance.verification import KEPT, last_verification
-from trigger_kit.relations import rule_uri
+from trigger_kit.maintenance.verify import KEPT, last_verification
+from trigger_kit.resolve.rule import rule_uri
 
 __all__ = ["declare"]
 

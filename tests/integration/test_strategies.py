@@ -35,7 +35,7 @@ from tests.archive.aggregates import StringAgg
 from tests.archive.keeping import Rules, assert_rules_hold, check, keep, make_tables, rules_of
 from tests.archive.models import Person, Publisher, Review, Tag, Work
 from trigger_kit import Exists, First
-from trigger_kit.explanation import explain
+from trigger_kit.maintenance.explain import explain
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

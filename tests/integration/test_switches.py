@@ -15,9 +15,9 @@ from tests.archive.keeping import assert_rules_hold, keep
 from tests.archive.models import Review, Work
 from tests.library.models import Author, Book, Category, Shelf
 from trigger_kit import Denormalize, Timing
-from trigger_kit.installation import live_plans
+from trigger_kit.database.installation import live_plans
 from trigger_kit.maintenance.status import rule_statuses
-from trigger_kit.planner import plan_all
+from trigger_kit.plan.plan import plan_all
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -279,8 +279,8 @@ def declared(monkeypatch: pytest.MonkeyPatch, rules: Any) -> Iterator[None]:
     plans = plan_all([*[(plan.model, [m.resolved.rule for m in plan.measures]) for plan in live_plans()], *rules])
     pairs = [(plan.model, [m.resolved.rule for m in plan.measures]) for plan in plans]
     with monkeypatch.context() as patch:
-        patch.setattr("trigger_kit.installation.declared", lambda apps: pairs)
-        patch.setattr("trigger_kit.maintenance.pruning.declared", lambda apps: pairs)
+        patch.setattr("trigger_kit.database.installation.declared", lambda apps: pairs)
+        patch.setattr("trigger_kit.maintenance.prune.declared", lambda apps: pairs)
         yield
 
 

@@ -27,8 +27,8 @@ from trigger_kit import Denormalize, First, Timing, verify
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance import ranges
 from trigger_kit.maintenance.comparison import Pass, find_drift, passes
-from trigger_kit.maintenance.verification import KEPT, Progress, last_verification
-from trigger_kit.relations import rule_uri
+from trigger_kit.maintenance.verify import KEPT, Progress, last_verification
+from trigger_kit.resolve.rule import rule_uri
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 Declare = Callable[[Rules], Rules]

@@ -54,7 +54,7 @@ def test_an_operation_reads_well(make: Make) -> None:
     project = make(books=library(), rows=ROWS)
     project.makemigrations(books=library(NUM_BOOKS))
     lines = [line.strip() for line in project.last("books").read_text().splitlines()]
-    start = lines.index("trigger_kit.operations.AddRule(")
+    start = lines.index("trigger_kit.migration.operations.AddRule(")
     assert lines[start + 1 : start + 3] == [
         "model_name='author',",
         "rule=trigger_kit.Denormalize('num_books', django.db.models.aggregates.Count('books')),",

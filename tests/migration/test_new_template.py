@@ -14,7 +14,7 @@ class NewerConfig(AppConfig):
     name = "newer"
 
     def ready(self):
-        from trigger_kit.compiler import template
+        from trigger_kit.sql import trigger as template
 
         template.TEMPLATE_VERSION = 2
         template.TEMPLATE_V1 = template.TEMPLATE_V1.replace("AS {quotes}\\n", "AS {quotes}\\n-- By a newer version.\\n")

@@ -18,7 +18,7 @@ from tests.migration.conftest import Make
 from tests.migration.library import BOOK, CHURN, HEADER, NUM_BOOKS, NUM_PUBLISHED, PAGES_TOTAL, ROWS, Kept, library
 from tests.migration.project import Project
 from tests.migration.test_schemas import TENANTS, enter
-from trigger_kit.operations import AlterRule
+from trigger_kit.migration.operations import AlterRule
 
 TIMED = HEADER.replace("Guard", "Guard, Timing")
 TIMINGS = ("IMMEDIATE", "DEFERRED", "QUEUED")
@@ -529,8 +529,8 @@ def test_the_migration_holds_the_queue_as_readable_text(make: Make) -> None:
     project.makemigrations(books=both("QUEUED"))
     text = project.last("books").read_text()
     assert "timing=trigger_kit.rules.Timing['QUEUED']" in text or "timing=trigger_kit.Timing.QUEUED" in text, text
-    assert 'undo=trigger_kit.compiler.Sql("""' in text
-    assert 'drop=trigger_kit.compiler.Sql("""' in text
+    assert 'undo=trigger_kit.sql.Sql("""' in text
+    assert 'drop=trigger_kit.sql.Sql("""' in text
     assert "sources=['books_book']" in text
     assert "\\n" not in text
 
@@ -850,7 +850,7 @@ def test_at_zero_only_what_targets_share_is_left(make: Make, timing: str) -> Non
     assert_exact(project, timing)
 
 
-INSTALL = "shell -v 0 -c 'from trigger_kit.installation import install; install()'"
+INSTALL = "shell -v 0 -c 'from trigger_kit.database.installation import install; install()'"
 OUTDATED = """
 SELECT format('COMMENT ON TRIGGER %I ON %s IS %L', tgname, tgrelid::regclass,
     regexp_replace(obj_description(oid, 'pg_trigger'), '[0-9a-f]{40}', repeat('0', 40)))

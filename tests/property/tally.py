@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.property.statements import Copy, Script
-from trigger_kit.measures import Measure
-from trigger_kit.planner import Plan
+from trigger_kit.plan.plan import Plan
+from trigger_kit.plan.strategy import Measure
 
 WRITERS = ("INSERT", "ON CONFLICT", "UPDATE", "key UPDATE", "DELETE", "MERGE", "COPY", "CTE", "DO block", "TRUNCATE")
 _KEYS = re.compile(r"SET (id|code|number|work_id) = ")

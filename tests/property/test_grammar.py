@@ -18,9 +18,9 @@ from tests.property.statements import BY_NAME, SEED, Script, statements
 from tests.property.tally import SEQUENCES, note
 from tests.property.test_contract import EXAMPLES, RollBack, Step, relaxed
 from trigger_kit import Denormalize, Timing
-from trigger_kit.compiler.text import plain_name
 from trigger_kit.exceptions import RuleError
-from trigger_kit.planner import Plan, plan_all
+from trigger_kit.plan.plan import Plan, plan_all
+from trigger_kit.sql.text import plain_name
 
 # Overflow, circles in a tree, unique keys, a row hit twice by ON CONFLICT or MERGE, NULL, TRUNCATE while foreign keys wait for their check.
 EXPECTED = {"22003", "23000", "23502", "23505", "21000", "55006", "27000"}

@@ -13,5 +13,5 @@ from django.test.utils import isolate_apps
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Apps]:
     """An app registry of this test's own, which the checks read in place of the live one."""
     with isolate_apps("tests.library") as apps:
-        monkeypatch.setattr("trigger_kit.checks.live_apps", apps)
+        monkeypatch.setattr("trigger_kit.checks.rules.live_apps", apps)
         yield apps

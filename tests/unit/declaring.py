@@ -11,8 +11,9 @@ from django.core.checks import CheckMessage
 from django.db import models
 from django.db.models import Count, OuterRef, Q
 
-from trigger_kit import Denormalize, checks
-from trigger_kit.checks import check_rules
+from trigger_kit import Denormalize
+from trigger_kit.checks import rules as checks
+from trigger_kit.checks.rules import check_rules
 
 
 def declare(

@@ -17,7 +17,8 @@ from tests.archive.aggregates import StringAgg
 from tests.archive.models import Person, Publisher, Work
 from tests.unit.declaring import declare
 from trigger_kit import Denormalize, Exists, First, Timing
-from trigger_kit.advice import (
+from trigger_kit.database.indexes import KeyColumn, TableIndex, UpdateCounts, declared_indexes
+from trigger_kit.maintenance.advice import (
     NAME_LENGTH,
     WantedIndex,
     hindering_indexes,
@@ -25,9 +26,8 @@ from trigger_kit.advice import (
     make_room,
     wanted_indexes,
 )
-from trigger_kit.explanation import explain
-from trigger_kit.indexes import KeyColumn, TableIndex, UpdateCounts, declared_indexes
-from trigger_kit.planner import plan
+from trigger_kit.maintenance.explain import explain
+from trigger_kit.plan.plan import plan
 
 BASE = "archive_work (publisher_id)"
 

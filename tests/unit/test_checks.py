@@ -28,8 +28,8 @@ from tests.unit.declaring import (
     tag,
 )
 from trigger_kit import Denormalize, First, Guard, Level, Timing
-from trigger_kit.checks import check_rules, check_setup
-from trigger_kit.registry import rules_of
+from trigger_kit.checks.rules import check_rules, check_setup
+from trigger_kit.resolve.declared import rules_of
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -340,7 +340,7 @@ def test_accepted_deferred(field: str, expression: Any) -> None:
 
 def test_e022_a_database_must_be_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_count()
-    monkeypatch.setattr("trigger_kit.checks.connections", {"default": SimpleNamespace(vendor="sqlite")})
+    monkeypatch.setattr("trigger_kit.checks.rules.connections", {"default": SimpleNamespace(vendor="sqlite")})
     (message,) = check_setup(None)
     assert message.id == "trigger_kit.E022"
     assert "no database of this project is PostgreSQL" in message.msg
@@ -580,7 +580,7 @@ def test_accepted_guards(guard: Guard) -> None:
 
 def test_setup_without_rules_needs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     author()
-    monkeypatch.setattr("trigger_kit.checks.connections", {"default": SimpleNamespace(vendor="sqlite")})
+    monkeypatch.setattr("trigger_kit.checks.rules.connections", {"default": SimpleNamespace(vendor="sqlite")})
     assert check_setup(None) == []
 
 

@@ -7,8 +7,8 @@ from django.db.models import Count
 
 from tests.archive.models import Work
 from trigger_kit import Denormalize, Timing
-from trigger_kit.explanation import explain
-from trigger_kit.planner import plan
+from trigger_kit.maintenance.explain import explain
+from trigger_kit.plan.plan import plan
 
 LOCK = "locks archive_work: the touched rows, FOR NO KEY UPDATE, in key order"
 

@@ -13,7 +13,7 @@ from django.db.models.sql import Query
 
 from tests.archive.models import Line, Person, Publisher, Work
 from trigger_kit import Denormalize, Exists, First
-from trigger_kit.paths import offline_connection
+from trigger_kit.resolve.columns import offline_connection
 from trigger_kit.rules import describe
 
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from tests.library.models import Author, Book
 from trigger_kit import Denormalize, Timing
-from trigger_kit.compiler import CompiledTrigger, Sql, compile_plan
-from trigger_kit.operations import AddRule, AlterRule, BackfillRule, RemoveRule, rules_in, triggers_in
-from trigger_kit.planner import plan
+from trigger_kit.migration.operations import AddRule, AlterRule, BackfillRule, RemoveRule, rules_in, triggers_in
+from trigger_kit.plan.plan import plan
+from trigger_kit.sql import CompiledTrigger, Sql, compile_plan
 
 PUBLISHED = Q(books__published=True)
 RULES = {

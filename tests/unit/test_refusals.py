@@ -65,8 +65,8 @@ from tests.unit.declaring import (
     only_message,
 )
 from trigger_kit import Denormalize, First
-from trigger_kit.compiler import compile_plan
-from trigger_kit.planner import plan
+from trigger_kit.plan.plan import plan
+from trigger_kit.sql import compile_plan
 
 pytestmark = pytest.mark.usefixtures("registry")
 TEXT, DAY, MOMENT, GAP = models.TextField(), models.DateField(), models.DateTimeField(), models.DurationField()

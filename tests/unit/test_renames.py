@@ -12,7 +12,7 @@ from django.db.models import Avg, Case, Count, F, Max, Q, Sum, Value, When
 from django.db.models.functions import Coalesce, Concat, ExtractYear, Upper
 
 from trigger_kit import Denormalize, Exists, First
-from trigger_kit.renames import Renaming, renamed_rule
+from trigger_kit.migration.renames import Renaming, renamed_rule
 
 KEY = models.BigAutoField(primary_key=True)
 

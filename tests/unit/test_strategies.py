@@ -28,10 +28,10 @@ from django.db.models.functions import Abs, Coalesce, Concat, Length, Lower, Upp
 from tests.archive.aggregates import StringAgg
 from tests.archive.models import Country, Line, Node, Note, Novel, Person, Publisher, Review, Series, Tag, Work
 from trigger_kit import Denormalize, Exists, First
-from trigger_kit.explanation import explain
-from trigger_kit.measures import Measure, Strategy, measure_rule, serve_averages
-from trigger_kit.planner import plan
-from trigger_kit.relations import resolve
+from trigger_kit.maintenance.explain import explain
+from trigger_kit.plan.plan import plan
+from trigger_kit.plan.strategy import Measure, Strategy, measure_rule, serve_averages
+from trigger_kit.resolve.rule import resolve
 
 Case_ = tuple[type[Model], str, Any]
 

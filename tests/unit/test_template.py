@@ -10,10 +10,10 @@ from django.db.models import Count, Q
 
 from tests.library.models import Author
 from trigger_kit import Denormalize, Guard
-from trigger_kit.compiler import CompiledTrigger, Sql, comment_digest, compile_plan
-from trigger_kit.compiler.text import with_tag
-from trigger_kit.operations import AddRule
-from trigger_kit.planner import plan
+from trigger_kit.migration.operations import AddRule
+from trigger_kit.plan.plan import plan
+from trigger_kit.sql import CompiledTrigger, Sql, comment_digest, compile_plan
+from trigger_kit.sql.text import with_tag
 
 RULE = Denormalize("num_books", Count("books", filter=Q(books__lang="en") | ~Q(books__pages=1)), guard=Guard.RAISE)
 
@@ -58,7 +58,7 @@ def test_other_types_are_not_equal() -> None:
 
 def test_deconstruct_rebuilds_the_trigger() -> None:
     path, args, kwargs = make_trigger().deconstruct()
-    assert path == "trigger_kit.compiler.CompiledTrigger"
+    assert path == "trigger_kit.sql.CompiledTrigger"
     assert CompiledTrigger(*args, **kwargs) == make_trigger()
 
 
@@ -162,8 +162,8 @@ def test_compiled_rules_read_back_equal() -> None:
 def test_written_text_is_an_indented_block() -> None:
     source, imports = write(AddRule("author", RULE, [make_trigger("SELECT\n    1\nFROM x;")]))
     block = "                SELECT\n                    1\n                FROM x;\n"
-    assert f'trigger_kit.compiler.Sql("""\n{block}' in source
-    assert "import trigger_kit.compiler" in imports
+    assert f'trigger_kit.sql.Sql("""\n{block}' in source
+    assert "import trigger_kit.sql" in imports
 
 
 def test_backslashes_are_written_as_they_are() -> None:

@@ -13,7 +13,7 @@ from django.db import models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trigger_kit.compiler.text import (
+from trigger_kit.sql.text import (
     SCHEMA,
     block,
     digest,

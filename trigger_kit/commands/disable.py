@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 from trigger_kit.commands.switching import add_switch as add_arguments
 from trigger_kit.commands.switching import print_switched
-from trigger_kit.maintenance.switches import disable
+from trigger_kit.maintenance.switch import disable
 
 __all__ = ["HELP", "add_arguments", "run"]
 

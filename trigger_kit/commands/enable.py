@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from trigger_kit.commands.switching import add_switch, print_switched, tell_companions
-from trigger_kit.maintenance.switches import enable
+from trigger_kit.maintenance.switch import enable
 
 HELP = "Enable triggers, and fill their columns: what has changed meanwhile is not known."
 

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 
 from trigger_kit.commands.switching import add_switch as add_arguments
 from trigger_kit.commands.switching import print_switched, tell_companions
-from trigger_kit.maintenance.switches import install_rules
+from trigger_kit.maintenance.switch import install_rules
 
 __all__ = ["HELP", "add_arguments", "run"]
 

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from trigger_kit.commands.arguments import add_json, add_rules
 from trigger_kit.commands.printing import NO_RULES, json_text
-from trigger_kit.installation import chosen_plans, require_postgresql
+from trigger_kit.database.installation import chosen_plans, require_postgresql
 from trigger_kit.maintenance.blind_spots import blind_spots
 from trigger_kit.maintenance.status import RuleStatus, rule_statuses
-from trigger_kit.maintenance.verification import LastVerification
+from trigger_kit.maintenance.verify import LastVerification
 
 HELP = "List every rule and whether its triggers are installed."
 STATUS_WIDTH = 11

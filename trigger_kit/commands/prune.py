@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from trigger_kit.commands.arguments import add_database
 from trigger_kit.commands.switching import add_dry_run, print_switched
-from trigger_kit.maintenance.pruning import prune
+from trigger_kit.maintenance.prune import prune
 
 HELP = "Drop triggers, functions and tables of trigger_kit that no declared rule needs."
 

@@ -15,7 +15,7 @@ from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.comparison import Drift
 from trigger_kit.maintenance.listings import read_listing
 from trigger_kit.maintenance.repair import BATCH_SIZE, Change, Repair, repair
-from trigger_kit.maintenance.verification import KEPT
+from trigger_kit.maintenance.verify import KEPT
 
 HELP = "Write the true value where verify finds another one, while writers go on."
 

@@ -7,7 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from trigger_kit.commands.arguments import add_rules as add_arguments
-from trigger_kit.installation import script
+from trigger_kit.database.installation import script
 
 __all__ = ["HELP", "add_arguments", "run"]
 

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from trigger_kit.commands.arguments import add_rules
 from trigger_kit.commands.printing import NO_RULES
+from trigger_kit.maintenance.switch import companions
 from trigger_kit.maintenance.switched import Switched
-from trigger_kit.maintenance.switches import companions
 
 __all__ = ["add_dry_run", "add_switch", "print_switched", "tell_companions"]
 

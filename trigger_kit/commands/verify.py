@@ -12,7 +12,7 @@ from trigger_kit.commands.printing import NO_RULES, JsonListing, table_text, val
 from trigger_kit.maintenance.comparison import Drift
 from trigger_kit.maintenance.ranges import Sample
 from trigger_kit.maintenance.status import paused_targets
-from trigger_kit.maintenance.verification import KEPT, Progress, Verification, verify
+from trigger_kit.maintenance.verify import KEPT, Progress, Verification, verify
 
 HELP = "Compare stored with true values; change nothing; exit with 1 where they differ."
 # Seconds between two changes of a terminal's line.

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.batches import OnBatch, Progress, fill_all, interrupted
-from trigger_kit.catalog import Placement, find_triggers
-from trigger_kit.compiler import compile_plan
+from trigger_kit.database.batches import OnBatch, Progress, fill_all, interrupted
+from trigger_kit.database.catalog import Placement, find_triggers
+from trigger_kit.database.filling import Filling, count_differing, drawn_keys
+from trigger_kit.database.installation import chosen_plans, require_postgresql, uris_of
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.filling import Filling, count_differing, drawn_keys
-from trigger_kit.installation import chosen_plans, require_postgresql, uris_of
-from trigger_kit.planner import Plan
-from trigger_kit.registry import select
+from trigger_kit.plan.plan import Plan
+from trigger_kit.resolve.declared import select
+from trigger_kit.sql import compile_plan
 
 __all__ = ["Forecast", "backfill"]
 

@@ -11,15 +11,15 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.catalog import InstalledTrigger, Placement, installed_triggers
-from trigger_kit.compiler import CompiledTrigger, compile_plan
-from trigger_kit.compiler.pending import queue_table
-from trigger_kit.compiler.text import fill_placeholders, identifier
-from trigger_kit.installation import uris_of
+from trigger_kit.database.catalog import InstalledTrigger, Placement, installed_triggers
+from trigger_kit.database.installation import uris_of
 from trigger_kit.maintenance.edits import edited_objects
 from trigger_kit.maintenance.looks import COMMIT, EDITED, ELSEWHERE, LOOKS, ROLE, Look
-from trigger_kit.planner import Plan
+from trigger_kit.plan.plan import Plan
 from trigger_kit.rules import Timing
+from trigger_kit.sql import CompiledTrigger, compile_plan
+from trigger_kit.sql.pending import queue_table
+from trigger_kit.sql.text import fill_placeholders, identifier
 
 __all__ = ["BlindSpot", "blind_spots"]
 

@@ -15,11 +15,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Expression, F, Field, FloatField, Model, QuerySet
 from django.utils import timezone
 
+from trigger_kit.database.filling import PLANNING
+from trigger_kit.database.installation import runner
 from trigger_kit.exact import exact
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.filling import PLANNING
-from trigger_kit.installation import runner
-from trigger_kit.paths import column_of, key_type
+from trigger_kit.resolve.columns import column_of, key_type
 from trigger_kit.rules import Denormalize
 
 __all__ = ["Drift", "Key", "KeyRange", "KeySet", "Pass", "Values", "find_drift", "passes", "plan_of", "reading"]

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.catalog import InstalledTrigger, Placement
-from trigger_kit.compiler import CompiledTrigger
-from trigger_kit.compiler.pausing import PAUSE_TEST, PAUSED_FOR_ALL
-from trigger_kit.compiler.text import fill_placeholders
+from trigger_kit.database.catalog import InstalledTrigger, Placement
+from trigger_kit.sql import CompiledTrigger
+from trigger_kit.sql.pausing import PAUSE_TEST, PAUSED_FOR_ALL
+from trigger_kit.sql.text import fill_placeholders
 
 __all__ = ["edited_objects"]
 

@@ -16,22 +16,22 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.batches import fill_all
-from trigger_kit.catalog import Placement, find_triggers, trigger_status
-from trigger_kit.changeover import tables_to_lock
-from trigger_kit.compiler import CompiledTrigger, compile_plan
-from trigger_kit.compiler.pausing import PAUSE_TEST, PAUSED_FOR_ALL, noted_columns
-from trigger_kit.compiler.text import advisory_number, fill_placeholders, identifier
-from trigger_kit.compiler.touched import NOTED_HASH, repair_block, touched_targets
+from trigger_kit.database.batches import fill_all
+from trigger_kit.database.catalog import Placement, find_triggers, trigger_status
+from trigger_kit.database.changeover import tables_to_lock
+from trigger_kit.database.filling import Filling
+from trigger_kit.database.installation import chosen_plans, require_postgresql, runner, uris_of
+from trigger_kit.database.records import forget_record, read_records, write_record
+from trigger_kit.database.table_locks import MOMENT, TRY_AGAIN, lock_statement, patiently
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.filling import Filling
-from trigger_kit.installation import chosen_plans, require_postgresql, runner, uris_of
-from trigger_kit.maintenance.pauses import keys_of, noted_keys
+from trigger_kit.maintenance.pause import keys_of, noted_keys
 from trigger_kit.maintenance.switched import Switched, counted, each_target, read_committed
-from trigger_kit.paths import Column
-from trigger_kit.planner import Plan
-from trigger_kit.records import forget_record, read_records, write_record
-from trigger_kit.table_locks import MOMENT, TRY_AGAIN, lock_statement, patiently
+from trigger_kit.plan.plan import Plan
+from trigger_kit.resolve.columns import Column
+from trigger_kit.sql import CompiledTrigger, compile_plan
+from trigger_kit.sql.pausing import PAUSE_TEST, PAUSED_FOR_ALL, noted_columns
+from trigger_kit.sql.text import advisory_number, fill_placeholders, identifier
+from trigger_kit.sql.touched import NOTED_HASH, repair_block, touched_targets
 
 __all__ = ["PAUSE", "end_pause", "pause", "pause_installed", "paused_functions", "resume", "rule_names", "since"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
-from trigger_kit.batches import estimated_rows
+from trigger_kit.database.batches import estimated_rows
 from trigger_kit.maintenance.comparison import Key, KeyRange, KeySet, Pass, plan_of, reading
 
 __all__ = ["Piece", "Sample", "about_rows", "pieces", "range_rows", "sampled"]

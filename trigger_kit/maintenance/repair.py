@@ -24,13 +24,13 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
-from trigger_kit.catalog import Placement
-from trigger_kit.filling import Filling, lock_keys, write_locked
-from trigger_kit.installation import live_plans, require_postgresql, runner
+from trigger_kit.database.catalog import Placement
+from trigger_kit.database.filling import Filling, lock_keys, write_locked
+from trigger_kit.database.installation import live_plans, require_postgresql, runner
 from trigger_kit.maintenance.comparison import Drift, Key, KeyRange, Pass, Values, passes, reading
 from trigger_kit.maintenance.listings import listed_keys
 from trigger_kit.maintenance.ranges import pieces, range_rows
-from trigger_kit.maintenance.verification import (
+from trigger_kit.maintenance.verify import (
     KEPT,
     Verification,
     as_committed,
@@ -38,9 +38,9 @@ from trigger_kit.maintenance.verification import (
     record_result,
     set_commits,
 )
-from trigger_kit.measures import Measure
-from trigger_kit.planner import Plan
-from trigger_kit.registry import select
+from trigger_kit.plan.plan import Plan
+from trigger_kit.plan.strategy import Measure
+from trigger_kit.resolve.declared import select
 from trigger_kit.rules import Denormalize, Timing
 
 __all__ = ["BATCH_SIZE", "Change", "Repair", "repair", "write_wrong"]

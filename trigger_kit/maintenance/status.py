@@ -9,16 +9,16 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.batches import Progress, backfilling
-from trigger_kit.catalog import InstalledTrigger, Placement, installed_triggers, search_path, trigger_status
-from trigger_kit.compiler import compile_plan
-from trigger_kit.installation import live_plans, require_postgresql
+from trigger_kit.database.batches import Progress, backfilling
+from trigger_kit.database.catalog import InstalledTrigger, Placement, installed_triggers, search_path, trigger_status
+from trigger_kit.database.installation import live_plans, require_postgresql
+from trigger_kit.database.records import read_records
 from trigger_kit.maintenance.long_pauses import PAUSE, since
-from trigger_kit.maintenance.pauses import noted_keys
-from trigger_kit.maintenance.verification import LastVerification, last_verification
-from trigger_kit.planner import Plan
-from trigger_kit.records import read_records
-from trigger_kit.registry import select
+from trigger_kit.maintenance.pause import noted_keys
+from trigger_kit.maintenance.verify import LastVerification, last_verification
+from trigger_kit.plan.plan import Plan
+from trigger_kit.resolve.declared import select
+from trigger_kit.sql import compile_plan
 
 __all__ = ["RuleStatus", "paused_targets", "rule_statuses"]
 

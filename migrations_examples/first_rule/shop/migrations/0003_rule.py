@@ -2,8 +2,8 @@
 
 import django.db.models.aggregates
 import trigger_kit
-import trigger_kit.compiler
-import trigger_kit.operations
+import trigger_kit.sql
+import trigger_kit.migration.operations
 from django.db import migrations, models
 
 
@@ -19,11 +19,11 @@ class Migration(migrations.Migration):
             name='num_orders',
             field=models.IntegerField(default=0, editable=False),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='customer',
             rule=trigger_kit.Denormalize('num_orders', django.db.models.aggregates.Count('orders')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_fresh_e34693', on='shop_customer', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_fresh_e34693', on='shop_customer', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_fresh_e34693"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_shop_customer_fresh_e34693"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_shop_customer_first_7522f7', on='shop_customer', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_shop_customer_first_7522f7', on='shop_customer', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_shop_customer_first_7522f7"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -73,7 +73,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_shop_customer_first_7522f7"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_shop_customer_guard_879dc8', on='shop_customer', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_shop_customer_guard_879dc8', on='shop_customer', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_shop_customer_guard_879dc8"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -118,7 +118,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_shop_customer_guard_879dc8"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_fill_5f28a3', on='shop_customer', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_fill_5f28a3', on='shop_customer', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_fill_5f28a3"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -172,7 +172,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_shop_customer_fill_5f28a3"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_moved_35056b', on='shop_customer', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_moved_35056b', on='shop_customer', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_moved_35056b"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -217,7 +217,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
                     EXECUTE FUNCTION {:schema}."tk_01_shop_customer_moved_35056b"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_insert_f4aaa7', on='shop_order', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_insert_f4aaa7', on='shop_order', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_insert_f4aaa7"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -433,7 +433,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_insert_f4aaa7"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_update_e4fb32', on='shop_order', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_update_e4fb32', on='shop_order', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_update_e4fb32"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -729,7 +729,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_update_e4fb32"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_delete_b131f1', on='shop_order', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_delete_b131f1', on='shop_order', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_delete_b131f1"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -921,7 +921,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_delete_b131f1"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_truncate_fe45e7', on='shop_order', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_from_shop_order_truncate_fe45e7', on='shop_order', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_truncate_fe45e7"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -967,7 +967,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_shop_customer_from_shop_order_truncate_fe45e7"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_shop_customer_settle_209ccc', on='tk_waiting', owner='shop_customer', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_shop_customer_settle_209ccc', on='tk_waiting', owner='shop_customer', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_shop_customer_settle_209ccc"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1063,12 +1063,12 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='customer',
             fields=[
                 'num_orders',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {shop_customer} AS target -- shop.Customer:num_orders
             SET
                 "num_orders" = coalesce(fed_1."num_orders", 0)

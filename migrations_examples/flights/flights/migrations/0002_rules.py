@@ -2,8 +2,8 @@
 
 import django.db.models.aggregates
 import trigger_kit
-import trigger_kit.compiler
-import trigger_kit.operations
+import trigger_kit.sql
+import trigger_kit.migration.operations
 from django.db import migrations, models
 
 
@@ -79,11 +79,11 @@ class Migration(migrations.Migration):
             name='signal_num_flights',
             field=models.IntegerField(default=0, editable=False),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airline',
             rule=trigger_kit.Denormalize('num_flights', django.db.models.aggregates.Count('flights')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_fresh_790933', on='flights_airline', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_fresh_790933', on='flights_airline', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_fresh_790933"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -110,7 +110,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airline_fresh_790933"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_flights_airline_first_6d6384', on='flights_airline', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_flights_airline_first_6d6384', on='flights_airline', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_flights_airline_first_6d6384"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -145,7 +145,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_flights_airline_first_6d6384"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_flights_airline_guard_ba308e', on='flights_airline', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_flights_airline_guard_ba308e', on='flights_airline', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_flights_airline_guard_ba308e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -202,7 +202,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_flights_airline_guard_ba308e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_fill_12d1f9', on='flights_airline', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_fill_12d1f9', on='flights_airline', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_fill_12d1f9"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -268,7 +268,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airline_fill_12d1f9"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_moved_2ed626', on='flights_airline', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_moved_2ed626', on='flights_airline', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_moved_2ed626"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -325,7 +325,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."carrier" IS DISTINCT FROM OLD."carrier")
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airline_moved_2ed626"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_insert_0bb92a', on='flights_flight', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_insert_0bb92a', on='flights_flight', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_insert_0bb92a"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -592,7 +592,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_insert_0bb92a"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_update_e670d7', on='flights_flight', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_update_e670d7', on='flights_flight', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_update_e670d7"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1005,7 +1005,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_update_e670d7"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_delete_48afd1', on='flights_flight', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_delete_48afd1', on='flights_flight', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_delete_48afd1"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1267,7 +1267,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_delete_48afd1"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_truncate_c0bc70', on='flights_flight', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_from_flights_flight_truncate_c0bc70', on='flights_flight', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_truncate_c0bc70"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1325,7 +1325,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airline_from_flights_flight_truncate_c0bc70"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airline_settle_53ed7e', on='tk_waiting', owner='flights_airline', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airline_settle_53ed7e', on='tk_waiting', owner='flights_airline', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airline_settle_53ed7e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1433,23 +1433,23 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airline',
             rule=trigger_kit.Denormalize('miles_total', django.db.models.aggregates.Sum('flights__distance', default=0)),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airline',
             rule=trigger_kit.Denormalize('num_cancelled', django.db.models.aggregates.Count('flights', filter=models.Q(('flights__cancelled', True)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airline',
             rule=trigger_kit.Denormalize('delay_minutes', django.db.models.aggregates.Sum('flights__dep_delay')),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airport',
             rule=trigger_kit.Denormalize('num_departures', django.db.models.aggregates.Count('departures', filter=models.Q(('departures__cancelled', False)))),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_fresh_4db50c', on='flights_airport', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_fresh_4db50c', on='flights_airport', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_fresh_4db50c"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1476,7 +1476,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_fresh_4db50c"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_flights_airport_first_f0e794', on='flights_airport', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_flights_airport_first_f0e794', on='flights_airport', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_flights_airport_first_f0e794"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1511,7 +1511,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_flights_airport_first_f0e794"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_flights_airport_guard_465bdc', on='flights_airport', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_flights_airport_guard_465bdc', on='flights_airport', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_flights_airport_guard_465bdc"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1582,7 +1582,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_flights_airport_guard_465bdc"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_fill_7163b4', on='flights_airport', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_fill_7163b4', on='flights_airport', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_fill_7163b4"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1660,7 +1660,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_fill_7163b4"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_moved_a1281f', on='flights_airport', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_moved_a1281f', on='flights_airport', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_moved_a1281f"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1727,7 +1727,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."faa" IS DISTINCT FROM OLD."faa")
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_moved_a1281f"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_insert_b2202d', on='flights_flight', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_insert_b2202d', on='flights_flight', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_insert_b2202d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1967,7 +1967,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_insert_b2202d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_update_6bb3db', on='flights_flight', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_update_6bb3db', on='flights_flight', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_update_6bb3db"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2253,7 +2253,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_update_6bb3db"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_delete_fc8af2', on='flights_flight', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_delete_fc8af2', on='flights_flight', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_delete_fc8af2"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2439,7 +2439,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_delete_fc8af2"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_truncate_7e5a3f', on='flights_flight', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_flight_truncate_7e5a3f', on='flights_flight', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_truncate_7e5a3f"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2489,7 +2489,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_flight_truncate_7e5a3f"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_insert_83fef6', on='flights_weather', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_insert_83fef6', on='flights_weather', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_insert_83fef6"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2724,7 +2724,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_insert_83fef6"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_update_9b7930', on='flights_weather', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_update_9b7930', on='flights_weather', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_update_9b7930"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3052,7 +3052,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_update_9b7930"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_delete_cd9f1f', on='flights_weather', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_delete_cd9f1f', on='flights_weather', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_delete_cd9f1f"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3263,7 +3263,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_delete_cd9f1f"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_truncate_e14f7f', on='flights_weather', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_from_flights_weather_truncate_e14f7f', on='flights_weather', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_truncate_e14f7f"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3313,7 +3313,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_airport_from_flights_weather_truncate_e14f7f"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_airport_settle_c6e5a5', on='tk_waiting', owner='flights_airport', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_airport_settle_c6e5a5', on='tk_waiting', owner='flights_airport', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_airport_settle_c6e5a5"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3533,23 +3533,23 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airport',
             rule=trigger_kit.Denormalize('num_weather_reports', django.db.models.aggregates.Count('weather')),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airport',
             rule=trigger_kit.Denormalize('num_arrivals', django.db.models.aggregates.Count('arrivals', filter=models.Q(('arrivals__cancelled', False)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='airport',
             rule=trigger_kit.Denormalize('rain_inches', django.db.models.aggregates.Sum('weather__precipitation', default=0)),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='plane',
             rule=trigger_kit.Denormalize('num_flights', django.db.models.aggregates.Count('flights')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_fresh_5307c9', on='flights_plane', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_fresh_5307c9', on='flights_plane', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_fresh_5307c9"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3574,7 +3574,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_plane_fresh_5307c9"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_flights_plane_first_4baa41', on='flights_plane', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_flights_plane_first_4baa41', on='flights_plane', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_flights_plane_first_4baa41"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3603,7 +3603,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_flights_plane_first_4baa41"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_flights_plane_guard_0fcb75', on='flights_plane', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_flights_plane_guard_0fcb75', on='flights_plane', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_flights_plane_guard_0fcb75"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3652,7 +3652,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_flights_plane_guard_0fcb75"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_fill_feb54c', on='flights_plane', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_fill_feb54c', on='flights_plane', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_fill_feb54c"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3710,7 +3710,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_plane_fill_feb54c"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_moved_e60264', on='flights_plane', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_moved_e60264', on='flights_plane', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_moved_e60264"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3759,7 +3759,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."tailnum" IS DISTINCT FROM OLD."tailnum")
                     EXECUTE FUNCTION {:schema}."tk_01_flights_plane_moved_e60264"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_insert_d8dcbd', on='flights_flight', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_insert_d8dcbd', on='flights_flight', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_insert_d8dcbd"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3988,7 +3988,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_insert_d8dcbd"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_update_d472c2', on='flights_flight', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_update_d472c2', on='flights_flight', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_update_d472c2"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4308,7 +4308,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_update_d472c2"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_delete_6d2a9f', on='flights_flight', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_delete_6d2a9f', on='flights_flight', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_delete_6d2a9f"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4513,7 +4513,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_delete_6d2a9f"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_truncate_b82c3e', on='flights_flight', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_from_flights_flight_truncate_b82c3e', on='flights_flight', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_truncate_b82c3e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4563,7 +4563,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_flights_plane_from_flights_flight_truncate_b82c3e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_flights_plane_settle_1517ef', on='tk_waiting', owner='flights_plane', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_flights_plane_settle_1517ef', on='tk_waiting', owner='flights_plane', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_flights_plane_settle_1517ef"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4663,11 +4663,11 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='plane',
             rule=trigger_kit.Denormalize('air_minutes', django.db.models.aggregates.Sum('flights__air_time', default=0)),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='airline',
             fields=[
                 'num_flights',
@@ -4675,7 +4675,7 @@ class Migration(migrations.Migration):
                 'miles_total',
                 'delay_minutes',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {flights_airline} AS target -- flights.Airline:num_flights, flights.Airline:num_cancelled, flights.Airline:miles_total, flights.Airline:delay_minutes
             SET
                 "num_flights" = coalesce(fed_1."num_flights", 0),
@@ -4703,7 +4703,7 @@ class Migration(migrations.Migration):
             );
             """),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='airport',
             fields=[
                 'num_departures',
@@ -4711,7 +4711,7 @@ class Migration(migrations.Migration):
                 'num_weather_reports',
                 'rain_inches',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {flights_airport} AS target -- flights.Airport:num_departures, flights.Airport:num_arrivals, flights.Airport:num_weather_reports, flights.Airport:rain_inches
             SET
                 "num_departures" = coalesce(fed_1."num_departures", 0),
@@ -4753,13 +4753,13 @@ class Migration(migrations.Migration):
             );
             """),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='plane',
             fields=[
                 'num_flights',
                 'air_minutes',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {flights_plane} AS target -- flights.Plane:num_flights, flights.Plane:air_minutes
             SET
                 "num_flights" = coalesce(fed_1."num_flights", 0),

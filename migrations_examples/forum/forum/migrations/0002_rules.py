@@ -5,8 +5,8 @@ import django.db.models.deletion
 import django.db.models.expressions
 import django.db.models.functions.comparison
 import trigger_kit
-import trigger_kit.compiler
-import trigger_kit.operations
+import trigger_kit.sql
+import trigger_kit.migration.operations
 from django.db import migrations, models
 
 
@@ -138,11 +138,11 @@ class Migration(migrations.Migration):
             name='on_moderation',
             field=models.BooleanField(default=True, editable=False),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='category',
             rule=trigger_kit.Denormalize('num_forums', django.db.models.aggregates.Count('forums')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_fresh_5c5dd0', on='forum_category', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_fresh_5c5dd0', on='forum_category', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_fresh_5c5dd0"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -169,7 +169,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_04_forum_category_fresh_5c5dd0"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_category_first_d1f555', on='forum_category', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_category_first_d1f555', on='forum_category', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_category_first_d1f555"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -204,7 +204,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_forum_category_first_d1f555"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_category_guard_02c05e', on='forum_category', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_category_guard_02c05e', on='forum_category', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_category_guard_02c05e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -270,7 +270,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_category_guard_02c05e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_fill_b8d87d', on='forum_category', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_fill_b8d87d', on='forum_category', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_fill_b8d87d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -343,7 +343,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_04_forum_category_fill_b8d87d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_moved_bf8cb5', on='forum_category', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_moved_bf8cb5', on='forum_category', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_moved_bf8cb5"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -407,7 +407,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
                     EXECUTE FUNCTION {:schema}."tk_04_forum_category_moved_bf8cb5"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_insert_4ebe7e', on='forum_forum', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_insert_4ebe7e', on='forum_forum', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_insert_4ebe7e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -710,7 +710,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_insert_4ebe7e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_update_2a0868', on='forum_forum', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_update_2a0868', on='forum_forum', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_update_2a0868"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1143,7 +1143,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_update_2a0868"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_delete_345a96', on='forum_forum', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_delete_345a96', on='forum_forum', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_delete_345a96"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1445,7 +1445,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_delete_345a96"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_truncate_0914de', on='forum_forum', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_from_forum_forum_truncate_0914de', on='forum_forum', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_truncate_0914de"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1503,7 +1503,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_04_forum_category_from_forum_forum_truncate_0914de"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_04_forum_category_settle_3939bd', on='tk_waiting', owner='forum_category', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_04_forum_category_settle_3939bd', on='tk_waiting', owner='forum_category', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_04_forum_category_settle_3939bd"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1618,23 +1618,23 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='category',
             rule=trigger_kit.Denormalize('num_posts', django.db.models.aggregates.Sum('forums__num_posts', default=0)),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='category',
             rule=trigger_kit.Denormalize('num_topics', django.db.models.aggregates.Sum('forums__num_topics', default=0)),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='category',
             rule=trigger_kit.Denormalize('last_activity', django.db.models.aggregates.Max('forums__last_activity')),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='post',
             rule=trigger_kit.Denormalize('user_name', models.F('user__username')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_post_first_79817d', on='forum_post', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_post_first_79817d', on='forum_post', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_post_first_79817d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1685,7 +1685,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_post_first_79817d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_post_guard_d64b6e', on='forum_post', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_post_guard_d64b6e', on='forum_post', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_post_guard_d64b6e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1750,7 +1750,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_post_guard_d64b6e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_fill_884517', on='forum_post', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_fill_884517', on='forum_post', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_fill_884517"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1926,7 +1926,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_fill_884517"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_auth_user_insert_3f35e2', on='auth_user', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_auth_user_insert_3f35e2', on='auth_user', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_insert_3f35e2"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2037,7 +2037,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_insert_3f35e2"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_auth_user_update_65ca80', on='auth_user', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_auth_user_update_65ca80', on='auth_user', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_update_65ca80"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2173,7 +2173,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_update_65ca80"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_auth_user_delete_05c05d', on='auth_user', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_auth_user_delete_05c05d', on='auth_user', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_delete_05c05d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2284,7 +2284,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_delete_05c05d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_auth_user_truncate_f6593b', on='auth_user', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_auth_user_truncate_f6593b', on='auth_user', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_truncate_f6593b"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2336,7 +2336,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_auth_user_truncate_f6593b"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_forum_post_update_8dd1b6', on='forum_post', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_forum_post_update_8dd1b6', on='forum_post', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_forum_post_update_8dd1b6"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2585,7 +2585,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_forum_post_update_8dd1b6"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_insert_21389a', on='forum_topic', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_insert_21389a', on='forum_topic', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_insert_21389a"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2696,7 +2696,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_insert_21389a"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_update_a9721c', on='forum_topic', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_update_a9721c', on='forum_topic', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_update_a9721c"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2832,7 +2832,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_update_a9721c"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_delete_badf70', on='forum_topic', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_delete_badf70', on='forum_topic', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_delete_badf70"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2943,7 +2943,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_delete_badf70"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_truncate_ccd13e', on='forum_topic', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_from_forum_topic_truncate_ccd13e', on='forum_topic', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_truncate_ccd13e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2995,7 +2995,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_forum_post_from_forum_topic_truncate_ccd13e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_forum_post_settle_bd3473', on='tk_waiting', owner='forum_post', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_forum_post_settle_bd3473', on='tk_waiting', owner='forum_post', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_forum_post_settle_bd3473"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3175,15 +3175,15 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='post',
             rule=trigger_kit.Denormalize('forum', models.F('topic__forum')),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('on_moderation', trigger_kit.First('posts__on_moderation', default=True, order_by=['posts__created', 'posts__id'])),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_fresh_9c38fe', on='forum_topic', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_fresh_9c38fe', on='forum_topic', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_fresh_9c38fe"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3214,7 +3214,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_fresh_9c38fe"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_topic_first_073ccf', on='forum_topic', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_topic_first_073ccf', on='forum_topic', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_topic_first_073ccf"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3269,7 +3269,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_topic_first_073ccf"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_topic_guard_8fdf61', on='forum_topic', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_topic_guard_8fdf61', on='forum_topic', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_topic_guard_8fdf61"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3386,7 +3386,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_topic_guard_8fdf61"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_fill_9a2597', on='forum_topic', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_fill_9a2597', on='forum_topic', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_fill_9a2597"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3579,7 +3579,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_fill_9a2597"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_moved_a7b6b2', on='forum_topic', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_moved_a7b6b2', on='forum_topic', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_moved_a7b6b2"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3680,7 +3680,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_moved_a7b6b2"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_insert_e91121', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_insert_e91121', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_insert_e91121"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -3991,7 +3991,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_insert_e91121"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_update_de6e11', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_update_de6e11', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_update_de6e11"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4388,7 +4388,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_update_de6e11"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_delete_a6b4a2', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_delete_a6b4a2', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_delete_a6b4a2"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4686,7 +4686,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_delete_a6b4a2"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_truncate_59bf2c', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_truncate_59bf2c', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_truncate_59bf2c"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4774,7 +4774,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_truncate_59bf2c"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_insert_446b8b', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_insert_446b8b', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_insert_446b8b"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -4884,7 +4884,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_insert_446b8b"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_update_7ae6d5', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_update_7ae6d5', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_update_7ae6d5"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5019,7 +5019,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_update_7ae6d5"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_delete_9b8f4b', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_delete_9b8f4b', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_delete_9b8f4b"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5129,7 +5129,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_delete_9b8f4b"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_truncate_af6dbb', on='forum_post', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_post_truncate_af6dbb', on='forum_post', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_truncate_af6dbb"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5180,7 +5180,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_post_truncate_af6dbb"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_from_forum_topic_update_e9511d', on='forum_topic', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_from_forum_topic_update_e9511d', on='forum_topic', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_from_forum_topic_update_e9511d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5355,7 +5355,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_02_forum_topic_from_forum_topic_update_e9511d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_02_forum_topic_settle_93f745', on='tk_waiting', owner='forum_topic', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_02_forum_topic_settle_93f745', on='tk_waiting', owner='forum_topic', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_02_forum_topic_settle_93f745"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5578,39 +5578,39 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('last_activity', django.db.models.aggregates.Max(django.db.models.functions.comparison.Coalesce('posts__updated', 'posts__created'), filter=models.Q(('posts__on_moderation', False)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('last_post', trigger_kit.First('posts', filter=models.Q(('posts__on_moderation', False)), order_by=['-posts__created', '-posts__id'])),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('num_pending', django.db.models.aggregates.Count('posts', filter=models.Q(('posts__on_moderation', True)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('num_posts', django.db.models.aggregates.Count('posts', filter=models.Q(('posts__on_moderation', False)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('first_post', trigger_kit.First('posts', order_by=['posts__created', 'posts__id'])),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('last_post_at', django.db.models.aggregates.Max('posts__created', filter=models.Q(('posts__on_moderation', False)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='topic',
             rule=trigger_kit.Denormalize('last_poster_name', django.db.models.functions.comparison.Coalesce(models.F('last_post__user_name'), models.Value(''))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='forum',
             rule=trigger_kit.Denormalize('num_child_forums', django.db.models.aggregates.Count('child_forums')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_fresh_375eee', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_fresh_375eee', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_fresh_375eee"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5639,7 +5639,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_fresh_375eee"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_forum_first_bcbd02', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_forum_first_bcbd02', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_forum_first_bcbd02"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5680,7 +5680,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_forum_first_bcbd02"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_forum_guard_7d21e1', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_forum_guard_7d21e1', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_forum_guard_7d21e1"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5776,7 +5776,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_forum_guard_7d21e1"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_fill_12e5fd', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_fill_12e5fd', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_fill_12e5fd"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5876,7 +5876,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_fill_12e5fd"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_moved_624a4a', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_moved_624a4a', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_moved_624a4a"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -5966,7 +5966,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_moved_624a4a"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_insert_3ec2d5', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_insert_3ec2d5', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_insert_3ec2d5"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -6182,7 +6182,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_insert_3ec2d5"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_update_578b7e', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_update_578b7e', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_update_578b7e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -6443,7 +6443,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_update_578b7e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_delete_43d8f6', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_delete_43d8f6', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_delete_43d8f6"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -6635,7 +6635,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_delete_43d8f6"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_truncate_82793d', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_forum_truncate_82793d', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_truncate_82793d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -6681,7 +6681,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_forum_truncate_82793d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_insert_3ec2d5', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_insert_3ec2d5', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_insert_3ec2d5"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -6891,7 +6891,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_insert_3ec2d5"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_update_578b7e', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_update_578b7e', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_update_578b7e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -7131,7 +7131,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_update_578b7e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_delete_43d8f6', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_delete_43d8f6', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_delete_43d8f6"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -7309,7 +7309,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_delete_43d8f6"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_truncate_82793d', on='forum_forum', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_along_forum_forum_truncate_82793d', on='forum_forum', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_truncate_82793d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -7361,7 +7361,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_along_forum_forum_truncate_82793d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_insert_163acc', on='forum_topic', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_insert_163acc', on='forum_topic', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_insert_163acc"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -7616,7 +7616,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_insert_163acc"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_update_a4cc38', on='forum_topic', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_update_a4cc38', on='forum_topic', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_update_a4cc38"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -7955,7 +7955,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_update_a4cc38"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_delete_6e1b36', on='forum_topic', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_delete_6e1b36', on='forum_topic', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_delete_6e1b36"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -8195,7 +8195,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_delete_6e1b36"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_truncate_4bfca8', on='forum_topic', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_from_forum_topic_truncate_4bfca8', on='forum_topic', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_truncate_4bfca8"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -8253,7 +8253,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_forum_from_forum_topic_truncate_4bfca8"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_forum_settle_ba9667', on='tk_waiting', owner='forum_forum', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_forum_settle_ba9667', on='tk_waiting', owner='forum_forum', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_forum_settle_ba9667"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -8642,31 +8642,31 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='forum',
             rule=trigger_kit.Denormalize('last_activity', django.db.models.aggregates.Max('topics__last_activity')),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='forum',
             rule=trigger_kit.Denormalize('num_posts', django.db.models.aggregates.Sum('topics__num_posts', default=0)),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='forum',
             rule=trigger_kit.Denormalize('num_topics', django.db.models.aggregates.Count('topics', filter=models.Q(('topics__on_moderation', False)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='forum',
             rule=trigger_kit.Denormalize('num_posts_below', django.db.models.expressions.CombinedExpression(models.F('num_posts'), '+', django.db.models.aggregates.Sum('child_forums__num_posts_below', default=0))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='forum',
             rule=trigger_kit.Denormalize('last_post', trigger_kit.First('topics__last_post', filter=models.Q(('topics__last_post__isnull', False)), order_by=['-topics__last_post_at', '-topics__last_post'])),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='profile',
             rule=trigger_kit.Denormalize('display_name', models.F('user__username')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_fresh_33bbaa', on='forum_profile', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_fresh_33bbaa', on='forum_profile', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_fresh_33bbaa"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -8693,7 +8693,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_fresh_33bbaa"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_profile_first_c9d20c', on='forum_profile', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_profile_first_c9d20c', on='forum_profile', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_profile_first_c9d20c"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -8735,7 +8735,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_profile_first_c9d20c"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_forum_profile_guard_2e6624', on='forum_profile', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_forum_profile_guard_2e6624', on='forum_profile', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_forum_profile_guard_2e6624"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -8845,7 +8845,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_forum_profile_guard_2e6624"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_fill_b8318b', on='forum_profile', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_fill_b8318b', on='forum_profile', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_fill_b8318b"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -9086,7 +9086,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_fill_b8318b"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_moved_358333', on='forum_profile', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_moved_358333', on='forum_profile', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_moved_358333"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -9168,7 +9168,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."user_id" IS DISTINCT FROM OLD."user_id")
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_moved_358333"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_over_auth_user_06e311', on='auth_user', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_over_auth_user_06e311', on='auth_user', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_over_auth_user_06e311"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -9204,7 +9204,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_over_auth_user_06e311"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_over_forum_post_597423', on='forum_post', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_over_forum_post_597423', on='forum_post', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_over_forum_post_597423"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -9239,7 +9239,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_over_forum_post_597423"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_over_forum_topic_136162', on='forum_topic', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_over_forum_topic_136162', on='forum_topic', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_over_forum_topic_136162"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -9273,7 +9273,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_over_forum_topic_136162"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_insert_828ae4', on='auth_user', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_insert_828ae4', on='auth_user', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_insert_828ae4"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -9519,7 +9519,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_insert_828ae4"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_update_4b6d29', on='auth_user', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_update_4b6d29', on='auth_user', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_update_4b6d29"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -9868,7 +9868,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_update_4b6d29"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_delete_bacd58', on='auth_user', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_delete_bacd58', on='auth_user', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_delete_bacd58"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -10139,7 +10139,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_delete_bacd58"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_truncate_76bee1', on='auth_user', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_auth_user_truncate_76bee1', on='auth_user', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_truncate_76bee1"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -10212,7 +10212,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_auth_user_truncate_76bee1"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_insert_4eccd5', on='forum_post', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_insert_4eccd5', on='forum_post', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_insert_4eccd5"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -10436,7 +10436,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_insert_4eccd5"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_update_197493', on='forum_post', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_update_197493', on='forum_post', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_update_197493"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -10775,7 +10775,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_update_197493"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_delete_ed3782', on='forum_post', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_delete_ed3782', on='forum_post', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_delete_ed3782"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -11003,7 +11003,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_delete_ed3782"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_truncate_ada426', on='forum_post', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_post_truncate_ada426', on='forum_post', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_truncate_ada426"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -11053,7 +11053,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_post_truncate_ada426"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_profile_update_1e2de3', on='forum_profile', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_profile_update_1e2de3', on='forum_profile', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_profile_update_1e2de3"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -11266,7 +11266,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_profile_update_1e2de3"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_insert_235727', on='forum_topic', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_insert_235727', on='forum_topic', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_insert_235727"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -11462,7 +11462,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_insert_235727"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_update_9a7ce0', on='forum_topic', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_update_9a7ce0', on='forum_topic', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_update_9a7ce0"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -11755,7 +11755,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_update_9a7ce0"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_delete_eab376', on='forum_topic', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_delete_eab376', on='forum_topic', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_delete_eab376"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -11942,7 +11942,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_delete_eab376"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_truncate_85b3ed', on='forum_topic', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_from_forum_topic_truncate_85b3ed', on='forum_topic', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_truncate_85b3ed"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -11988,7 +11988,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_03_forum_profile_from_forum_topic_truncate_85b3ed"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_03_forum_profile_settle_356e51', on='tk_waiting', owner='forum_profile', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_03_forum_profile_settle_356e51', on='tk_waiting', owner='forum_profile', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_03_forum_profile_settle_356e51"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -12340,19 +12340,19 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='profile',
             rule=trigger_kit.Denormalize('num_posts', django.db.models.aggregates.Count('user__posts', filter=models.Q(('user__posts__on_moderation', False)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='profile',
             rule=trigger_kit.Denormalize('num_topics', django.db.models.aggregates.Count('user__topics', filter=models.Q(('user__topics__on_moderation', False)))),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='profile',
             rule=trigger_kit.Denormalize('last_post_at', django.db.models.aggregates.Max('user__posts__created', filter=models.Q(('user__posts__on_moderation', False)))),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='category',
             fields=[
                 'num_forums',
@@ -12360,7 +12360,7 @@ class Migration(migrations.Migration):
                 'num_posts',
                 'last_activity',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {forum_category} AS target -- forum.Category:num_forums, forum.Category:num_topics, forum.Category:num_posts, forum.Category:last_activity
             SET
                 "num_forums" = coalesce(fed_1."num_forums", 0),
@@ -12388,13 +12388,13 @@ class Migration(migrations.Migration):
             );
             """),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='post',
             fields=[
                 'user_name',
                 'forum',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {forum_post} AS target -- forum.Post:user_name, forum.Post:forum
             SET
                 "user_name" = CASE WHEN value_1.tk_found THEN value_1."user_name" ELSE target."user_name" END,
@@ -12421,7 +12421,7 @@ class Migration(migrations.Migration):
             );
             """),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='topic',
             fields=[
                 'on_moderation',
@@ -12433,7 +12433,7 @@ class Migration(migrations.Migration):
                 'last_activity',
                 'last_poster_name',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {forum_topic} AS target -- forum.Topic:on_moderation, forum.Topic:num_posts, forum.Topic:num_pending, forum.Topic:first_post, forum.Topic:last_post, forum.Topic:last_post_at, forum.Topic:last_activity, forum.Topic:last_poster_name
             SET
                 "on_moderation" = value_1."on_moderation",
@@ -12500,7 +12500,7 @@ class Migration(migrations.Migration):
             );
             """),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='forum',
             fields=[
                 'num_child_forums',
@@ -12510,7 +12510,7 @@ class Migration(migrations.Migration):
                 'last_activity',
                 'last_post',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {forum_forum} AS target -- forum.Forum:num_child_forums, forum.Forum:num_topics, forum.Forum:num_posts, forum.Forum:num_posts_below, forum.Forum:last_activity, forum.Forum:last_post
             SET
                 "last_post_id" = value_1."last_post_id",
@@ -12567,7 +12567,7 @@ class Migration(migrations.Migration):
             );
             """),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='profile',
             fields=[
                 'display_name',
@@ -12575,7 +12575,7 @@ class Migration(migrations.Migration):
                 'num_posts',
                 'last_post_at',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {forum_profile} AS target -- forum.Profile:display_name, forum.Profile:num_topics, forum.Profile:num_posts, forum.Profile:last_post_at
             SET
                 "display_name" = CASE WHEN value_1.tk_found THEN value_1."display_name" ELSE target."display_name" END,

@@ -2,8 +2,8 @@
 
 import django.db.models.aggregates
 import trigger_kit
-import trigger_kit.compiler
-import trigger_kit.operations
+import trigger_kit.sql
+import trigger_kit.migration.operations
 from django.db import migrations
 
 
@@ -14,11 +14,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='page',
             rule=trigger_kit.Denormalize('num_views', django.db.models.aggregates.Count('views')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='~tk_pages_page_first_47cc3a', on='pages_page', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_pages_page_first_47cc3a', on='pages_page', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_pages_page_first_47cc3a"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -44,7 +44,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_pages_page_first_47cc3a"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_pages_page_guard_346546', on='pages_page', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_pages_page_guard_346546', on='pages_page', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_pages_page_guard_346546"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -83,7 +83,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_pages_page_guard_346546"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_pages_page_fill_ad2c03', on='pages_page', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_pages_page_fill_ad2c03', on='pages_page', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_pages_page_fill_ad2c03"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -135,7 +135,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_pages_page_fill_ad2c03"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_pages_page_moved_78a729', on='pages_page', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_pages_page_moved_78a729', on='pages_page', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_pages_page_moved_78a729"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -180,7 +180,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
                     EXECUTE FUNCTION {:schema}."tk_01_pages_page_moved_78a729"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_pages_page_from_pages_view_insert_e50d27', on='pages_view', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_pages_page_from_pages_view_insert_e50d27', on='pages_view', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_insert_e50d27"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -326,7 +326,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_insert_e50d27"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_pages_page_from_pages_view_update_e9405a', on='pages_view', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_pages_page_from_pages_view_update_e9405a', on='pages_view', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_update_e9405a"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -497,7 +497,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_update_e9405a"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_pages_page_from_pages_view_delete_51ecb2', on='pages_view', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_pages_page_from_pages_view_delete_51ecb2', on='pages_view', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_delete_51ecb2"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -607,7 +607,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_delete_51ecb2"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_pages_page_from_pages_view_truncate_a06eac', on='pages_view', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_pages_page_from_pages_view_truncate_a06eac', on='pages_view', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_truncate_a06eac"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -653,7 +653,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_pages_page_from_pages_view_truncate_a06eac"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_pages_page_settle_9cc759', on='tk_waiting', owner='pages_page', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_pages_page_settle_9cc759', on='tk_waiting', owner='pages_page', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_pages_page_settle_9cc759"()
                 RETURNS trigger
                 LANGUAGE plpgsql

@@ -2,8 +2,8 @@
 
 import django.db.models.aggregates
 import trigger_kit
-import trigger_kit.compiler
-import trigger_kit.operations
+import trigger_kit.sql
+import trigger_kit.migration.operations
 from django.db import migrations, models
 
 
@@ -25,11 +25,11 @@ class Migration(migrations.Migration):
             name='num_members',
             field=models.IntegerField(default=0, editable=False),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='team',
             rule=trigger_kit.Denormalize('num_members', django.db.models.aggregates.Count('group__user')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_fresh_fb7a2e', on='teams_team', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_fresh_fb7a2e', on='teams_team', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_fresh_fb7a2e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_fresh_fb7a2e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_teams_team_first_111cec', on='teams_team', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_teams_team_first_111cec', on='teams_team', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_teams_team_first_111cec"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -92,7 +92,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_teams_team_first_111cec"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_teams_team_guard_885d5a', on='teams_team', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_teams_team_guard_885d5a', on='teams_team', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_teams_team_guard_885d5a"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -159,7 +159,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_teams_team_guard_885d5a"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_fill_d0d458', on='teams_team', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_fill_d0d458', on='teams_team', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_fill_d0d458"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -367,7 +367,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_fill_d0d458"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_moved_d161d0', on='teams_team', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_moved_d161d0', on='teams_team', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_moved_d161d0"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -414,7 +414,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."group_id" IS DISTINCT FROM OLD."group_id")
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_moved_d161d0"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_over_auth_group_bcb171', on='auth_group', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_over_auth_group_bcb171', on='auth_group', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_over_auth_group_bcb171"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -448,7 +448,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_over_auth_group_bcb171"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_over_auth_user_groups_5d1519', on='auth_user_groups', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_over_auth_user_groups_5d1519', on='auth_user_groups', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_over_auth_user_groups_5d1519"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -482,7 +482,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_over_auth_user_groups_5d1519"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_group_insert_a52fbd', on='auth_group', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_group_insert_a52fbd', on='auth_group', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_insert_a52fbd"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -628,7 +628,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_insert_a52fbd"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_group_update_076bf9', on='auth_group', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_group_update_076bf9', on='auth_group', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_update_076bf9"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -813,7 +813,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_update_076bf9"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_group_delete_83fec6', on='auth_group', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_group_delete_83fec6', on='auth_group', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_delete_83fec6"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -970,7 +970,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_delete_83fec6"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_group_truncate_af3ac9', on='auth_group', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_group_truncate_af3ac9', on='auth_group', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_truncate_af3ac9"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1016,7 +1016,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_group_truncate_af3ac9"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_insert_cc889b', on='auth_user', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_insert_cc889b', on='auth_user', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_insert_cc889b"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1127,7 +1127,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_insert_cc889b"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_update_b2e29a', on='auth_user', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_update_b2e29a', on='auth_user', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_update_b2e29a"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1263,7 +1263,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_update_b2e29a"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_delete_0bb553', on='auth_user', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_delete_0bb553', on='auth_user', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_delete_0bb553"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1374,7 +1374,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_delete_0bb553"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_truncate_7dbedf', on='auth_user', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_truncate_7dbedf', on='auth_user', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_truncate_7dbedf"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1426,7 +1426,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_truncate_7dbedf"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_insert_73ad39', on='auth_user_groups', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_insert_73ad39', on='auth_user_groups', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_insert_73ad39"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1622,7 +1622,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_insert_73ad39"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_update_830c5e', on='auth_user_groups', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_update_830c5e', on='auth_user_groups', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_update_830c5e"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1915,7 +1915,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_update_830c5e"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_delete_dad9bc', on='auth_user_groups', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_delete_dad9bc', on='auth_user_groups', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_delete_dad9bc"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2102,7 +2102,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_delete_dad9bc"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_truncate_d7f471', on='auth_user_groups', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_auth_user_groups_truncate_d7f471', on='auth_user_groups', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_truncate_d7f471"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2148,7 +2148,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_auth_user_groups_truncate_d7f471"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_from_teams_team_update_aa2ee2', on='teams_team', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_from_teams_team_update_aa2ee2', on='teams_team', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_from_teams_team_update_aa2ee2"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2399,7 +2399,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_teams_team_from_teams_team_update_aa2ee2"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_teams_team_settle_11ccb9', on='tk_waiting', owner='teams_team', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_teams_team_settle_11ccb9', on='tk_waiting', owner='teams_team', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_teams_team_settle_11ccb9"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -2652,17 +2652,17 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='team',
             rule=trigger_kit.Denormalize('leader_name', models.F('leader__username')),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='team',
             fields=[
                 'num_members',
                 'leader_name',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {teams_team} AS target -- teams.Team:num_members, teams.Team:leader_name
             SET
                 "leader_name" = CASE WHEN value_1.tk_found THEN value_1."leader_name" ELSE target."leader_name" END,

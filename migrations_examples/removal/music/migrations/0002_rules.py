@@ -2,8 +2,8 @@
 
 import django.db.models.aggregates
 import trigger_kit
-import trigger_kit.compiler
-import trigger_kit.operations
+import trigger_kit.sql
+import trigger_kit.migration.operations
 from django.db import migrations, models
 
 
@@ -24,11 +24,11 @@ class Migration(migrations.Migration):
             name='seconds_total',
             field=models.IntegerField(default=0, editable=False),
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='album',
             rule=trigger_kit.Denormalize('num_tracks', django.db.models.aggregates.Count('tracks')),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_fresh_25594f', on='music_album', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_fresh_25594f', on='music_album', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_fresh_25594f"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -53,7 +53,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_music_album_fresh_25594f"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_music_album_first_89555c', on='music_album', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_music_album_first_89555c', on='music_album', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_music_album_first_89555c"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -82,7 +82,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_music_album_first_89555c"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_music_album_guard_4bba0b', on='music_album', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_music_album_guard_4bba0b', on='music_album', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_music_album_guard_4bba0b"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -131,7 +131,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_music_album_guard_4bba0b"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_fill_27df52', on='music_album', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_fill_27df52', on='music_album', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_fill_27df52"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -189,7 +189,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_music_album_fill_27df52"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_moved_b938c7', on='music_album', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_moved_b938c7', on='music_album', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_moved_b938c7"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -238,7 +238,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
                     EXECUTE FUNCTION {:schema}."tk_01_music_album_moved_b938c7"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_from_music_track_insert_0853cc', on='music_track', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_from_music_track_insert_0853cc', on='music_track', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_from_music_track_insert_0853cc"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -467,7 +467,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_music_album_from_music_track_insert_0853cc"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_from_music_track_update_080e61', on='music_track', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_from_music_track_update_080e61', on='music_track', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_from_music_track_update_080e61"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -787,7 +787,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_music_album_from_music_track_update_080e61"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_from_music_track_delete_10ec81', on='music_track', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_from_music_track_delete_10ec81', on='music_track', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_from_music_track_delete_10ec81"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -992,7 +992,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_music_album_from_music_track_delete_10ec81"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_from_music_track_truncate_ca8c31', on='music_track', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_from_music_track_truncate_ca8c31', on='music_track', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_from_music_track_truncate_ca8c31"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1042,7 +1042,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_music_album_from_music_track_truncate_ca8c31"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_music_album_settle_872df6', on='tk_waiting', owner='music_album', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_music_album_settle_872df6', on='tk_waiting', owner='music_album', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_music_album_settle_872df6"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -1142,17 +1142,17 @@ class Migration(migrations.Migration):
                 """)),
             ],
         ),
-        trigger_kit.operations.AddRule(
+        trigger_kit.migration.operations.AddRule(
             model_name='album',
             rule=trigger_kit.Denormalize('seconds_total', django.db.models.aggregates.Sum('tracks__seconds', default=0)),
         ),
-        trigger_kit.operations.BackfillRule(
+        trigger_kit.migration.operations.BackfillRule(
             model_name='album',
             fields=[
                 'num_tracks',
                 'seconds_total',
             ],
-            sql=trigger_kit.compiler.Sql("""
+            sql=trigger_kit.sql.Sql("""
             UPDATE {music_album} AS target -- music.Album:num_tracks, music.Album:seconds_total
             SET
                 "num_tracks" = coalesce(fed_1."num_tracks", 0),

@@ -2,8 +2,8 @@
 
 import django.db.models.aggregates
 import trigger_kit
-import trigger_kit.compiler
-import trigger_kit.operations
+import trigger_kit.sql
+import trigger_kit.migration.operations
 from django.db import migrations, models
 
 
@@ -19,11 +19,11 @@ class Migration(migrations.Migration):
             old_name='approved',
             new_name='visible',
         ),
-        trigger_kit.operations.AlterRule(
+        trigger_kit.migration.operations.AlterRule(
             model_name='article',
             rule=trigger_kit.Denormalize('num_comments', django.db.models.aggregates.Count('comments', filter=models.Q(('comments__visible', True)))),
             triggers=[
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_fresh_2346b8', on='blog_article', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_fresh_2346b8', on='blog_article', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_fresh_2346b8"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -47,7 +47,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_blog_article_fresh_2346b8"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_blog_article_first_e640a3', on='blog_article', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_blog_article_first_e640a3', on='blog_article', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_blog_article_first_e640a3"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -73,7 +73,7 @@ class Migration(migrations.Migration):
                     )
                     EXECUTE FUNCTION {:schema}."~tk_blog_article_first_e640a3"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='~tk_blog_article_guard_10ac45', on='blog_article', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='~tk_blog_article_guard_10ac45', on='blog_article', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."~tk_blog_article_guard_10ac45"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -118,7 +118,7 @@ class Migration(migrations.Migration):
                     FOR EACH ROW
                     EXECUTE FUNCTION {:schema}."~tk_blog_article_guard_10ac45"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_fill_98c4d8', on='blog_article', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_fill_98c4d8', on='blog_article', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_fill_98c4d8"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -172,7 +172,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_blog_article_fill_98c4d8"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_moved_48e961', on='blog_article', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_moved_48e961', on='blog_article', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_moved_48e961"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -217,7 +217,7 @@ class Migration(migrations.Migration):
                     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
                     EXECUTE FUNCTION {:schema}."tk_01_blog_article_moved_48e961"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_insert_e32fe6', on='blog_comment', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_insert_e32fe6', on='blog_comment', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_insert_e32fe6"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -436,7 +436,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_insert_e32fe6"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_update_3f7aa3', on='blog_comment', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_update_3f7aa3', on='blog_comment', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_update_3f7aa3"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -740,7 +740,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_update_3f7aa3"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_delete_2aea9d', on='blog_comment', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_delete_2aea9d', on='blog_comment', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_delete_2aea9d"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -935,7 +935,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_delete_2aea9d"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_truncate_7ba324', on='blog_comment', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_from_blog_comment_truncate_7ba324', on='blog_comment', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_truncate_7ba324"()
                 RETURNS trigger
                 LANGUAGE plpgsql
@@ -981,7 +981,7 @@ class Migration(migrations.Migration):
                     FOR EACH STATEMENT
                     EXECUTE FUNCTION {:schema}."tk_01_blog_article_from_blog_comment_truncate_7ba324"();
                 """)),
-                trigger_kit.compiler.CompiledTrigger(name='tk_01_blog_article_settle_5757e6', on='tk_waiting', owner='blog_article', sql=trigger_kit.compiler.Sql("""
+                trigger_kit.sql.CompiledTrigger(name='tk_01_blog_article_settle_5757e6', on='tk_waiting', owner='blog_article', sql=trigger_kit.sql.Sql("""
                 CREATE OR REPLACE FUNCTION {:schema}."tk_01_blog_article_settle_5757e6"()
                 RETURNS trigger
                 LANGUAGE plpgsql

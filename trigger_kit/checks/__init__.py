@@ -1,0 +1,1 @@
+"""CHECK: what is refused or warned of, with the way out."""

@@ -1,0 +1,252 @@
+"""OBSERVE: system checks. What cannot be kept exact is refused at declaration, with the reason and the way out.
+
+Most come from the room that finds the problem, as RuleError; ``docs/checks.md`` lists all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+from django.apps import apps as live_apps
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error
+from django.db import connections, router
+from django.db.models import Avg, Model
+
+from trigger_kit.database.routing import is_kept_apart
+from trigger_kit.exceptions import RuleError
+from trigger_kit.plan.plan import plan_all
+from trigger_kit.plan.strategy import Measure, measure_rule, serve_averages
+from trigger_kit.resolve.declared import declared, rules_of
+from trigger_kit.resolve.rule import resolve, rule_uri
+from trigger_kit.resolve.sources import joins
+from trigger_kit.rules import Denormalize, Guard
+
+__all__ = ["check_rules", "check_setup"]
+
+
+def check_rules(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check every declared rule."""
+    models = [model for model in live_apps.get_models() if app_configs is None or model._meta.app_config in app_configs]
+    messages: list[CheckMessage] = []
+    measures: list[Measure] = []
+    databases = kwargs.get("databases") or ()
+    for model in models:
+        for message, measure in _check_model(model, databases):
+            messages += [message] if message else []
+            measures += [measure] if measure else []
+    for model in models:
+        own = [measure for measure in measures if measure.resolved.model is model]
+        messages += [message for measure in serve_averages(own) for message in _check_cost(measure)]
+    return messages + list(_check_together(measures))
+
+
+def _check_together(measures: Sequence[Measure]) -> Iterator[CheckMessage]:
+    """Check what rules have to do with each other."""
+    try:
+        rules: dict[type[Model], list[Denormalize]] = {}
+        for measure in measures:
+            rules.setdefault(measure.resolved.model, []).append(measure.resolved.rule)
+        plan_all(rules.items())
+    except RuleError as error:
+        yield _error(error, None)
+
+
+def check_setup(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check that rules can be installed at all: the commands know rules, and a database is PostgreSQL."""
+    from trigger_kit.migration.autodetector import is_patched
+
+    messages: list[CheckMessage] = []
+    if not declared(live_apps):
+        return messages
+    if not is_patched():
+        messages.append(
+            checks.Warning(
+                "makemigrations and migrate do not see rules: another app has replaced their autodetector.",
+                hint="Put 'trigger_kit' after that app in INSTALLED_APPS.",
+                id="trigger_kit.W001",
+            )
+        )
+    if not any(connections[alias].vendor == "postgresql" for alias in settings.DATABASES):
+        messages.append(
+            Error(
+                "Rules are declared, but no database of this project is PostgreSQL.",
+                hint="Use django.db.backends.postgresql for the database that holds these models.",
+                id="trigger_kit.E022",
+            )
+        )
+        return messages
+    return messages + list(_check_writers())
+
+
+def _check_writers() -> Iterator[CheckMessage]:
+    """Check that Django writes targets to PostgreSQL."""
+    for model, _ in declared(live_apps):
+        connection = connections[router.db_for_write(model)]
+        if connection.vendor != "postgresql":
+            yield Error(
+                f"{model._meta.label} declares rules, but Django writes it to the database {connection.alias!r}, "
+                f"which is {connection.display_name}.",
+                hint="Let a database router send this model to a PostgreSQL database.",
+                obj=model,
+                id="trigger_kit.E022",
+            )
+
+
+def _check_model(
+    model: type[Model], databases: Collection[str]
+) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
+    value = getattr(model._meta, "denormalizations", ())
+    if not isinstance(value, (list, tuple)) or any(not isinstance(rule, Denormalize) for rule in value):
+        yield (
+            Error(
+                f"{model._meta.label}: Meta.denormalizations must be a list of Denormalize(…).",
+                hint='For example [Denormalize("num_books", Count("books"))].',
+                obj=model,
+                id="trigger_kit.E001",
+            ),
+            None,
+        )
+        return
+    seen: set[str] = set()
+    for rule in rules_of(model):
+        uri = rule_uri(model, rule.field)
+        if rule.field in seen:
+            yield (
+                Error(
+                    f"{uri} is kept by two rules.",
+                    hint="Remove one of them: a column can equal one expression only.",
+                    obj=model,
+                    id="trigger_kit.E004",
+                ),
+                None,
+            )
+            continue
+        seen.add(rule.field)
+        yield from _check_rule(rule, model, databases)
+
+
+def _check_rule(
+    rule: Denormalize, model: type[Model], databases: Collection[str]
+) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
+    try:
+        measure = measure_rule(resolve(rule, model))
+    except RuleError as error:
+        yield _error(error, model), None
+        return
+    yield None, measure
+    for message in (*_check_databases(measure, databases), *_check_foreign_key(measure), *_check_advice(measure)):
+        yield message, None
+
+
+def _check_databases(measure: Measure, databases: Collection[str]) -> Iterator[CheckMessage]:
+    """Check that sources are wherever their target is; ``databases`` are those that may be asked."""
+    resolved = measure.resolved
+    for alias, model in product(settings.DATABASES, dict.fromkeys(source.model for source in resolved.sources)):
+        if is_kept_apart(alias, resolved.model, model, may_ask=alias in databases):
+            yield Error(
+                f"{resolved.uri} reads {model._meta.label}, which the database router keeps apart "
+                f"from {resolved.model._meta.label} (database {alias!r}): triggers do not reach across databases.",
+                hint="Keep both models in one database, or keep the value with .annotate().",
+                obj=resolved.model,
+                id="trigger_kit.E018",
+            )
+
+
+def _check_foreign_key(measure: Measure) -> Iterator[CheckMessage]:
+    """Check that deleting the row which a maintained foreign key names does what its author means."""
+    resolved = measure.resolved
+    field: Any = resolved.field
+    if not field.is_relation:
+        return
+    on_delete = field.remote_field.on_delete
+    name = getattr(on_delete, "__name__", type(on_delete).__name__)
+    if name not in {"SET_NULL", "DO_NOTHING", "DB_SET_NULL"}:
+        yield Error(
+            f"{resolved.uri} is a foreign key with on_delete={name}: deleting the {field.related_model._meta.label} "
+            f"that it names now would delete the {resolved.model._meta.label} too, or be refused.",
+            hint="Use on_delete=models.SET_NULL: the rule then names the next one.",
+            obj=resolved.model,
+            id="trigger_kit.E029",
+        )
+    elif resolved.rule.guard is Guard.RAISE and name == "SET_NULL":
+        yield Error(
+            f"{resolved.uri} refuses every UPDATE, and Django's on_delete=SET_NULL is one.",
+            hint="Leave out guard=Guard.RAISE, or use on_delete=models.DO_NOTHING.",
+            obj=resolved.model,
+            id="trigger_kit.E029",
+        )
+
+
+def _check_cost(measure: Measure) -> Iterator[CheckMessage]:
+    """Tell about joins that multiply rows, and about averages that could be served."""
+    resolved = measure.resolved
+    many = [join for join in joins(resolved.query) if not join.hop.far_is_unique]
+    parents = [join.parent for join in many]
+    aliases = {join.alias: join.parent for join in joins(resolved.query)}
+    if any(a is not b and not _is_above(a.alias, b.alias, aliases) for a in many for b in many) and len(parents) > 1:
+        yield checks.Warning(
+            f"{resolved.uri} joins two to-many relations, so that each row of one counts once per row of the other: "
+            "that is what annotate() gives.",
+            hint="Use distinct=True, or keep two columns by two rules.",
+            obj=resolved.model,
+            id="trigger_kit.W004",
+        )
+    if measure.chain is not None and measure.chain.aggregate is Avg and measure.average_of is None:
+        yield checks.Info(
+            f"{resolved.uri} is computed from all its rows on every change.",
+            hint="Keep a Sum and a Count over the same rows as well: the average then follows from them.",
+            obj=resolved.model,
+            id="trigger_kit.W005",
+        )
+
+
+def _is_above(alias: str, other: str, parents: dict[str, str]) -> bool:
+    """Whether one of two joins leads to the other."""
+    for start, end in ((alias, other), (other, alias)):
+        while start in parents:
+            start = parents[start]
+            if start == end:
+                return True
+    return False
+
+
+def _check_advice(measure: Measure) -> Iterator[CheckMessage]:
+    resolved = measure.resolved
+    if resolved.field.editable:
+        yield checks.Warning(
+            f"{resolved.uri} is editable, so forms and the admin offer a value that the database will not take.",
+            hint=f"Set editable=False on {resolved.field.name}.",
+            obj=resolved.model,
+            id="trigger_kit.W002",
+        )
+    for source in resolved.sources:
+        hop = source.path[-1] if source.path else None
+        if hop is None or hop.far_is_unique:
+            continue
+        fields: list[Any] = [
+            field for field in source.model._meta.local_fields if field.column in {c.name for c in hop.far}
+        ]
+        if any(f.db_index or f.unique or f.name in _leading_fields(source.model) for f in fields):
+            continue
+        names = ", ".join(field.name for field in fields)
+        yield checks.Warning(
+            f"{resolved.uri}: {hop.table}.{hop.far[0].name} has no index, so that look-ups read the whole table.",
+            hint=f"Set db_index=True on {source.model._meta.label}.{names}.",
+            obj=resolved.model,
+            id="trigger_kit.W003",
+        )
+
+
+def _leading_fields(model: type[Model]) -> set[str]:
+    """Return the fields that an index over all rows begins with."""
+    indexes: list[Any] = [*model._meta.indexes, *model._meta.constraints]
+    whole = [item for item in indexes if getattr(item, "condition", None) is None and getattr(item, "fields", None)]
+    return {item.fields[0].lstrip("-") for item in whole} | {names[0] for names in model._meta.unique_together}
+
+
+def _error(error: RuleError, model: type[Model] | None) -> CheckMessage:
+    return Error(error.reason, hint=error.hint, obj=model, id=error.check_id)

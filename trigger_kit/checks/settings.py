@@ -1,0 +1,50 @@
+"""OBSERVE: checks of ``TRIGGER_KIT["BATCHED_BACKFILL"]``: what it names, and whether that can be filled in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from django.apps import apps as live_apps
+from django.core import checks
+from django.core.checks import CheckMessage
+
+from trigger_kit.exceptions import RuleError
+from trigger_kit.migration.batched import batched_fields, names_without_rule
+from trigger_kit.plan.plan import Plan, plan
+from trigger_kit.resolve.declared import declared
+
+__all__ = ["check_fills"]
+
+
+def check_fills(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Check what the settings let be filled in batches."""
+    plans = list(_plans())
+    messages: list[CheckMessage] = [message for item in plans for message in _check_plan(item)]
+    names = {name for model in live_apps.get_models() for name in (model._meta.app_label, model._meta.label)}
+    uris = [measure.resolved.uri for item in plans for measure in item.measures]
+    return messages + [
+        checks.Warning(
+            f'TRIGGER_KIT["BATCHED_BACKFILL"] names {name!r}, which is no app, model or rule.',
+            hint="Write app, app.Model or app.Model:field as manage.py trigger_kit ls does, or take it out.",
+            id="trigger_kit.W016",
+        )
+        for name in names_without_rule(uris)
+        if name not in names
+    ]
+
+
+def _plans() -> Iterator[Plan]:
+    """Yield the plans of models whose rules are well; other checks tell of the others."""
+    for model, rules in declared(live_apps):
+        with suppress(RuleError):
+            yield plan(model, rules)
+
+
+def _check_plan(item: Plan) -> Iterator[CheckMessage]:
+    for measure in item.measures:
+        try:
+            batched_fields(item, [measure.resolved.rule.field])
+        except RuleError as error:
+            yield checks.Error(error.reason, hint=error.hint, obj=item.model, id=error.check_id)

@@ -1,0 +1,1 @@
+"""INSTALL: what a database has, and how it becomes what rules want."""

@@ -1,0 +1,181 @@
+"""OPERATE: what a database has installed now, and where its tables live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.sql import CompiledTrigger, comment_digest
+from trigger_kit.sql.pausing import PAUSED_FOR_ALL
+from trigger_kit.sql.text import REGCLASS, SCHEMA, SCHEMA_TAG, SEARCH_PATH, identifier, literal, short_digest
+
+__all__ = [
+    "OWN_TABLES",
+    "InstalledTrigger",
+    "Placement",
+    "find_triggers",
+    "has_table",
+    "installed_triggers",
+    "search_path",
+    "state_sql",
+    "trigger_status",
+]
+
+
+# Tables of ours, in the schema of each target.
+OWN_TABLES = ("tk_touched", "tk_waiting", "tk_commit")
+
+
+@dataclass(frozen=True)
+class InstalledTrigger:
+    """A trigger of ours in the catalog.
+
+    ``name`` and ``schema`` are its function's; the trigger's own name, ``trigger``, is longer on a table of another
+    schema, ``table_schema``. ``enabled`` is pg_trigger's ``tgenabled``. ``is_paused`` says that the function only notes
+    what it would do, for all sessions.
+    """
+
+    name: str
+    schema: str
+    table: str
+    enabled: str
+    digest: str
+    trigger: str
+    table_schema: str
+    is_paused: bool = False
+
+
+class Placement:
+    """Resolves the placeholders of frozen text in one database, as its search_path stands now.
+
+    ``owner`` is the ``db_table`` whose schema the functions go to. A table that does not exist yet is taken to come
+    into the current schema.
+    """
+
+    def __init__(self, connection: BaseDatabaseWrapper, owner: str) -> None:
+        self.connection = connection
+        self.owner = owner
+        self._tables: dict[str, tuple[str, str]] = {}
+
+    def __call__(self, placeholder: str) -> str:
+        """Return the SQL that a placeholder stands for."""
+        if placeholder == SCHEMA:
+            return identifier(self.schema)
+        if placeholder == SCHEMA_TAG:
+            return short_digest(self.schema)
+        if placeholder == SEARCH_PATH:
+            return ", ".join(["pg_catalog", *map(identifier, search_path(self.connection)), "pg_temp"])
+        if placeholder.startswith(REGCLASS):
+            return f"{literal(self(placeholder.removeprefix(REGCLASS)))}::regclass"
+        if placeholder in OWN_TABLES:
+            return f"{identifier(self.schema)}.{identifier(placeholder)}"
+        return ".".join(map(identifier, self._locate(placeholder)))
+
+    @property
+    def schema(self) -> str:
+        """The schema of the owner's table."""
+        return self.schema_of(self.owner)
+
+    def schema_of(self, table: str) -> str:
+        """Return the schema of a table, named by its ``db_table``."""
+        return self.schema if table in OWN_TABLES else self._locate(table)[0]
+
+    def _locate(self, table: str) -> tuple[str, str]:
+        if table not in self._tables:
+            row = _row(self.connection, _LOCATION, [_quoted(self.connection, table)])
+            self._tables[table] = row or (_current_schema(self.connection), table)
+        return self._tables[table]
+
+
+def _current_schema(connection: BaseDatabaseWrapper) -> str:
+    (schema,) = _row(connection, "SELECT current_schema()")
+    if schema is None:
+        (path,) = _row(connection, "SELECT current_setting('search_path')")
+        raise TriggerKitError(
+            f"No schema of the search_path ({path}) is there, or may be used. Set another one, for example by "
+            'DATABASES["default"]["OPTIONS"]["options"] = "-c search_path=…".'
+        )
+    return str(schema)
+
+
+def has_table(connection: BaseDatabaseWrapper, table: str) -> bool:
+    """Whether the search_path of a PostgreSQL connection leads to a table."""
+    if connection.vendor != "postgresql":
+        return False
+    return bool(_row(connection, "SELECT to_regclass(%s) IS NOT NULL", [_quoted(connection, table)])[0])
+
+
+def search_path(connection: BaseDatabaseWrapper) -> list[str]:
+    """Return the schemas of the search_path, as functions pin it."""
+    (path,) = _row(connection, "SELECT current_schemas(false)::text[]")
+    return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
+
+
+def _quoted(connection: BaseDatabaseWrapper, table: str) -> str:
+    """Quote a table; Django's way to name a schema, db_table = 'schema"."table', is quoted as Django quotes it."""
+    return connection.ops.quote_name(table) if '"."' in table else identifier(table)
+
+
+def _row(connection: BaseDatabaseWrapper, sql: str, params: list[Any] | None = None) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchone()
+
+
+_LOCATION = """
+SELECT namespace.nspname, class.relname
+FROM pg_class AS class
+JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+WHERE class.oid = to_regclass(%s)
+"""
+
+_TRIGGERS = """
+SELECT function.proname, function_schema.nspname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
+       trigger.tgname, table_schema.nspname, obj_description(trigger.oid, 'pg_trigger'),
+       position(%s IN function.prosrc) > 0
+FROM pg_trigger AS trigger
+JOIN pg_proc AS function ON function.oid = trigger.tgfoid
+JOIN pg_namespace AS function_schema ON function_schema.oid = function.pronamespace
+JOIN pg_class AS class ON class.oid = trigger.tgrelid
+JOIN pg_namespace AS table_schema ON table_schema.oid = class.relnamespace
+WHERE trigger.tgname ~ '^~?tk_' AND NOT trigger.tgisinternal AND trigger.tgparentid = 0
+ORDER BY trigger.tgrelid::regclass::text, trigger.tgname
+"""
+
+
+def installed_triggers(connection: BaseDatabaseWrapper) -> list[InstalledTrigger]:
+    """Return the triggers that carry our COMMENT; others of this prefix are somebody else's."""
+    with connection.cursor() as cursor:
+        cursor.execute(_TRIGGERS, [PAUSED_FOR_ALL])
+        rows = cursor.fetchall()
+    found = []
+    for name, schema, table, enabled, trigger, table_schema, comment, is_paused in rows:
+        digest = comment_digest(comment)
+        if digest is not None:
+            found.append(InstalledTrigger(name, schema, table, enabled, digest, trigger, table_schema, is_paused))
+    return found
+
+
+def find_triggers(connection: BaseDatabaseWrapper, names: Iterable[str], schema: str) -> dict[str, InstalledTrigger]:
+    """Return the installed triggers of these names with functions in a schema, whatever tables they sit on now."""
+    wanted = set(names)
+    return {item.name: item for item in installed_triggers(connection) if item.name in wanted and item.schema == schema}
+
+
+def state_sql(table: str, name: str, enabled: str) -> str | None:
+    """Return the SQL that gives a new trigger the ``tgenabled`` of the one before it, or None where it has it."""
+    modes = {"D": "DISABLE", "R": "ENABLE REPLICA", "A": "ENABLE ALWAYS"}
+    return f"ALTER TABLE {table} {modes[enabled]} TRIGGER {identifier(name)};" if enabled in modes else None
+
+
+def trigger_status(expected: CompiledTrigger, installed: InstalledTrigger | None) -> str:
+    """Return ``installed``, ``outdated``, ``missing`` or ``disabled``."""
+    if installed is None:
+        return "missing"
+    if installed.enabled == "D":
+        return "disabled"
+    return "installed" if installed.digest == expected.hash else "outdated"

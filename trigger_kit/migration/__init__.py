@@ -1,0 +1,1 @@
+"""MIGRATE: rules in migrations."""

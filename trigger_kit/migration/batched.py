@@ -1,0 +1,145 @@
+"""INSTALL: first fills in batches: what makemigrations writes for the rules of ``TRIGGER_KIT["BATCHED_BACKFILL"]``.
+
+Several migrations. One adds the rules with functions that compute every touched row afresh: a difference, added to a
+row that is not filled yet, would break its CHECKs. The next one is no transaction: it fills the rows in batches, then
+puts the functions in place that add differences. New columns come before, in a migration of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from django.db.migrations import Migration
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.writer import MigrationWriter
+
+from trigger_kit.conf import setting
+from trigger_kit.exceptions import RuleError
+from trigger_kit.migration.operations import AddRule, AlterRule, BackfillRule
+from trigger_kit.plan.plan import Plan, edges_of
+from trigger_kit.plan.strategy import Measure, Strategy, is_checked, serve_averages
+from trigger_kit.sql import Sql, compile_plan
+from trigger_kit.sql.full_values import fill_sql
+
+__all__ = ["RuleMigrationWriter", "batched_fields", "batched_fill", "names_without_rule", "recomputing", "set_apart"]
+
+
+def batched_fields(plan: Plan, fields: Iterable[str]) -> list[str]:
+    """Return those of some new fields of a plan whose first fill goes in batches.
+
+    Raises RuleError for a rule that cannot wait for it.
+    """
+    rules = {measure.resolved.rule.field: measure for measure in plan.measures}
+    chosen = [field for field in fields if is_listed(rules[field].resolved.uri)]
+    for field in chosen:
+        require_no_check(rules[field])
+    return chosen
+
+
+def is_listed(uri: str) -> bool:
+    """Whether the settings ask for batches: by the rule's URI, its model or its app."""
+    return any(uri == name or uri.startswith((f"{name}:", f"{name}.")) for name in setting("BATCHED_BACKFILL"))
+
+
+def require_no_check(measure: Measure) -> None:
+    """Raise RuleError where a flush could break the CHECK of a row that is not filled yet."""
+    if measure.is_queued and is_checked(measure.resolved):
+        raise RuleError(
+            "trigger_kit.E034",
+            f"{measure.resolved.uri} is QUEUED and cannot be filled in batches: a flush adds differences to rows that "
+            "are not filled yet, which breaks the column's CHECK.",
+            'Take it out of TRIGGER_KIT["BATCHED_BACKFILL"], or use a field without a CHECK, such as IntegerField.',
+        )
+
+
+def recomputing(plan: Plan, fields: Iterable[str]) -> Plan:
+    """Return a plan that computes some fields afresh for every touched row; what is queued stays in the queue."""
+    wanted = set(fields)
+
+    def is_adding(measure: Measure) -> bool:
+        return measure.resolved.rule.field in wanted and measure.is_added and not measure.is_queued
+
+    # An average follows from its sum and its count only where both go on by differences.
+    raw = [
+        replace(m, strategy=Strategy.RECOMPUTE, average_of=None) if m.average_of or is_adding(m) else m
+        for m in plan.measures
+    ]
+    measures = serve_averages(raw)
+    return replace(plan, measures=tuple(measures), edges=edges_of(measures))
+
+
+def batched_fill(plan: Plan, fields: Sequence[str], until_filled: Plan | None) -> BackfillRule:
+    """Return the operation that fills some fields in batches.
+
+    ``until_filled`` is the plan whose triggers serve until then, where these are not the plan's own.
+    """
+    columns = {measure.column for measure in plan.measures if measure.resolved.rule.field in fields}
+    before, after = list(compile_plan(until_filled or plan)), list(compile_plan(plan))
+    names = {trigger.name for trigger in after}
+    return BackfillRule(
+        str(plan.model._meta.model_name),
+        fields,
+        Sql(fill_sql(plan, columns)),
+        batched=True,
+        triggers=[trigger for trigger in after if trigger not in before],
+        removed=[str(trigger.name) for trigger in before if trigger.name not in names],
+    )
+
+
+def set_apart(migrations: dict[str, list[Migration]]) -> None:
+    """Cut the migrations of a run where it has batched fills, so that live writers are held up for moments only.
+
+    The fills come in a last migration, which is no transaction. Rules come in another one than what precedes them: a
+    new column keeps everybody from its table until its migration is committed.
+    """
+    for app_label, chain in migrations.items():
+        fills = [operation for migration in chain for operation in migration.operations if _is_batched(operation)]
+        if not fills:
+            continue
+        for migration in list(chain):
+            others = [operation for operation in migration.operations if not _is_batched(operation)]
+            first = next((n for n, item in enumerate(others) if isinstance(item, (AddRule, AlterRule))), 0)
+            if first:
+                before = _new_migration(app_label, f"{migration.name}_before_rules", others[:first])
+                before.dependencies = migration.dependencies  # type: ignore[misc]
+                migration.dependencies = [(app_label, before.name)]  # type: ignore[misc]
+                chain.insert(chain.index(migration), before)
+            migration.operations = others[first:]  # type: ignore[misc]
+        if chain[-1].operations:
+            chain.append(_new_migration(app_label, f"{chain[-1].name}_backfill", []))
+            chain[-1].dependencies = [(app_label, chain[-2].name)]  # type: ignore[misc]
+        chain[-1].operations = fills  # type: ignore[misc]
+
+
+def _new_migration(app_label: str, name: str, operations: list[Operation]) -> Any:
+    """Return a migration as Django's autodetector makes them: a class of its own."""
+    made = type("Migration", (Migration,), {"operations": operations, "dependencies": []})
+    return made(name, app_label)
+
+
+def _is_batched(operation: Any) -> bool:
+    return isinstance(operation, BackfillRule) and operation.batched
+
+
+class RuleMigrationWriter(MigrationWriter):
+    """Django's writer, which also writes that a migration of batched fills is no transaction."""
+
+    def as_string(self) -> str:
+        """Return the text of the migration's file."""
+        text: str = super().as_string()
+        operations = self.migration.operations
+        if not operations or not all(map(_is_batched, operations)):
+            return text
+        head = "class Migration(migrations.Migration):\n"
+        return text.replace(head, f"{head}    atomic = False\n", 1)
+
+
+def names_without_rule(uris: Sequence[str]) -> list[str]:
+    """Return the names in ``TRIGGER_KIT["BATCHED_BACKFILL"]`` that mean none of these rules."""
+    return [
+        name
+        for name in setting("BATCHED_BACKFILL")
+        if not any(uri == name or uri.startswith((f"{name}:", f"{name}.")) for uri in uris)
+    ]

@@ -1,0 +1,1 @@
+"""PLAN: how a rule is kept."""

@@ -1,0 +1,1 @@
+"""RESOLVE: what a rule reads."""

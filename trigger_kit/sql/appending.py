@@ -1,0 +1,157 @@
+"""COMPILE the end of a step whose rules wait: it appends what has changed, and leaves the target alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trigger_kit.plan.plan import Edge, Event, Plan, Step
+from trigger_kit.sql.changes import Part, parts
+from trigger_kit.sql.paths import Key
+from trigger_kit.sql.pending import deferred_table, purged_flag, queue_table, waiting_flag
+from trigger_kit.sql.text import (
+    advisory_number,
+    block,
+    literal,
+    plain_name,
+    quote,
+    table_placeholder,
+    text_literal,
+)
+
+__all__ = [
+    "append",
+    "append_keys",
+    "append_rows",
+    "edge_number",
+    "follower_lock",
+    "has_purged",
+    "may_follow_a_cascade",
+]
+
+
+def edge_number(plan: Plan, edge: Edge) -> int:
+    """Return the number that notes name their edge by."""
+    return 1 + [other for other in plan.edges if other.is_deferred].index(edge)
+
+
+def _pending_columns(plan: Plan, step: Step) -> list[str]:
+    """Return the columns that hold the parts of a step's changes; those that count rows are numbered per target."""
+    if not step.edge.is_added:
+        return []
+    fold = next(edge for edge in plan.folds(step.edge.timing) if edge.key == step.edge.key)
+    names = {(part.measure, part.combine, part.name.startswith("tk_rows_")): part.name for part in _all(fold)}
+    return [names[part.measure, part.combine, part.name.startswith("tk_rows_")] for part in parts(step)]
+
+
+def _all(fold: Edge) -> list[Part]:
+    return parts(Step(fold, Event.UPDATE))
+
+
+def _columns(plan: Plan, step: Step) -> list[str]:
+    return [quote(column.name) for column in step.edge.key] + _pending_columns(plan, step)
+
+
+def append(plan: Plan, step: Step) -> str:
+    """Return the statements that append the changes in the arrays."""
+    key = Key(step.edge.key)
+    arrays = ", ".join([*key.arrays, *(f"deltas.{part.name}" for part in parts(step))])
+    columns = ", ".join(_columns(plan, step))
+    if step.edge.is_queued:
+        rows = f"INSERT INTO {queue_table(plan.target)} ({columns})\nSELECT * FROM unnest({arrays})"
+        rows += f"\n{_still_counts(plan, step)};" if may_follow_a_cascade(step) else ";"
+    else:
+        number = edge_number(plan, step.edge)
+        rows = (
+            f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns})\n"
+            f"SELECT {number}, change.* FROM unnest({arrays}) AS change;"
+        )
+    return f"{rows}\n{_announce(plan, step)}"
+
+
+def may_follow_a_cascade(step: Step) -> bool:
+    """Whether a queued step may report rows that the database has deleted or set to NULL with their target."""
+    hops = [feed.path[0] for feed in step.edge.feeds if len(feed.path) == 1]
+    leaves = step.event in {Event.DELETE, Event.UPDATE}
+    return step.edge.is_queued and leaves and len(hops) == len(step.edge.feeds) and all(hop.child for hop in hops)
+
+
+def has_purged(plan: Plan) -> str:
+    """Return the cheap condition under which this transaction has deleted rows of the target."""
+    return f"coalesce(current_setting('{purged_flag(plan)}', true), '') = 'on'"
+
+
+def _still_counts(plan: Plan, step: Step) -> str:
+    """Return the WHERE clause that leaves out rows which went with their target: a cascade reports after its end."""
+    key = Key(step.edge.key)
+    parts_ = [part.name for part in parts(step)]
+    queue, target = queue_table(plan.target), table_placeholder(plan.target)
+    known = [
+        f"EXISTS (SELECT FROM {target} AS there WHERE {key.matches('there', 'change')})",
+        f"EXISTS (SELECT FROM {queue} AS pending WHERE {key.matches('pending', 'change')})",
+    ]
+    if step.event is Event.UPDATE:
+        for feed in step.edge.feeds:
+            pairs = zip((column.name for column in feed.path[0].far), key.names, strict=True)
+            tie = " AND ".join(f"child.{quote(column)} = change.{name}" for column, name in pairs)
+            known.append(f"EXISTS (SELECT FROM new_rows AS child WHERE {tie})")
+    conditions = "\n   OR ".join([f"NOT {has_purged(plan)}", *known])
+    return f"    AS change ({', '.join([*key.names, *parts_])})\nWHERE {conditions}"
+
+
+def append_keys(plan: Plan, step: Step) -> str:
+    """Return the statements that note the keys in the arrays: their targets are to be computed afresh at commit."""
+    key = Key(step.edge.key)
+    columns = ", ".join(quote(column.name) for column in step.edge.key)
+    return "\n".join(
+        [
+            f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns}, tk_recompute)",
+            f"SELECT {edge_number(plan, step.edge)}, change.*, true FROM unnest({', '.join(key.arrays)}) AS change;",
+            _announce(plan, step),
+        ]
+    )
+
+
+def append_rows(plan: Plan, step: Step, rows: Sequence[Sequence[str]]) -> str:
+    """Return the statements that append changes that are in variables; each has its key and its parts."""
+    columns, table, first = _columns(plan, step), queue_table(plan.target), []
+    if step.edge.is_deferred:
+        columns, table = ["tk_edge", *columns], deferred_table(plan.target)
+        first = [str(edge_number(plan, step.edge))]
+    values = ",\n    ".join(f"({', '.join([*first, *row])})" for row in rows)
+    return f"INSERT INTO {table} ({', '.join(columns)})\nVALUES\n    {values};\n{_announce(plan, step)}"
+
+
+# Announcing ---------------------------------------------------------------------------------------------------------
+
+
+def _announce(plan: Plan, step: Step) -> str:
+    """Return the statements that tell the commit, or a follower of the queue, that there is something to do."""
+    if step.edge.is_queued:
+        return _wake(plan)
+    flag, due = f"'{waiting_flag(plan)}'", f"{plan.rank}, {text_literal(plan.target)}"
+    return "\n".join(
+        [
+            "-- The first note of a transaction makes its commit look at them.",
+            f"IF current_setting({flag}, true) IS DISTINCT FROM 'on' THEN",
+            f"    PERFORM set_config({flag}, 'on', true);",
+            f'    INSERT INTO {{:schema}}."tk_commit" (rank, target) VALUES ({due});',
+            "END IF;",
+        ]
+    )
+
+
+def follower_lock(target: str) -> int:
+    """Return the key of the advisory lock that a follower of a queue holds while it waits for a notification."""
+    return advisory_number("follow", target)
+
+
+def _wake(plan: Plan) -> str:
+    channel = literal(plain_name("tk_pending_", plan.target))
+    return "\n".join(
+        [
+            "-- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.",
+            f"IF NOT pg_try_advisory_xact_lock_shared({follower_lock(plan.target)}) THEN",
+            block(f"PERFORM pg_notify({channel}, '');"),
+            "END IF;",
+        ]
+    )

@@ -1,0 +1,298 @@
+"""COMPILE the end of a transaction for DEFERRED rules: what it has noted reaches the target once, in key order.
+
+Steps append notes (``compiler/appending.py``), and the first one about a target adds a row to ``tk_commit``. At the end
+of the transaction a constraint trigger there deletes its rows in the order of the targets' ranks, sources before what
+is computed from them; each deletion fires the trigger that this module compiles for the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pgtrigger
+
+from trigger_kit.plan.plan import Edge, Event, Plan, Step
+from trigger_kit.plan.strategy import Measure
+from trigger_kit.rules import Timing
+from trigger_kit.sql.additions import additions, floors, negative
+from trigger_kit.sql.appending import edge_number
+from trigger_kit.sql.body import (
+    DEPTH,
+    FILLED,
+    PLANS,
+    header,
+    restore_depth,
+    restore_plans,
+    set_depth,
+    set_mark,
+    set_plans,
+    update_head,
+)
+from trigger_kit.sql.changes import parts
+from trigger_kit.sql.locks import lock_target_rows
+from trigger_kit.sql.notes import note_missing_keys
+from trigger_kit.sql.paths import Key
+from trigger_kit.sql.pending import NOTED, deferred_table, pending_keys, reconsider, waiting_flag
+from trigger_kit.sql.text import block, object_name, quote, table_placeholder, text_literal
+from trigger_kit.sql.trigger import Beside, CompiledTrigger, render
+from trigger_kit.sql.updates import refill
+
+__all__ = ["compile_commit"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The notes that have one key: of all sums kept by it, or of one edge whose targets are computed afresh.
+
+    ``key`` names the arrays of all noted keys, ``again`` those of targets that are computed afresh.
+    """
+
+    step: Step
+    numbers: tuple[int, ...]
+    key: Key
+    again: Key
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The measures that the notes are about."""
+        return self.step.measures
+
+    @property
+    def is_added(self) -> bool:
+        """Whether the notes hold differences."""
+        return self.step.edge.is_added
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the arrays of differences."""
+        return [f"{self.key.arrays[0]}_part_{number}" for number, _ in enumerate(parts(self.step), 1)]
+
+    def declarations(self) -> list[str]:
+        """Return the declarations of all arrays."""
+        if not self.is_added:
+            return self.key.declarations()
+        kinds = [f"{name} {part.type}[];" for name, part in zip(self.arrays, parts(self.step), strict=True)]
+        return [*self.key.declarations(), *kinds, *self.again.declarations()]
+
+
+def compile_commit(plan: Plan) -> list[CompiledTrigger]:
+    """Compile the trigger that brings the notes of a transaction to a target."""
+    edges = [edge for edge in plan.edges if edge.is_deferred]
+    if not edges:
+        return []
+    return [
+        render(
+            name=object_name(f"tk_{plan.rank:02}_", (plan.target, "commit"), (plan.target, "commit")),
+            on="tk_commit",
+            owner=plan.target,
+            body=_body(plan, _sections(plan, edges)),
+            when=pgtrigger.After,
+            operation=pgtrigger.Delete,
+            clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN (OLD.target = {text_literal(plan.target)})"],
+            beside=_table(plan, edges),
+        )
+    ]
+
+
+def _sections(plan: Plan, edges: list[Edge]) -> list[Section]:
+    folds = [
+        (fold, tuple(edge_number(plan, e) for e in edges if e.is_added and e.key == fold.key))
+        for fold in plan.folds(Timing.DEFERRED)
+    ]
+    folds += [(edge, (edge_number(plan, edge),)) for edge in edges if not edge.is_added]
+    sections = []
+    for number, (edge, numbers) in enumerate(folds, 1):
+        word = "tk" if len(folds) == 1 else f"tk_{number}"
+        key, again = Key(edge.key, f"{word}_key"), Key(edge.key, f"{word}_again_key")
+        sections.append(Section(Step(edge, Event.UPDATE), numbers, key, again))
+    return sections
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+
+def _table(plan: Plan, edges: list[Edge]) -> Beside:
+    """Return the table of notes; they do not outlive their transaction, so that a crash may empty it."""
+    table = deferred_table(plan.target)
+    folds = plan.folds(Timing.DEFERRED)
+    columns = ["tk_transaction xid8 NOT NULL DEFAULT pg_current_xact_id()", "tk_edge smallint NOT NULL"]
+    columns += pending_keys(plan, [edge.key for edge in edges])
+    columns += dict.fromkeys(f"{part.name} {part.type}" for fold in folds for part in parts(Step(fold, Event.UPDATE)))
+    columns += ["tk_recompute boolean NOT NULL DEFAULT false"]
+    keys = [", ".join(quote(column.name) for column in fold.key) for fold in folds]
+    indexes = [f"CREATE INDEX ON {table} (tk_transaction, {key});" for key in keys]
+    comment = f"trigger_kit: what open transactions have changed for {plan.target}, until they commit"
+    before = [
+        # A table that looks empty is read from end to end, by plans that live on when it is not.
+        f"CREATE UNLOGGED TABLE {table} (\n{block((',' + chr(10)).join(columns))}\n) WITH (vacuum_truncate = false);",
+        *(indexes or [f"CREATE INDEX ON {table} (tk_transaction);"]),
+        f"COMMENT ON TABLE {table} IS {text_literal(comment)};",
+    ]
+    undo = [
+        'SET CONSTRAINTS {:schema}."tk_commit" IMMEDIATE;',
+        'SET CONSTRAINTS {:schema}."tk_commit" DEFERRED;',
+        f"DROP TABLE IF EXISTS {table};",
+    ]
+    sources = dict.fromkeys(edge.source for edge in edges)
+    return Beside("\n".join(before), (), "\n".join(undo), "", tuple(sources))
+
+
+# The function -------------------------------------------------------------------------------------------------------
+
+
+def _body(plan: Plan, sections: list[Section]) -> str:
+    measures = list(dict.fromkeys(measure for section in sections for measure in section.measures))
+    is_one = len(sections) == 1 and bool(_notes(plan, sections[0], is_one=True))
+    declarations = [
+        DEPTH,
+        PLANS,
+        *(["tk_found bigint;"] if is_one else []),
+        *(line for section in sections for line in section.declarations()),
+    ]
+    nothing = " AND ".join(f"{section.key.arrays[0]} IS NULL" for section in sections)
+    wanted = "\n   OR ".join(section.key.is_among("locked") for section in sections)
+    lines = [
+        header(plan, f"At the end of a transaction: bring what it has noted to {plan.target}.", measures),
+        "DECLARE",
+        block("\n".join(declarations)),
+        "BEGIN",
+        f"    tk_plans := set_config('{waiting_flag(plan)}', '', true);",
+        block(set_plans()),
+        *(block(_take(plan, section)) for section in sections),
+        f"    IF {nothing} THEN",
+        block(restore_plans(), 2),
+        "        RETURN NULL;",
+        "    END IF;",
+        "",
+        *(block(_one_target(plan, section, sections)) + "\n" for section in sections if _may_be_one(section)),
+        block(lock_target_rows(plan, wanted, *(["GET DIAGNOSTICS tk_found = ROW_COUNT;"] if is_one else []))),
+        *(block("\n".join(_notes(plan, section, is_one=is_one))) for section in sections),
+        "",
+        block(set_depth()),
+        *(block(_add(plan, section)) for section in sections if section.is_added),
+        *(block(_again(plan, section)) for section in sections),
+        block(restore_depth()),
+        block(restore_plans()),
+        "    RETURN NULL;",
+        "END;",
+    ]
+    return "\n".join(line for line in lines if line.strip() or not line)
+
+
+def _take(plan: Plan, section: Section) -> str:
+    """Return the statement that takes the notes of this transaction out of the table, one change per target."""
+    key = section.key
+    columns = [f"taken.{quote(column.name)}" for column in key.columns]
+    named = [f"{column} AS {name}" for column, name in zip(columns, key.names, strict=True)]
+    collected = [f"array_agg(change.{name})" for name in key.names]
+    into = list(key.arrays)
+    where = ""
+    if section.is_added:
+        sums = [f"coalesce(sum(taken.{p.name}), 0)::{p.type}" for p in parts(section.step)]
+        names = [part.name for part in parts(section.step)]
+        named += [
+            f"CASE WHEN bool_or(taken.tk_recompute) THEN 0 ELSE {value} END AS {name}"
+            for value, name in zip(sums, names, strict=True)
+        ]
+        named.append("bool_or(taken.tk_recompute) AS tk_recompute")
+        collected += [f"array_agg(change.{name})" for name in names]
+        collected += [f"array_agg(change.{name}) FILTER (WHERE change.tk_recompute)" for name in key.names]
+        into += [*section.arrays, *section.again.arrays]
+        where = "\nWHERE change.tk_recompute" + "".join(f"\n   OR change.{name} <> 0" for name in names)
+    numbers = ", ".join(map(str, section.numbers))
+    return "\n".join(
+        [
+            "WITH taken AS (",
+            f"    DELETE FROM {deferred_table(plan.target)} AS noted",
+            f"    WHERE {NOTED} AND noted.tk_edge IN ({numbers})",
+            "    RETURNING noted.*",
+            "), change AS (",
+            f"    SELECT\n{block((',' + chr(10)).join(named), 2)}",
+            "    FROM taken",
+            f"    GROUP BY {', '.join(columns)}",
+            ")",
+            f"SELECT\n{block((',' + chr(10)).join(collected))}",
+            f"INTO {', '.join(into)}",
+            f"FROM change{where};",
+        ]
+    )
+
+
+def _may_be_one(section: Section) -> bool:
+    """Whether a key has one target at most, that is added to."""
+    return section.is_added and all(feed.path[0].near_is_unique for feed in section.step.edge.feeds)
+
+
+def _one_target(plan: Plan, section: Section, sections: list[Section]) -> str:
+    """Return the statements that deal with a transaction over one target, which lock and write it at once.
+
+    The shorter the time between the lock and the commit, the more writers get through to a hot target.
+    """
+    key, step = section.key, Step(section.step.edge, Event.INSERT)
+    tests = [f"cardinality({key.arrays[0]}) = 1", f"{section.again.arrays[0]} IS NULL"]
+    tests += [f"{other.key.arrays[0]} IS NULL" for other in sections if other is not section]
+    named = list(zip(section.arrays, (part.name for part in parts(section.step)), strict=True))
+    # A departure must lock before it looks whether rows are left.
+    tests += [f"{array}[1] >= 0" for array, name in named if name.startswith("tk_rows_")]
+    change = ", ".join(f"{array}[1] AS {name}" for array, name in named)
+    match = [f"{column} = {array}[1]" for column, array in zip(key.of("target"), key.arrays, strict=True)]
+    match += [f"NOT {negative(measure, 'change.{}')}" for measure in section.measures if measure.must_not_be_negative]
+    update = "\n".join(
+        [
+            set_depth(),
+            update_head(plan.target, section.measures),
+            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
+            f"FROM (SELECT {change}) AS change",
+            f"WHERE {' AND '.join(match)};",
+            restore_depth(),
+            "IF FOUND THEN",
+            block(restore_plans()),
+            "    RETURN NULL;",
+            "END IF;",
+        ]
+    )
+    comment = "-- Most transactions change one target. Where it is missing, or a count would be negative: see below."
+    return f"{comment}\nIF {' AND '.join(tests)} THEN\n{block(update)}\nEND IF;"
+
+
+def _notes(plan: Plan, section: Section, *, is_one: bool) -> list[str]:
+    """Return the statements that note targets which are not there: see tk_waiting."""
+    return note_missing_keys(plan, section.step, counted=is_one, key=section.key)
+
+
+def _add(plan: Plan, section: Section) -> str:
+    """Return the statements that add what the notes sum up to, unless a count would be negative for a moment."""
+    step, key = section.step, section.key
+    names = [part.name for part in parts(step)]
+    change = f"unnest({', '.join([*key.arrays, *section.arrays])})\n    AS change ({', '.join([*key.names, *names])})"
+    match = key.matches("target", "change")
+    differs = "\n    OR ".join(f"change.{name} <> 0" for name in names)
+    update = "\n".join(
+        [
+            update_head(plan.target, section.measures),
+            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
+            f"FROM {change}",
+            f"WHERE {match}",
+            f"  AND ({differs});",
+        ]
+    )
+    too_early = floors(step, "change.{}")
+    if not too_early:
+        return update
+    test = (
+        f"SELECT\nFROM {change}\nJOIN {table_placeholder(plan.target)} AS target ON {match}\n"
+        f"WHERE {f'{chr(10)}   OR '.join(too_early)}"
+    )
+    all_again = [f"    {again} := {keys};" for again, keys in zip(section.again.arrays, key.arrays, strict=True)]
+    return "\n".join([f"IF EXISTS (\n{block(test)}\n) THEN", *all_again, "ELSE", block(update), "END IF;"])
+
+
+def _again(plan: Plan, section: Section) -> str:
+    """Return the statements that compute targets afresh."""
+    key = section.again if section.is_added else section.key
+    lines = [
+        *reconsider(plan, section.measures),
+        set_mark(plan, FILLED),
+        refill(plan, section.measures, key.is_among("this")),
+    ]
+    return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"

@@ -1,0 +1,55 @@
+"""COMPILE the watch over tables whose changes are joined with each other.
+
+A delta along a path of several hops joins the rows that changed to the other tables as they are now. That is right as
+long as only one of these tables changes in a client's statement. Before any statement on one of them, this trigger
+notes the table; where it finds another one noted by the same client statement (a CTE that writes both, a cascade, a
+user's trigger), every step of this statement recomputes.
+"""
+
+from __future__ import annotations
+
+import pgtrigger
+
+from trigger_kit.plan.plan import Plan
+from trigger_kit.sql.body import FILLED, STATEMENT, WOVEN, header, locking_test, mark_name, set_mark
+from trigger_kit.sql.text import block, object_name, short_digest
+from trigger_kit.sql.trigger import CompiledTrigger, render
+
+__all__ = ["compile_weave"]
+
+
+def compile_weave(plan: Plan) -> list[CompiledTrigger]:
+    """Compile one trigger per table that a path of several hops leads through."""
+    return [_watch(plan, table) for table in plan.interwoven]
+
+
+def _watch(plan: Plan, table: str) -> CompiledTrigger:
+    name = mark_name(plan, WOVEN)
+    own = short_digest(table)
+    measures = [m for m in plan.measures if m.chain is not None and table in {hop.table for hop in m.chain.path}]
+    lines = [
+        header(
+            plan, f"Before a change of {table}: note it, for changes of other tables along the same path.", measures
+        ),
+        "DECLARE",
+        f"    tk_noted text := current_setting('{name}', true);",
+        f"    tk_statement text := {STATEMENT};",
+        "BEGIN",
+        block(locking_test()),
+        f"    IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' {own}' THEN",
+        "        -- This statement changes two tables of a path: no delta knows the other's rows as they were.",
+        block(set_mark(plan, FILLED), 2),
+        "    END IF;",
+        f"    PERFORM set_config('{name}', tk_statement || ' {own}', true);",
+        "    RETURN NULL;",
+        "END;",
+    ]
+    return render(
+        name=object_name(f"tk_{plan.rank:02}_", (plan.target, "over", table), (plan.target, "over", table)),
+        on=table,
+        owner=plan.target,
+        body="\n".join(lines),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
+        clauses=[f"FOR EACH {pgtrigger.Statement}"],
+    )

@@ -1,0 +1,192 @@
+"""COMPILE notes: parents that the changed rows point at and that are not there, for the end of the transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trigger_kit.plan.plan import Event, Plan, Step
+from trigger_kit.plan.row_locks import Meeting
+from trigger_kit.plan.strategy import Measure
+from trigger_kit.resolve.columns import Path
+from trigger_kit.sql.django import far_sql, hop_condition, kind_sql
+from trigger_kit.sql.locks import near_values
+from trigger_kit.sql.paths import Key
+from trigger_kit.sql.text import advisory_number, block, quote, short_digest, table_placeholder, text_literal
+
+__all__ = [
+    "advisory_key",
+    "arrive",
+    "is_noted",
+    "note_missing",
+    "note_missing_keys",
+    "place_of",
+    "reading",
+    "take_links",
+    "waiting_notes",
+]
+
+
+def waiting_notes(plan: Plan) -> str:
+    """Return the name of the setting that is 'on' while a transaction has notes for a target that are not settled."""
+    return f"trigger_kit.waiting_{short_digest(plan.target)}_{{:schema_tag}}"
+
+
+def _note(plan: Plan, *select: str) -> str:
+    """Return the statements that note keys, and tell the end of the transaction that there are some."""
+    return "\n".join(
+        [
+            "DECLARE",
+            "    tk_noted bigint;",
+            "BEGIN",
+            '    INSERT INTO {:schema}."tk_waiting" (target, place, key)',
+            *map(block, select),
+            "    GET DIAGNOSTICS tk_noted = ROW_COUNT;",
+            "    IF tk_noted > 0 THEN",
+            f"        PERFORM set_config('{waiting_notes(plan)}', 'on', true);",
+            "    END IF;",
+            "END;",
+        ]
+    )
+
+
+def place_of(plan: Plan, meeting: Meeting) -> str:
+    """Return what a meeting is called in tk_waiting."""
+    columns = [f"{column.table}.{column.name}" for column in (*meeting.parent, *meeting.child)]
+    return short_digest(plan.target, *map(str, meeting.path), *columns)
+
+
+def advisory_key(plan: Plan, meeting: Meeting) -> int:
+    """Return the key of a meeting's advisory lock."""
+    return advisory_number(plan.target, place_of(plan, meeting))
+
+
+def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> str:
+    """Return the statements that note which parents of some rows are not there; ``rows`` is a FROM item.
+
+    Without a foreign key nothing will wait for them: there, this transaction waits for those who bring some now.
+    """
+    hop = meeting.hop
+    values = far_sql(hop, "child") if meeting.child_is_far else near_values((hop,), 1, "child")
+    near, far = ("parent", "child") if meeting.child_is_far else ("child", "parent")
+    kind = kind_sql(hop, "child")
+    present = [f"{value} IS NOT NULL" for value in values]
+    # A scalar subquery: of NOT EXISTS PostgreSQL makes a join, which reads all parents for a single child.
+    parent = (
+        f"SELECT true FROM {table_placeholder(meeting.parent[0].table)} AS parent\n"
+        f"WHERE {hop_condition(hop, near, far)}\nLIMIT 1"
+    )
+    missing = f"(\n{block(parent)}\n) IS NULL"
+    pointing = [*conditions, *([kind] if kind else []), *present]
+    if not meeting.is_constrained:
+        where = "\n  AND ".join([*pointing, missing])
+        return _wait(plan, meeting, f"SELECT FROM {rows} AS child\nWHERE {where}")
+    # Each parent is looked for once, however many rows point at it.
+    keys = ", ".join(f"child.{quote(column.name)}" for column in meeting.child)
+    where = "\n  AND ".join(pointing)
+    children = f"SELECT DISTINCT {keys}\nFROM {rows} AS child\nWHERE {where}"
+    return _note(
+        plan,
+        f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
+        f"FROM (\n{block(children)}\n) AS child",
+        f"WHERE {missing};",
+    )
+
+
+def _wait(plan: Plan, meeting: Meeting, missing: str) -> str:
+    """Return the statements that wait for those who bring parents and hold up those to come, if some are missing."""
+    uris = ", ".join(measure.resolved.uri for measure in reading(plan, meeting))
+    message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
+    return "\n".join(
+        [
+            f"IF EXISTS (\n{block(missing)}\n) THEN",
+            block("\n".join(_raise_at_repeatable_read(message))),
+            f"    PERFORM pg_advisory_xact_lock({advisory_key(plan, meeting)});",
+            "END IF;",
+        ]
+    )
+
+
+def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None = None) -> list[str]:
+    """Return the statements that note which keys in the arrays have no target.
+
+    ``counted`` says that ``tk_found`` is how many have one; ``key`` names the arrays where they have other names.
+    """
+    found = [m for m in _of_targets(plan, step) if m.is_constrained and is_noted(m, step.event)]
+    if not found:
+        return []
+    key = key or Key(step.edge.key)
+    notes = []
+    for meeting in found:
+        note = _note(
+            plan,
+            f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'child.{name}::text' for name in key.names)}]",
+            f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
+            f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
+            f"    WHERE {key.matches('parent', 'child')}\n);",
+        )
+        notes.append(note)
+    comment = "-- Targets that are missing may come from another transaction: see tk_waiting."
+    if not counted:
+        return [comment, *notes]
+    return [comment, f"IF tk_found < cardinality({key.arrays[0]}) THEN", *map(block, notes), "END IF;"]
+
+
+def is_noted(meeting: Meeting, event: Event) -> bool:
+    """Whether an event may miss a parent: only arrivals, where a foreign key keeps the others from being committed."""
+    return event is not Event.TRUNCATE and (event is not Event.DELETE or not meeting.is_constrained)
+
+
+def _of_targets(plan: Plan, step: Step) -> list[Meeting]:
+    """Return the meetings of targets with the rows that name them.
+
+    A row further along a path reports its target, too: when the row that names it came, nothing may have counted yet.
+    """
+    feeds = [feed for feed in step.edge.feeds_of(step.event) if feed.path]
+    meetings = (m for feed in feeds for m in plan.meetings(feed.path[:1], feed.measures))
+    return list(dict.fromkeys(meeting for meeting in meetings if not meeting.path))
+
+
+def _names(plan: Plan, meeting: Meeting) -> str:
+    return f"{text_literal(plan.target)}, '{place_of(plan, meeting)}'"
+
+
+def _raise_at_repeatable_read(message: str, *conditions: str) -> list[str]:
+    tests = [*conditions, "current_setting('transaction_isolation') = 'repeatable read'"]
+    return [
+        f"IF {' AND '.join(tests)} THEN",
+        f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
+        "              ERRCODE = 'feature_not_supported',",
+        "              HINT = 'Write it at READ COMMITTED or SERIALIZABLE, or add a foreign key to the database.';",
+        "END IF;",
+    ]
+
+
+def take_links(plan: Plan, start: Path, measures: Iterable[Measure]) -> list[str]:
+    """Return the statements by which rows that only have equal values wait for each other."""
+    statements = []
+    read = list(measures)
+    for link in plan.links(start, read):
+        function = "pg_advisory_xact_lock" if link.is_exclusive else "pg_advisory_xact_lock_shared"
+        key = advisory_number(plan.target, *map(str, link.path))
+        uris = ", ".join(measure.resolved.uri for measure in read)
+        statements += [
+            *_raise_at_repeatable_read(f"At REPEATABLE READ, {uris} cannot be kept: no key ties its rows."),
+            f"PERFORM {function}({key});",
+        ]
+    return statements
+
+
+def arrive(plan: Plan, parents: Iterable[Meeting]) -> list[str]:
+    """Return the statements that hold up those who have missed these parents, until they are committed."""
+    return [
+        f"PERFORM pg_advisory_xact_lock_shared({advisory_key(plan, meeting)});"
+        for meeting in parents
+        if not meeting.is_constrained
+    ]
+
+
+def reading(plan: Plan, meeting: Meeting) -> list[Measure]:
+    """Return the measures that read the row at which a meeting takes place."""
+    if meeting.path:
+        return [m for m in plan.measures if any(source.path == meeting.path for source in m.resolved.sources)]
+    return [m for m in plan.measures if any(source.path[:1] == (meeting.hop,) for source in m.resolved.sources)]

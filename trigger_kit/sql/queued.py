@@ -1,0 +1,344 @@
+"""COMPILE the queue of a target with QUEUED rules: the table, the flush, and what reads stored and pending together.
+
+A target's lock guards its part of the queue: whoever folds pending rows, or drops them, holds it. A flush locks targets
+first, then takes all their pending rows that are committed by then: what it stores is the true value of that moment,
+and never a half of it. Writers only append, and wait for nobody.
+"""
+
+from __future__ import annotations
+
+import pgtrigger
+
+from trigger_kit.plan.plan import Edge, Event, Plan, Step
+from trigger_kit.plan.strategy import Measure
+from trigger_kit.rules import Timing
+from trigger_kit.sql.additions import additions
+from trigger_kit.sql.body import (
+    DEPTH,
+    PLANS,
+    header,
+    restore_depth,
+    restore_plans,
+    set_depth,
+    set_plans,
+    update_head,
+)
+from trigger_kit.sql.changes import parts
+from trigger_kit.sql.paths import Key, among
+from trigger_kit.sql.pending import key_of, pending_keys, purged_flag, queue_table, tied
+from trigger_kit.sql.text import (
+    CHECK_NOW,
+    block,
+    literal,
+    object_name,
+    plain_name,
+    quote,
+    regclass_placeholder,
+    table_placeholder,
+    text_literal,
+)
+from trigger_kit.sql.trigger import Beside, CompiledTrigger, dollar_quotes, render
+
+__all__ = ["compile_queue"]
+
+
+def queued(plan: Plan) -> list[Measure]:
+    """Return the measures whose changes wait in the queue."""
+    return [measure for measure in plan.measures if measure.is_queued]
+
+
+def compile_queue(plan: Plan) -> list[CompiledTrigger]:
+    """Compile the triggers by which pending changes go with their targets; the first brings the queue along."""
+    folds = plan.folds(Timing.QUEUED)
+    if not folds:
+        return []
+    queue = queue_table(plan.target)
+    purges = "\n".join(
+        f"DELETE FROM {queue} AS pending\nWHERE {_is_gone(plan, fold)}{_only(folds, fold)};" for fold in folds
+    )
+    purges += (
+        "\n-- Rows that the database deletes along with them are reported later.\n"
+        f"PERFORM set_config('{purged_flag(plan)}', 'on', true);"
+    )
+    return [
+        _trigger(plan, "purge", pgtrigger.Delete, purges, _beside(plan, folds)),
+        _trigger(plan, "emptied", pgtrigger.Truncate, f"DELETE FROM {queue};", None),
+    ]
+
+
+def _is_gone(plan: Plan, fold: Edge) -> str:
+    """Return the condition under which what is pending had a deleted target; another row may have its key by now."""
+    target, tie = table_placeholder(plan.target), tied("there", fold.key, "gone")
+    gone = f"old_rows AS gone\nWHERE (SELECT true FROM {target} AS there WHERE {tie} LIMIT 1) IS NULL"
+    return among(Key(fold.key).of("pending"), Key(fold.key).of("gone"), gone)
+
+
+def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: Beside | None) -> CompiledTrigger:
+    event = "DELETE" if beside else "TRUNCATE"
+    sentence = f"After {event} of {plan.target}: what was pending for its rows goes with them."
+    body = [header(plan, sentence, queued(plan)), "BEGIN", block(statements), block("RETURN NULL;"), "END;"]
+    return render(
+        name=object_name(f"tk_{plan.rank:02}_", (plan.target, role), (plan.target, role)),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(body),
+        when=pgtrigger.After,
+        operation=operation,
+        clauses=[*(["REFERENCING OLD TABLE AS old_rows"] if beside else []), f"FOR EACH {pgtrigger.Statement}"],
+        beside=beside,
+    )
+
+
+def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
+    """Return the condition under which a pending row has this key and no other."""
+    others = {column for other in folds for column in other.key} - set(fold.key)
+    return "".join(f" AND pending.{quote(column.name)} IS NULL" for column in sorted(others))
+
+
+def _beside(plan: Plan, folds: tuple[Edge, ...]) -> Beside:
+    queue, view, flush = queue_table(plan.target), _name(plan, "tk_exact_"), _name(plan, "tk_flush_")
+    undo = [_drain(plan), f"DROP TABLE IF EXISTS {queue};"]
+    after = (_flush(plan, folds), _exact(plan), _grants(plan, folds))
+    drop = [
+        f"DROP VIEW IF EXISTS {view};",
+        f"DROP FUNCTION IF EXISTS {view}();",
+        f"DROP FUNCTION IF EXISTS {flush}(bigint, boolean);",
+    ]
+    sources = dict.fromkeys(edge.source for edge in plan.edges if edge.is_queued)
+    return Beside(_table(plan, folds), after, "\n".join(undo), "\n".join(drop), tuple(sources))
+
+
+def _name(plan: Plan, prefix: str) -> str:
+    return f"{{:schema}}.{quote(plain_name(prefix, plan.target))}"
+
+
+# The table ----------------------------------------------------------------------------------------------------------
+
+
+def _table(plan: Plan, folds: tuple[Edge, ...]) -> str:
+    queue = queue_table(plan.target)
+    columns = pending_keys(plan, [fold.key for fold in folds])
+    columns += [f"{part.name} {part.type}" for fold in folds for part in parts(Step(fold, Event.UPDATE))]
+    flush = plain_name("tk_flush_", plan.target)
+    comment = f"trigger_kit: changes that wait to be added to {plan.target}, by SELECT {flush}()"
+    return "\n".join(
+        [
+            f"CREATE TABLE {queue} (\n{block((',' + chr(10)).join(columns))}\n);",
+            *(f"CREATE INDEX ON {queue} ({', '.join(quote(c.name) for c in fold.key)});" for fold in folds),
+            f"ALTER TABLE {queue} REPLICA IDENTITY FULL;",
+            f"COMMENT ON TABLE {queue} IS {text_literal(comment)};",
+        ]
+    )
+
+
+def _drain(plan: Plan) -> str:
+    """Return the statements that fold everything, where there is a queue; it may be one of an older version."""
+    name = literal(plain_name("tk_pending_", plan.target))
+    exists = (
+        "SELECT FROM pg_class AS queue JOIN pg_class AS target ON target.relnamespace = queue.relnamespace\n"
+        f"WHERE queue.relname = {name} AND target.oid = {regclass_placeholder(plan.target)}"
+    )
+    flush = f"    PERFORM {_name(plan, 'tk_flush_')}();"
+    body = f"BEGIN\n    IF EXISTS (\n{block(exists, 2)}\n    ) THEN\n    {flush}\n    END IF;\nEND;"
+    quotes = dollar_quotes(body)
+    return f"DO {quotes}\n{body}\n{quotes};\n{CHECK_NOW}"
+
+
+# The flush ----------------------------------------------------------------------------------------------------------
+
+
+def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
+    name = _name(plan, "tk_flush_")
+    sentence = (
+        f"Fold what is pending for {plan.target}: all of it, or all for the targets of so many pending rows. Targets "
+        "that others have locked are waited for or left out. Returns how many pending rows it took."
+    )
+    declarations = [DEPTH, PLANS, "tk_taken bigint := 0;", "tk_rows bigint;"]
+    declarations += [line for fold in folds for line in Key(fold.key, _word(folds, fold)).declarations()]
+    body = "\n".join(
+        [
+            header(plan, sentence, queued(plan)),
+            "DECLARE",
+            block("\n".join(declarations)),
+            "BEGIN",
+            "    -- What is written below, before anything is locked or read: a migration would wait for both.",
+            f"    LOCK TABLE {table_placeholder(plan.target)} IN ROW EXCLUSIVE MODE;",
+            *(block(_fold(plan, folds, fold)) for fold in folds),
+            "    RETURN tk_taken;",
+            "END;",
+        ]
+    )
+    quotes = dollar_quotes(body)
+    return "\n".join(
+        [
+            f"CREATE OR REPLACE FUNCTION {name}(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)",
+            "RETURNS bigint",
+            "LANGUAGE plpgsql",
+            "SECURITY DEFINER",
+            "SET search_path = {:search_path}",
+            "SET row_security = off",
+            f"AS {quotes}\n{body}\n{quotes};",
+            f"REVOKE ALL ON FUNCTION {name}(bigint, boolean) FROM PUBLIC;",
+        ]
+    )
+
+
+def _word(folds: tuple[Edge, ...], fold: Edge) -> str:
+    return "tk_key" if len(folds) == 1 else f"tk_{1 + folds.index(fold)}_key"
+
+
+def _fold(plan: Plan, folds: tuple[Edge, ...], fold: Edge) -> str:
+    """Return the statements that fold the pending rows of one key."""
+    key = Key(fold.key, _word(folds, fold))
+    return "\n".join(
+        [
+            "-- The lock of a target guards its pending rows: what is taken below is all that is committed by then.",
+            "IF skip_locked THEN",
+            block(_lock(plan, folds, fold, key, "FOR NO KEY UPDATE SKIP LOCKED")),
+            "ELSE",
+            block(_lock(plan, folds, fold, key, "FOR NO KEY UPDATE")),
+            "END IF;",
+            f"IF {key.arrays[0]} IS NOT NULL THEN",
+            block(
+                "\n".join([set_plans(), set_depth(), _write(plan, folds, fold, key), restore_depth(), restore_plans()])
+            ),
+            "    tk_taken := tk_taken + tk_rows;",
+            "END IF;",
+        ]
+    )
+
+
+def _lock(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key, strength: str) -> str:
+    order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
+    columns = [f"{column} AS {name}" for column, name in zip(key.of("target"), key.names, strict=True)]
+    table = table_placeholder(plan.target)
+    pending = (
+        f"{queue_table(plan.target)} AS pending\n"
+        f"WHERE (SELECT true FROM {table} AS there WHERE {tied('there', fold.key, 'pending')} LIMIT 1)"
+        f"{_only(folds, fold)}\nLIMIT batch"
+    )
+    select = "\n".join(
+        [
+            f"SELECT {', '.join(columns)}",
+            f"FROM {table} AS target",
+            f"WHERE {among(key.of('target'), key.of('pending'), pending)}",
+            f"ORDER BY {order}",
+            strength,
+        ]
+    )
+    collected = ", ".join(f"array_agg(locked.{name})" for name in key.names)
+    return f"SELECT {collected}\nINTO {', '.join(key.arrays)}\nFROM (\n{block(select)}\n) AS locked;"
+
+
+def _write(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key) -> str:
+    step = Step(fold, Event.UPDATE)
+    names = [part.name for part in parts(step)]
+    sums = [f"coalesce(sum(taken.{part.name}), 0)::{part.type} AS {part.name}" for part in parts(step)]
+    columns = [f"taken.{quote(column.name)}" for column in fold.key]
+    named = [f"{column} AS {name}" for column, name in zip(columns, key.names, strict=True)]
+    differs = "\n    OR ".join(f"change.{name} <> 0" for name in names)
+    update = "\n".join(
+        [
+            update_head(plan.target, step.measures),
+            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
+            "FROM change",
+            f"WHERE {key.matches('target', 'change')}",
+            f"  AND ({differs})",
+        ]
+    )
+    return "\n".join(
+        [
+            "WITH taken AS (",
+            f"    DELETE FROM {queue_table(plan.target)} AS pending",
+            f"    WHERE {key.is_among('pending')}{_only(folds, fold)}",
+            "    RETURNING pending.*",
+            "), change AS (",
+            f"    SELECT\n{block((',' + chr(10)).join([*named, *sums, 'count(*) AS tk_rows']), 2)}",
+            "    FROM taken",
+            f"    GROUP BY {', '.join(columns)}",
+            "), written AS (",
+            block(update),
+            ")",
+            "SELECT coalesce(sum(change.tk_rows), 0) INTO tk_rows FROM change;",
+        ]
+    )
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+def _exact(plan: Plan) -> str:
+    """Return a view of the true values. It reads a function, whose text binds no column: those can still be altered.
+
+    Both stay where they have the same columns as before, with what others have built on them.
+    """
+    name = _name(plan, "tk_exact_")
+    returned = [f"{quote(column.name)} {column.type}" for column in plan.key]
+    selected = [f"target.{quote(column.name)}" for column in plan.key]
+    for measure in queued(plan):
+        column = measure.resolved.column
+        returned.append(f"{quote(column.name)} {column.type}")
+        selected.append(f"({_with_pending(measure)})::{column.type}")
+    select = f"SELECT\n{block((',' + chr(10)).join(selected))}\nFROM {table_placeholder(plan.target)} AS target"
+    quotes = dollar_quotes(select)
+    result = f"TABLE({', '.join(returned)})"
+    known = (
+        "SELECT FROM pg_proc AS function JOIN pg_class AS target ON target.relnamespace = function.pronamespace\n"
+        f"WHERE function.proname = {literal(plain_name('tk_exact_', plan.target))}\n"
+        f"  AND target.oid = {regclass_placeholder(plan.target)}\n"
+        f"  AND replace(pg_get_function_result(function.oid), '\"', '') <> {text_literal(result.replace(chr(34), ''))}"
+    )
+    drops = f"DROP VIEW IF EXISTS {name};\nDROP FUNCTION {name}();"
+    test = f"BEGIN\n    IF EXISTS (\n{block(known, 2)}\n    ) THEN\n{block(drops, 2)}\n    END IF;\nEND;"
+    outer = dollar_quotes(test)
+    return "\n".join(
+        [
+            f"DO {outer}\n{test}\n{outer};",
+            f"CREATE OR REPLACE FUNCTION {name}()",
+            f"RETURNS {result}",
+            "LANGUAGE sql",
+            "STABLE",
+            f"AS {quotes}\n{select}\n{quotes};",
+            f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {name}();",
+        ]
+    )
+
+
+def _with_pending(measure: Measure) -> str:
+    """Return what is stored and what is pending together, for one row of the target."""
+    column, key = quote(measure.column), key_of(measure)
+    queue = queue_table(measure.resolved.column.table)
+    select = f"SELECT sum(pending.{column}) FROM {queue} AS pending\nWHERE {tied('pending', key, 'target')}"
+    return f"target.{column} + coalesce((\n{block(select)}\n), 0)"
+
+
+def _grants(plan: Plan, folds: tuple[Edge, ...]) -> str:
+    """Return the statement that lets those who may read the kept columns read what is pending for them, too."""
+    target = regclass_placeholder(plan.target)
+    columns = dict.fromkeys(
+        [*plan.key_columns, *(c.name for fold in folds for c in fold.key), *(m.column for m in queued(plan))]
+    )
+    may_read = "\n  AND ".join(
+        f"has_column_privilege(acl.grantee, {target}, {text_literal(column)}, 'SELECT')" for column in columns
+    )
+    readable = f"{queue_table(plan.target)}, {_name(plan, 'tk_exact_')}"
+    body = "\n".join(
+        [
+            "DECLARE",
+            "    tk_reader text;",
+            "BEGIN",
+            "    FOR tk_reader IN",
+            "        SELECT DISTINCT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END",
+            "        FROM (",
+            f"            SELECT relacl FROM pg_class WHERE oid = {target}",
+            f"            UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = {target}",
+            "        ) AS given (rights) CROSS JOIN aclexplode(given.rights) AS acl",
+            f"        WHERE {may_read.replace(chr(10), chr(10) + ' ' * 8)}",
+            "    LOOP",
+            f"        EXECUTE $grant$GRANT SELECT ON {readable} TO $grant$ || tk_reader;",
+            "    END LOOP;",
+            "END;",
+        ]
+    )
+    quotes = dollar_quotes(body)
+    return f"DO {quotes}\n{body}\n{quotes};"

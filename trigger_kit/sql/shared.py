@@ -1,0 +1,129 @@
+"""INSTALL: the tables of ours that the functions of all targets in a schema share, and what they need."""
+
+from __future__ import annotations
+
+__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE"]
+
+CREATE_STATE = """
+CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
+    name text NOT NULL,
+    kind text NOT NULL,
+    value jsonb NOT NULL,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (name, kind)
+);
+COMMENT ON TABLE {:schema}."tk_state" IS 'trigger_kit: how far backfills are, what is paused, what verify found';
+"""
+
+CREATE_OWN_TABLES = (
+    CREATE_STATE
+    + """
+CREATE TABLE IF NOT EXISTS {:schema}."tk_touched" (
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    target text NOT NULL,
+    key_column text NOT NULL,
+    key text NOT NULL
+);
+DO $trigger_kit$
+BEGIN
+    -- Of a hash: a key may be longer than an index can hold.
+    IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = {:regclass tk_touched}) THEN
+        CREATE INDEX "tk_touched_key"
+            ON {:schema}."tk_touched" (target, key_column, hashtextextended(key, 0));
+    END IF;
+    -- Without a primary key, a publication of all tables would refuse to delete rows.
+    IF (SELECT relreplident FROM pg_class WHERE oid = {:regclass tk_touched}) <> 'f' THEN
+        ALTER TABLE {:schema}."tk_touched" REPLICA IDENTITY FULL;
+    END IF;
+END;
+$trigger_kit$;
+COMMENT ON TABLE {:schema}."tk_touched" IS 'trigger_kit: targets that were touched during a pause and wait for repair';
+
+CREATE TABLE IF NOT EXISTS {:schema}."tk_waiting" (
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    target text NOT NULL,
+    place text NOT NULL,
+    key text[] NOT NULL
+);
+DO $trigger_kit$
+BEGIN
+    -- IF NOT EXISTS would lock the table all the same, against those who write.
+    IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = {:regclass tk_waiting}) THEN
+        CREATE INDEX "tk_waiting_transaction" ON {:schema}."tk_waiting" (transaction);
+    END IF;
+    IF (SELECT relreplident FROM pg_class WHERE oid = {:regclass tk_waiting}) <> 'f' THEN
+        ALTER TABLE {:schema}."tk_waiting" REPLICA IDENTITY FULL;
+    END IF;
+END;
+$trigger_kit$;
+COMMENT ON TABLE {:schema}."tk_waiting" IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
+
+CREATE UNLOGGED TABLE IF NOT EXISTS {:schema}."tk_commit" (
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    rank integer NOT NULL,
+    target text NOT NULL
+) WITH (vacuum_truncate = false);
+DO $trigger_kit$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = {:regclass tk_commit}) THEN
+        CREATE INDEX "tk_commit_transaction" ON {:schema}."tk_commit" (transaction, rank, target);
+    END IF;
+END;
+$trigger_kit$;
+COMMENT ON TABLE {:schema}."tk_commit" IS 'trigger_kit: targets that open transactions will write when they commit';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_commit"()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = {:search_path}
+SET row_security = off
+AS $trigger_kit$
+-- At the end of a transaction: let its targets be written, sources before what is computed from them.
+-- Each row that goes fires the trigger of its target; that may make others due.
+DECLARE
+    tk_row tid;
+    tk_plans text;
+    tk_outer_seqscan text := current_setting('enable_seqscan');
+BEGIN
+    IF current_setting('session_replication_role') = 'replica' THEN
+        RAISE EXCEPTION USING MESSAGE = 'DEFERRED columns cannot be kept: triggers were switched off after a write.',
+                  ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Commit, or SET CONSTRAINTS tk_commit IMMEDIATE, before session_replication_role = replica.';
+    END IF;
+    -- Settled early, a target that becomes due meanwhile waits for the loop below, as it does at a commit.
+    IF current_setting('trigger_kit.committing_{:schema_tag}', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    tk_plans := set_config('trigger_kit.committing_{:schema_tag}', 'on', true);
+    -- A table that looked empty to this session's first commit would be read from end to end by all others.
+    tk_plans := set_config('enable_seqscan', 'off', true);
+    LOOP
+        SELECT due.ctid INTO tk_row
+        FROM {:schema}."tk_commit" AS due
+        WHERE due.transaction = pg_current_xact_id()
+        ORDER BY due.rank, due.target
+        LIMIT 1;
+        EXIT WHEN tk_row IS NULL;
+        DELETE FROM {:schema}."tk_commit" AS due WHERE due.ctid = tk_row;
+    END LOOP;
+    tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+    tk_plans := set_config('trigger_kit.committing_{:schema_tag}', '', true);
+    RETURN NULL;
+END;
+$trigger_kit$;
+
+DO $trigger_kit$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger WHERE tgname = 'tk_commit' AND tgrelid = {:regclass tk_commit}
+    ) THEN
+        CREATE CONSTRAINT TRIGGER "tk_commit"
+            AFTER INSERT ON {:schema}."tk_commit"
+            DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION {:schema}."tk_commit"();
+    END IF;
+END;
+$trigger_kit$;
+"""
+)

@@ -1,0 +1,397 @@
+"""COMPILE the target's own triggers: its guard, its first value, and the fill from rows that were there first.
+
+Writers of the target do not know about maintenance: a stale ``save()`` writes every column back, psql names none of
+them. These triggers keep the columns right all the same:
+
+* ``tk_…_fresh``, before an INSERT statement: a mark, because rows of this statement may have left before the row came;
+* ``~tk_…_first``, before INSERT: whatever the writer sent or left out becomes the value over no rows, or the copy;
+* ``tk_…_fill``, after INSERT: where source rows were there first, the value becomes the one over these;
+* ``~tk_…_guard``, before UPDATE: the stored value stays (or the write is refused), unless maintenance writes it; a
+  changed key starts from the rows under the new key, a changed foreign key brings the copies of its row;
+* ``tk_…_moved``, after UPDATE of a key: the same once more, when the key is this row's for good.
+
+The names of the BEFORE ROW triggers start with ``~``, so that they fire after everybody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import pgtrigger
+
+from trigger_kit.plan.plan import Plan, Strategy
+from trigger_kit.plan.strategy import Measure
+from trigger_kit.resolve.column_fit import zero_of
+from trigger_kit.resolve.columns import Hop
+from trigger_kit.rules import Guard, Timing
+from trigger_kit.sql.body import (
+    DEPTH,
+    FILLED,
+    FRESH,
+    PLANS,
+    header,
+    restore_depth,
+    restore_plans,
+    set_depth,
+    set_mark,
+    set_plans,
+)
+from trigger_kit.sql.django import hop_condition
+from trigger_kit.sql.fragments import Values, value_type, values_of
+from trigger_kit.sql.locks import lock_path
+from trigger_kit.sql.notes import arrive, note_missing, take_links
+from trigger_kit.sql.paths import Key, among
+from trigger_kit.sql.pending import forget_pending, key_of, names_pending, reconsider, take_pending
+from trigger_kit.sql.text import block, object_name, quote, table_placeholder, text_literal
+from trigger_kit.sql.trigger import CompiledTrigger, render
+from trigger_kit.sql.updates import differs, join_values, refill
+
+__all__ = ["compile_target"]
+
+
+def compile_target(plan: Plan) -> list[CompiledTrigger]:
+    """Compile the triggers that a target carries itself."""
+    triggers = [_first(plan), _guard(plan)]
+    if any(measure.is_added for measure in plan.measures):
+        triggers.insert(0, _fresh(plan))
+    if _waited_for(plan.measures) or plan.pointing or plan.folds(Timing.DEFERRED):
+        triggers.append(_fill(plan))
+    return [*triggers, *_moved(plan)]
+
+
+def _waited_for(measures: Iterable[Measure]) -> list[Hop]:
+    """Return the hops to rows that may be there before their target."""
+    hops = [source.path[0] for m in measures for source in m.resolved.sources if source.path]
+    return [hop for hop in dict.fromkeys(hops) if hop.near_is_unique]
+
+
+def _name(plan: Plan, prefix: str, role: str) -> str:
+    return object_name(prefix, (plan.target, role), (plan.target, role))
+
+
+def _mark_filled(plan: Plan) -> str:
+    return (
+        "-- Steps of this statement that fire later would add rows that the value holds already: they recompute.\n"
+        f"{set_mark(plan, FILLED)}"
+    )
+
+
+def _mark_fresh(plan: Plan) -> str:
+    return (
+        "-- Steps of this statement would take off rows that the new value never held: they recompute.\n"
+        f"{set_mark(plan, FRESH)}"
+    )
+
+
+# INSERT -------------------------------------------------------------------------------------------------------------
+
+
+def _fresh(plan: Plan) -> CompiledTrigger:
+    sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
+    lines = [header(plan, sentence, plan.measures), "BEGIN", block(_mark_fresh(plan)), block("RETURN NULL;"), "END;"]
+    return render(
+        name=_name(plan, f"tk_{plan.rank:02}_", "fresh"),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(lines),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        clauses=[f"FOR EACH {pgtrigger.Statement}"],
+    )
+
+
+def _first(plan: Plan) -> CompiledTrigger:
+    computed = [m for m in _in_order(plan.measures) if m.strategy is Strategy.COPY or m.empty is None]
+    constant = [m for m in plan.measures if m not in computed]
+    lines = [f"NEW.{quote(m.column)} := {m.empty};" for m in constant]
+    lines += [_assign(item, _fallback) for m in computed for item in values_of([m], "NEW")]
+    sentence = f"Before INSERT on {plan.target}: start from the value over no rows, whatever the writer sent."
+    parts = [header(plan, sentence, plan.measures), "BEGIN", block("\n".join(lines)), block("RETURN NEW;"), "END;"]
+    conditions = "\n        OR ".join(f"NEW.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in constant)
+    return render(
+        name=_name(plan, "~tk_", "first"),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(parts),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        clauses=[f"FOR EACH {pgtrigger.Row}", *([] if computed else [f"WHEN (\n        {conditions}\n    )"])],
+    )
+
+
+def _in_order(measures: Iterable[Measure]) -> list[Measure]:
+    """Return measures so that one which reads another's column of the same row comes after it."""
+    left = list(measures)
+    ordered: list[Measure] = []
+    while left:
+        names = {measure.column for measure in left}
+        free = [m for m in left if not names & (_own_columns(m) - {m.column})]
+        ordered += free or left
+        left = [m for m in left if m not in ordered]
+    return ordered
+
+
+def _own_columns(measure: Measure) -> set[str]:
+    """Return what a measure reads of the target's own row."""
+    return {column for source in measure.resolved.sources if not source.path for column in source.columns}
+
+
+def _assign(values: Values, fallback: Callable[[Measure], str], before: str = "") -> str:
+    """Return the statement that gives a new row its full values; a row that points at a missing one falls back.
+
+    ``before`` is a WITH clause.
+    """
+    columns = [quote(measure.column) for measure in values.measures]
+    variables = [f"NEW.{column}" for column in columns]
+    if values.may_be_missing:
+        variables = [f"tk_{number}" for number, _ in enumerate(columns, 1)]
+    select = (
+        f"{before}SELECT {', '.join(f'value.{column}' for column in columns)}\nINTO {', '.join(variables)}\n"
+        f"FROM (\n{block(values.select)}\n) AS value;"
+    )
+    if not values.may_be_missing:
+        return select
+    declared = "\n".join(f"{name} {value_type(m)};" for name, m in zip(variables, values.measures, strict=True))
+    assigned = "\n".join(
+        f"NEW.{column} := CASE WHEN FOUND THEN {name} ELSE {fallback(measure)} END;"
+        for column, name, measure in zip(columns, variables, values.measures, strict=True)
+    )
+    return f"DECLARE\n{block(declared)}\nBEGIN\n{block(select)}\n{block(assigned)}\nEND;"
+
+
+def _fallback(measure: Measure) -> str:
+    """Return what a copy holds whose row is not there yet: what the writer sent, or the field's empty value."""
+    column, zero = f"NEW.{quote(measure.column)}", zero_of(measure.resolved.field)
+    return column if zero is None else f"coalesce({column}, {zero})"
+
+
+def _kept(measure: Measure) -> str:
+    return f"NEW.{quote(measure.column)}"
+
+
+def _fill(plan: Plan) -> CompiledTrigger:
+    """Compile the fill: foreign keys are deferrable, and fixtures load in any order, so children may come first.
+
+    What a new row has read of rows that it points at may have changed before it could lock them: it is compared again.
+    """
+    waited = [m for m in plan.measures if _waited_for([m])]
+    measures = [m for m in plan.measures if m in waited or m in plan.pointing]
+    sentence = f"After INSERT on {plan.target}: count the source rows that were there first."
+    lines = [
+        header(plan, sentence, measures),
+        "DECLARE",
+        block("\n".join([DEPTH, *([PLANS] if plan.pointing else [])])),
+        "BEGIN",
+        *map(block, reconsider(plan, plan.measures, "inserted")),
+        *([block(_read_again(plan)) + "\n"] if plan.pointing else []),
+        *([block(_count_first(plan, waited))] if waited else []),
+        block("RETURN NULL;"),
+        "END;",
+    ]
+    return render(
+        name=_name(plan, f"tk_{plan.rank:02}_", "fill"),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(lines),
+        when=pgtrigger.After,
+        operation=pgtrigger.Insert,
+        clauses=["REFERENCING NEW TABLE AS new_rows", f"FOR EACH {pgtrigger.Statement}"],
+    )
+
+
+def _read_again(plan: Plan) -> str:
+    """Return the statements that lock the rows which new rows point at, and write what they say by now."""
+    locks = [lock_path(lock, "new_rows") for lock in plan.path_locks((), plan.pointing)]
+    notes = [note_missing(plan, meeting, "new_rows") for meeting in plan.meetings((), plan.pointing)]
+    comment = "-- Lock what the new rows point at, and look whether it has changed since they read it."
+    values = values_of(plan.pointing, "inserted")
+    changed = "\nOR ".join(differs(item, f"value_{number}", "inserted") for number, item in enumerate(values, 1))
+    rows = "\n".join(["new_rows AS inserted", *join_values(values, row_by_row=True)])
+    return "\n".join(
+        [
+            comment,
+            set_plans(),
+            *take_links(plan, (), plan.pointing),
+            *locks,
+            *notes,
+            f"IF EXISTS (\n    SELECT\n{block(f'FROM {rows}')}\n    WHERE\n{block(changed, 2)}\n) THEN",
+            block(_refill_inserted(plan, plan.pointing)),
+            "END IF;",
+            restore_plans(),
+        ]
+    )
+
+
+def _count_first(plan: Plan, measures: list[Measure]) -> str:
+    """Return the statements that give new rows the values over source rows that were there first."""
+    found = [f"({probe})" for probe in _probes(measures, "inserted")]
+    probes = "\n        OR ".join(found)
+    lines = [
+        *arrive(plan, (meeting for meeting in plan.all_meetings if not meeting.path)),
+        "IF EXISTS (",
+        "    SELECT",
+        "    FROM new_rows AS inserted",
+        f"    WHERE {probes}",
+        ") THEN",
+        *([block(_mark_filled(plan))] if any(measure.is_added for measure in measures) else []),
+        *map(block, reconsider(plan, measures, "inserted")),
+        block(_refill_inserted(plan, measures)),
+        "END IF;",
+    ]
+    return "\n".join(lines)
+
+
+def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
+    key = Key(plan.key)
+    inserted = among(key.of("this"), key.of("inserted"), "new_rows AS inserted")
+    return "\n".join([set_depth(), refill(plan, measures, inserted), restore_depth()])
+
+
+def _probes(measures: Iterable[Measure], row: str) -> list[str]:
+    """Return the scalar subqueries one of which is true where a row does not start from the value over no rows."""
+    read = list(measures)
+    pending = {key_of(measure): names_pending(measure, row) for measure in read if measure.is_queued}
+    return [*(_probe(hop, row) for hop in _waited_for(read)), *pending.values()]
+
+
+def _probe(hop: Hop, row: str) -> str:
+    """Return a scalar subquery that is true where a source row exists.
+
+    A scalar subquery, because PostgreSQL may turn EXISTS into a join whose cached plan reads the whole source.
+    """
+    return (
+        f"SELECT true FROM {table_placeholder(hop.table)} AS source WHERE {hop_condition(hop, row, 'source')} LIMIT 1"
+    )
+
+
+# UPDATE -------------------------------------------------------------------------------------------------------------
+
+
+def _guard(plan: Plan) -> CompiledTrigger:
+    sentence = f"Before UPDATE on {plan.target}: only maintenance writes the maintained columns."
+    parts = [
+        header(plan, sentence, plan.measures),
+        "BEGIN",
+        block("-- Maintenance says at which trigger depth it writes; everybody else meets the guard."),
+        block(_guard_test(plan)),
+        *(block(_changed_key(plan, columns, group)) for columns, group in _by_key(plan).items()),
+        *(block(_changed_copy(m)) for m in _in_order(plan.measures) if m.strategy is Strategy.COPY),
+        block("RETURN NEW;"),
+        "END;",
+    ]
+    return render(
+        name=_name(plan, "~tk_", "guard"),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(parts),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        clauses=[f"FOR EACH {pgtrigger.Row}"],
+    )
+
+
+def _guard_test(plan: Plan) -> str:
+    changed = "\nOR ".join(_changed(m.column) for m in plan.measures)
+    actions = [_refusal(m) for m in plan.measures if m.resolved.rule.guard is Guard.RAISE]
+    actions += [
+        f"NEW.{quote(m.column)} := OLD.{quote(m.column)};" for m in plan.measures if m.resolved.rule.guard is Guard.KEEP
+    ]
+    return "\n".join(
+        [
+            "IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (",
+            block(changed),
+            ") THEN",
+            block("\n".join(actions)),
+            "END IF;",
+        ]
+    )
+
+
+def _changed(column: str, cast: str = "") -> str:
+    return f"NEW.{quote(column)}{cast} IS DISTINCT FROM OLD.{quote(column)}{cast}"
+
+
+def _refusal(measure: Measure) -> str:
+    message = f"The column of {measure.resolved.uri} is kept by trigger_kit and cannot be written."
+    return "\n".join(
+        [
+            f"IF {_changed(measure.column)} THEN",
+            f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
+            "              ERRCODE = 'integrity_constraint_violation',",
+            "              HINT = 'Leave the column out of the UPDATE: its value follows from other rows.',",
+            "              SCHEMA = TG_TABLE_SCHEMA,",
+            "              TABLE = TG_TABLE_NAME,",
+            f"              COLUMN = {text_literal(measure.column)};",
+            "END IF;",
+        ]
+    )
+
+
+def _by_key(plan: Plan) -> dict[tuple[str, ...], list[Measure]]:
+    """Return the measures by the columns of the target that other rows point at."""
+    groups: dict[tuple[str, ...], list[Measure]] = {}
+    for measure in plan.measures:
+        columns = tuple(sorted({column.name for hop in _waited_for([measure]) for column in hop.near}))
+        if columns:
+            groups.setdefault(columns, []).append(measure)
+    return groups
+
+
+def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) -> str:
+    """Return the part of the guard that gives a row under a new key the value over the rows that point at it."""
+    probes = " OR ".join(f"EXISTS ({probe})" for probe in _probes(measures, "NEW"))
+    lines = ["", f"IF {' OR '.join(map(_changed, columns))} THEN"]
+    lines += [block(forget_pending(m, "OLD")) for m in {key_of(m): m for m in measures if m.is_queued}.values()]
+    lines += map(block, reconsider(plan, measures, "NEW"))
+    lines += [block(_assign_anew(plan, item)) for item in values_of(measures, "NEW")]
+    met = (meeting for meeting in plan.all_meetings if not meeting.path and meeting.hop in _waited_for(measures))
+    lines[2:2] = map(block, arrive(plan, met))
+    if any(measure.is_added for measure in measures):
+        lines[2:2] = [block(_mark_fresh(plan))]
+        lines += [f"    IF {probes} THEN", block(_mark_filled(plan), 2), "    END IF;"]
+    return "\n".join([*lines, "END IF;"])
+
+
+def _moved(plan: Plan) -> list[CompiledTrigger]:
+    """Compile the second look at a row under a new key.
+
+    Where another transaction gives the key up, with the rows that pointed at it, the index makes the writer wait for
+    its end: after the guard has looked, which sees what goes.
+    """
+    groups = _by_key(plan)
+    if not groups:
+        return []
+    columns = dict.fromkeys(column for key in groups for column in key)
+    this = " AND ".join(f"this.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
+    measures = [m for m in plan.measures if any(m in group for group in groups.values())]
+    sentence = f"After a changed key on {plan.target}: another transaction may have given it up meanwhile."
+    lines = [header(plan, sentence, measures), "DECLARE", block(DEPTH), "BEGIN", block(set_depth())]
+    for key, group in groups.items():
+        refilled = "\n".join([*reconsider(plan, group, "NEW"), refill(plan, group, this)])
+        lines += [f"    IF {' OR '.join(map(_changed, key))} THEN", block(refilled, 2), "    END IF;"]
+    return [
+        render(
+            name=_name(plan, f"tk_{plan.rank:02}_", "moved"),
+            on=plan.target,
+            owner=plan.target,
+            body="\n".join([*lines, block(restore_depth()), "    RETURN NULL;", "END;"]),
+            when=pgtrigger.After,
+            # The list is looked at first: a WHEN alone is parsed by each UPDATE, also by those of maintenance.
+            operation=f"{pgtrigger.Update} OF {', '.join(map(quote, columns))}",
+            clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN ({' OR '.join(map(_changed, columns))})"],
+        )
+    ]
+
+
+def _assign_anew(plan: Plan, values: Values) -> str:
+    """Return the statement that gives a row its full values under a new key, and takes what is pending for it."""
+    return _assign(values, _kept, take_pending(plan, values.measures, "NEW"))
+
+
+def _changed_copy(measure: Measure) -> str:
+    """Return the part of the guard that copies anew where what the copy depends on in its own row has changed."""
+    loose = {column for source in measure.resolved.sources if not source.path for column in source.loose_columns}
+    casts = dict.fromkeys(loose, "::text")
+    condition = " OR ".join(_changed(column, casts.get(column, "")) for column in sorted(_own_columns(measure)))
+    assignments = "\n".join(_assign(item, _kept) for item in values_of([measure], "NEW"))
+    return f"\nIF {condition} THEN\n{block(assignments)}\nEND IF;"

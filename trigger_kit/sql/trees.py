@@ -1,0 +1,220 @@
+"""COMPILE a recursive edge: a column that is computed from the same column of other rows, such as a tree's rollup.
+
+What a step writes, the next level reads. The function finds all rows that a change can reach, sorts them into levels
+and computes level after level, each row once: nested triggers would do the same, but a deep tree would exceed
+PostgreSQL's stack, and a bulk load would compute its upper rows over and over. A row that is its own ancestor is on
+no level; it has no such value, and is refused.
+"""
+
+from __future__ import annotations
+
+from trigger_kit.plan.plan import Event, Plan, Step
+from trigger_kit.sql.body import (
+    DEPTH,
+    PLANS,
+    header,
+    locking_test,
+    restore_depth,
+    restore_plans,
+    set_depth,
+    set_plans,
+)
+from trigger_kit.sql.changes import collect_changes, parts
+from trigger_kit.sql.locks import lock_in_order
+from trigger_kit.sql.notes import note_missing_keys
+from trigger_kit.sql.paths import Key, by_index
+from trigger_kit.sql.pausing import PAUSE_TEST, note_touched
+from trigger_kit.sql.text import block, quote, short_digest, table_placeholder, text_literal
+from trigger_kit.sql.updates import refill
+
+__all__ = ["recursive_body", "recursive_update"]
+
+
+def recursive_body(plan: Plan, step: Step) -> str:
+    """Return the function's body for an event of a recursive edge."""
+    key = Key(step.edge.key)
+    declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
+    sentence = f"After {step.event.name} on {step.edge.source}: compute all rows that this reaches, level by level."
+    lines = [
+        header(plan, sentence, step.measures),
+        "<<deltas>>",
+        "DECLARE",
+        block("\n".join([PAUSE_TEST, DEPTH, PLANS, *declarations])),
+        "BEGIN",
+        *([block(locking_test()) + "\n"] if step.event is Event.UPDATE else []),
+        "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
+        f"    IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text THEN",
+        "        RETURN NULL;",
+        "    END IF;",
+        "",
+        block(note_touched(plan, step)),
+        "",
+        block(collect_changes(step)),
+        f"    IF {key.arrays[0]} IS NULL THEN",
+        "        RETURN NULL;",
+        "    END IF;",
+        "",
+        block(set_plans()),
+        block("\n".join([*note_missing_keys(plan, step, counted=False), recursive_update(plan, step, key)])),
+        block(restore_plans()),
+        "    RETURN NULL;",
+        "END;",
+    ]
+    return "\n".join(lines)
+
+
+def _flag(step: Step) -> str:
+    """Return the setting that tells the trigger at which depth its own loop runs."""
+    return f"trigger_kit.along_{short_digest(step.edge.target, *(column.name for column in step.edge.key))}"
+
+
+def recursive_update(plan: Plan, step: Step, key: Key) -> str:
+    """Return the block that locks and computes all rows that some keys reach; it uses what DEPTH declares."""
+    rows, locked = Key(plan.key, "tk_row"), Key(plan.key, "tk_locked_row")
+    declarations = [
+        f"tk_outer_loop text := coalesce(current_setting('{_flag(step)}', true), '');",
+        "tk_level integer;",
+        *rows.declarations(),
+        *locked.declarations(),
+    ]
+    return "\n".join(
+        [
+            "DECLARE",
+            block("\n".join(declarations)),
+            "BEGIN",
+            block(_lock(plan, step, key)),
+            "",
+            block(set_depth()),
+            f"    PERFORM set_config('{_flag(step)}', pg_trigger_depth()::text, true);",
+            block(_loop(plan, step, key)),
+            f"    PERFORM set_config('{_flag(step)}', tk_outer_loop, true);",
+            block(restore_depth()),
+            "END;",
+        ]
+    )
+
+
+def _lock(plan: Plan, step: Step, key: Key) -> str:
+    """Return the statements that lock every row that the loop may write, in the order in which it will.
+
+    Not in key order: the client's statement has written its row already, and goes on from there, as all others do.
+    While they wait for a lock, a row may have moved to where it reaches others.
+    """
+    rows, locked = Key(plan.key, "tk_row"), Key(plan.key, "tk_locked_row")
+    order = ", ".join([f"levels.tk_level {_order(step)}", *(f"reached.{name}" for name in rows.names)])
+    collected = ",\n".join(f"    array_agg(reached.{name} ORDER BY {order})" for name in rows.names)
+    tie = " AND ".join(f"levels.{name} = reached.{name}" for name in rows.names)
+    cte = f"{_reached(plan, step, key)},\n{_levels(plan, step)}"
+    same = " AND ".join(
+        f"{row} IS NOT DISTINCT FROM {lock}" for row, lock in zip(rows.arrays, locked.arrays, strict=True)
+    )
+    keep = "\n".join(f"{lock} := {row};" for row, lock in zip(rows.arrays, locked.arrays, strict=True))
+    return "\n".join(
+        [
+            "LOOP",
+            block(
+                f"{cte}\nSELECT\n{collected}\nINTO {', '.join(rows.arrays)}\nFROM reached LEFT JOIN levels ON {tie};"
+            ),
+            f"    EXIT WHEN {same};",
+            block(lock_in_order(plan, rows)),
+            block(keep),
+            "END LOOP;",
+        ]
+    )
+
+
+def _loop(plan: Plan, step: Step, key: Key) -> str:
+    """Return the loop over the levels: leaves first where a row reads its children, else roots first."""
+    rows = Key(plan.key, "tk_row")
+    arrays = ", ".join(f"array_agg(reached.{name})" for name in rows.names)
+    order = _order(step)
+    same = " AND ".join(f"levels.{name} = reached.{name}" for name in rows.names)
+    return "\n".join(
+        [
+            f"FOR tk_level, {', '.join(rows.arrays)} IN",
+            block(_reached(plan, step, key) + ",\n" + _levels(plan, step)),
+            f"    SELECT levels.tk_level, {arrays}",
+            f"    FROM reached LEFT JOIN levels ON {same}",
+            f"    GROUP BY levels.tk_level ORDER BY levels.tk_level {order}",
+            "LOOP",
+            "    IF tk_level IS NULL THEN",
+            block(_refusal(step), 2),
+            "    END IF;",
+            block(refill(plan, step.measures, rows.is_among("this"))),
+            "END LOOP;",
+        ]
+    )
+
+
+def _order(step: Step) -> str:
+    """Return the order of levels: leaves first where a row reads its children, else roots first."""
+    return "DESC NULLS FIRST" if _reads_children(step) else "ASC NULLS FIRST"
+
+
+def _reads_children(step: Step) -> bool:
+    return step.edge.feeds[0].path[0].near_is_unique
+
+
+def _pointer(step: Step) -> tuple[list[str], list[str]]:
+    """Return the columns by which a row points at its parent, and those of the parent that they point at."""
+    hop = step.edge.feeds[0].path[0]
+    near, far = ([quote(column.name) for column in side] for side in (hop.near, hop.far))
+    return (far, near) if _reads_children(step) else (near, far)
+
+
+def _reached(plan: Plan, step: Step, key: Key) -> str:
+    """Return the CTE of the touched rows and all that read them, directly or not."""
+    pointer, parent = _pointer(step)
+    table = table_placeholder(plan.target)
+    rows = Key(plan.key, "tk_row")
+    up = _names("tk_up", pointer)
+    own = _names("tk_own", parent)
+    columns = ", ".join([*rows.of("this"), *(f"this.{name}" for name in (*pointer, *parent))])
+    here, there = (parent, up) if _reads_children(step) else (pointer, own)
+    tie = " AND ".join(f"this.{column} = reached.{name}" for column, name in zip(here, there, strict=True))
+    hop = step.edge.feeds[0].path[0]
+    # The other side of the hop: of a child the parent, of a parent its children.
+    up_the_tree = _reads_children(step)
+    onward = by_index((hop,), 0 if up_the_tree else 1, "this", tie, is_near=up_the_tree)
+    return (
+        f"WITH RECURSIVE reached ({', '.join([*rows.names, *up, *own])}) AS (\n"
+        f"    SELECT {columns}\n    FROM {table} AS this\n    WHERE {key.is_among('this')}\n"
+        "    UNION\n"
+        f"    SELECT {columns}\n    FROM reached\n{block(onward)}\n)"
+    )
+
+
+def _levels(plan: Plan, step: Step) -> str:
+    """Return the CTE of the reached rows' levels, counted from those whose parent is not reached."""
+    pointer, parent = _pointer(step)
+    rows = Key(plan.key, "tk_row")
+    up, own = _names("tk_up", pointer), _names("tk_own", parent)
+    parents = " AND ".join(f"parent.{there} = reached.{here}" for here, there in zip(up, own, strict=True))
+    tie = " AND ".join(f"reached.{here} = levels.{there}" for here, there in zip(up, own, strict=True))
+    columns = ", ".join(f"reached.{name}" for name in (*rows.names, *own))
+    return (
+        f"levels ({', '.join([*rows.names, *own, 'tk_level'])}) AS (\n"
+        f"    SELECT {columns}, 0\n    FROM reached\n"
+        f"    WHERE NOT EXISTS (SELECT FROM reached AS parent WHERE {parents})\n"
+        "    UNION ALL\n"
+        f"    SELECT {columns}, levels.tk_level + 1\n    FROM levels JOIN reached ON {tie}\n)"
+    )
+
+
+def _names(name: str, columns: list[str]) -> list[str]:
+    return [f"{name}_{number}" for number in range(1, len(columns) + 1)]
+
+
+def _refusal(step: Step) -> str:
+    """Return the statement that raises for rows on no level: they lie in a circle, or above one."""
+    uris = ", ".join(measure.resolved.uri for measure in step.measures)
+    message = f"A row of {step.edge.target} would be its own ancestor, so that {uris} would have no value."
+    return "\n".join(
+        [
+            f"RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
+            "          ERRCODE = 'integrity_constraint_violation',",
+            "          HINT = 'Do not move a row under one of its own descendants.',",
+            "          SCHEMA = TG_TABLE_SCHEMA,",
+            "          TABLE = TG_TABLE_NAME;",
+        ]
+    )

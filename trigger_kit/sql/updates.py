@@ -1,0 +1,76 @@
+"""COMPILE the UPDATEs of a target that write full values: recompute, first fill, backfill and repair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trigger_kit.plan.plan import Plan
+from trigger_kit.plan.strategy import Measure
+from trigger_kit.sql.body import update_head
+from trigger_kit.sql.fragments import Values, values_of
+from trigger_kit.sql.pending import take_pending
+from trigger_kit.sql.text import block, quote, table_placeholder
+
+__all__ = ["differs", "join_values", "refill", "same_row", "update_from", "written"]
+
+
+def refill(plan: Plan, measures: Iterable[Measure], condition: str = "") -> str:
+    """Return the UPDATE that writes the full values of some target rows where they differ; their locks are held.
+
+    ``condition`` says which, of the alias ``this``.
+    """
+    written_measures = list(measures)
+    values = values_of(written_measures, "this")
+    this = f"{table_placeholder(plan.target)} AS this"
+    taken = take_pending(plan, written_measures, "this", this, condition)
+    source = "\n".join([this, *join_values(values)])
+    match = "\nAND ".join([same_row(plan, "this"), *([condition] if condition else [])])
+    settings = [setting for number, item in enumerate(values, 1) for setting in written(item, f"value_{number}")]
+    differences = [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
+    head = update_head(plan.target, [measure for item in values for measure in item.measures])
+    return taken + update_from(head, settings, source, match, "\nOR ".join(differences))
+
+
+def same_row(plan: Plan, row: str) -> str:
+    """Return the condition that ties a row to the alias ``target``."""
+    return " AND ".join(f"target.{quote(name)} = {row}.{quote(name)}" for name in plan.key_columns)
+
+
+def join_values(values: Iterable[Values], *, row_by_row: bool = False) -> list[str]:
+    """Return the lateral joins of full values, as ``value_1`` and so on.
+
+    ``row_by_row`` keeps PostgreSQL from making one join of all: see ``by_index``.
+    """
+    joins = []
+    for number, item in enumerate(values, 1):
+        select = block(f"{item.select}\nOFFSET 0" if row_by_row else item.select)
+        if item.may_be_missing:
+            joins.append(f"LEFT JOIN LATERAL (\n{select}\n) AS value_{number} ON true")
+        else:
+            joins.append(f"CROSS JOIN LATERAL (\n{select}\n) AS value_{number}")
+    return joins
+
+
+def written(values: Values, name: str) -> list[str]:
+    """Return the SET list of full values; a row that points at a missing one keeps what it has."""
+    columns = [quote(measure.column) for measure in values.measures]
+    if values.may_be_missing:
+        return [
+            f"{column} = CASE WHEN {name}.tk_found THEN {name}.{column} ELSE target.{column} END" for column in columns
+        ]
+    return [f"{column} = {name}.{column}" for column in columns]
+
+
+def differs(values: Values, name: str, row: str = "target") -> str:
+    """Return the condition under which one of the maintained columns of a row differs from its full value."""
+    found = f"{name}.tk_found AND " if values.may_be_missing else ""
+    return "\nOR ".join(
+        f"{found}{row}.{quote(measure.column)} IS DISTINCT FROM {name}.{quote(measure.column)}"
+        for measure in values.measures
+    )
+
+
+def update_from(head: str, settings: Iterable[str], source: str, match: str, differences: str) -> str:
+    """Return an UPDATE of the target from joined rows, restricted to rows that differ."""
+    assignments = (",\n").join(settings)
+    return f"{head}\nSET\n{block(assignments)}\nFROM {source}\nWHERE {match}\nAND (\n{block(differences)}\n);"
