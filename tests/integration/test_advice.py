@@ -8,11 +8,13 @@ from decimal import Decimal
 from io import StringIO
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.models import Avg, Count, F, Max, Min, Q, StdDev, Sum
 
+from dev.postgres import Server
 from tests.archive.aggregates import StringAgg
 from tests.archive.keeping import assert_rules_hold, keep
 from tests.archive.models import Publisher, Work
@@ -229,6 +231,28 @@ def test_counts_come_with_the_fillfactor(sql: Sql) -> None:
     assert counts.fillfactor == 70
     assert counts.hot <= counts.all
     assert (counts.moved is None) is (connection.pg_version < 160000)  # type: ignore[attr-defined]
+
+
+def test_there_are_at_least_as_many_updates_as_hot_ones(server: Server, sql: Sql) -> None:
+    """PostgreSQL forgets updates that a TRUNCATE follows in their transaction, but not that they were HOT."""
+    before = update_counts(connection, Author)
+    with psycopg.connect(server.database(connection.settings_dict["NAME"]).url, autocommit=True) as other:
+        other.execute(
+            """
+            BEGIN;
+            INSERT INTO library_author (name, num_books, num_published, pages_total) VALUES ('', 0, 0, 0);
+            UPDATE library_author SET name = 'x';
+            TRUNCATE library_author CASCADE;
+            COMMIT;
+            SELECT pg_stat_force_next_flush();
+            """
+        )
+    sql("SELECT pg_stat_clear_snapshot()")
+    counts = update_counts(connection, Author)
+    assert before is not None
+    assert counts is not None
+    assert counts.hot > before.hot
+    assert counts.hot + (counts.moved or 0) <= counts.all
 
 
 def test_without_inspect_no_database_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

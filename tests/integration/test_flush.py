@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from io import StringIO
@@ -445,6 +445,15 @@ def holders() -> list[int]:
         return [pid for (pid,) in cursor.fetchall()]
 
 
+def is_at_rest() -> bool:
+    """Whether a follower of works waits, and what it has folded stands in its report: it asks what is left after that.
+
+    A value is seen as soon as the server has committed it, which is before the follower itself hears of it.
+    """
+    query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND query LIKE 'SELECT EXISTS%%'"
+    return bool(ask(query, holders()))
+
+
 @contextmanager
 def locked(connect: Connect, work: Work) -> Iterator[None]:
     holder = connect()
@@ -588,8 +597,8 @@ def command(committed: Rules) -> Iterator[Command]:
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONUNBUFFERED": "1"}
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-c", CHILD, settings, *arguments]
+    def start(*arguments: str, under: Sequence[str] = ()) -> subprocess.Popen[str]:
+        line = [*under, sys.executable, "-c", CHILD, settings, *arguments]
         pipe = subprocess.PIPE
         started.append(subprocess.Popen(line, stdout=pipe, stderr=pipe, text=True, env=environment))
         return started[-1]
@@ -629,13 +638,21 @@ def following(number: int = 1, interval: float = 3600.0) -> Iterator[tuple[list[
             follower.result()
 
 
+# A shell that ignores both signals, as nohup and scripts do for what they start in the background.
+DEAF = ("sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
+
+
+@pytest.mark.parametrize("under", [(), DEAF], ids=["plain", "signals ignored by the parent"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_follows_until_it_is_interrupted(command: Command, number: signal.Signals) -> None:
-    process = command("flush", "--follow", "archive.Work")
+def test_the_command_follows_until_it_is_interrupted(
+    command: Command, number: signal.Signals, under: Sequence[str]
+) -> None:
+    process = command("flush", "--follow", "archive.Work", under=under)
     wait_for(holders, "a follower that waits")
     work = Work.objects.create()
     review(work, 3)
     wait_for(lambda: stored() == [3], "the value")
+    wait_for(is_at_rest, "a follower that has told what it did")
     code, out, error = stop(process, number)
     assert (code, error) == (0, "")
     assert out.splitlines() == [
@@ -649,6 +666,7 @@ def test_the_command_follows_all_queues(command: Command) -> None:
     wait_for(holders, "a follower that waits")
     review(Work.objects.create(editor=Person.objects.create()))
     wait_for(lambda: (stored(), stored(Person)) == ([1], [1]), "the values")
+    wait_for(is_at_rest, "a follower that has told what it did")
     code, out, _ = stop(process)
     assert code == 0
     assert sorted(out.splitlines()[1:]) == [

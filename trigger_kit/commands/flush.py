@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -51,12 +52,23 @@ def run(command: BaseCommand, options: dict[str, Any]) -> None:
             if left := pending_rows(queue, using=options["database"]):
                 command.stdout.write(f"{queue.label}: {_counted(left)} left, of targets that do not exist or newer")
         return
-    command.stdout.write(f"Following {', '.join(queue.label for queue in found)}. Interrupt to stop.")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        follow(options["uris"], **settings, interval=options["interval"], on_loss=report.lose)
+        with interruptible():
+            command.stdout.write(f"Following {', '.join(queue.label for queue in found)}. Interrupt to stop.")
+            follow(options["uris"], **settings, interval=options["interval"], on_loss=report.lose)
     except KeyboardInterrupt:
         report.finish(found)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM interrupt what runs: a job in the background, or under nohup, inherits them ignored."""
+    before = [(number, signal.signal(number, signal.default_int_handler)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 class FlushReport:

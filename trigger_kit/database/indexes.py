@@ -185,8 +185,11 @@ ORDER BY class.relname
 """
 
 # n_tup_newpage_upd came with PostgreSQL 16; as JSON, the row says so itself.
+# PostgreSQL takes back its count of updates where a TRUNCATE or DROP in their transaction follows, and adds them up at
+# its end; those of HOT updates and of new pages it never takes back: there were as many updates as these, at least.
 _UPDATES = """
-SELECT counted.n_tup_upd, counted.n_tup_hot_upd, (to_jsonb(counted) ->> 'n_tup_newpage_upd')::bigint,
+SELECT greatest(counted.n_tup_upd, counted.n_tup_hot_upd + coalesce(newpage.updates, 0)),
+       counted.n_tup_hot_upd, newpage.updates,
        coalesce((
            SELECT option.option_value::integer
            FROM pg_options_to_table(class.reloptions) AS option
@@ -194,6 +197,7 @@ SELECT counted.n_tup_upd, counted.n_tup_hot_upd, (to_jsonb(counted) ->> 'n_tup_n
        ), 100)
 FROM pg_stat_all_tables AS counted
 JOIN pg_class AS class ON class.oid = counted.relid
+CROSS JOIN LATERAL (SELECT (to_jsonb(counted) ->> 'n_tup_newpage_upd')::bigint) AS newpage (updates)
 WHERE counted.relid = to_regclass(%s)
 """
 
