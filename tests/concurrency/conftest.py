@@ -27,3 +27,9 @@ def ground(server: Server, django_db_setup: None, django_db_blocker: DjangoDbBlo
         ground.reset()
         for statement in defaults(drop_default):
             admin.execute(statement.encode())
+
+
+@pytest.fixture
+def url(server: Server, db: None) -> str:
+    """The test database, for sessions of a test's own."""
+    return server.database(connection.settings_dict["NAME"]).url

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
 import pytest
-from django.db import connection
 from django.db.models import Count, Sum
 
-from dev.postgres import Server
 from tests.archive.keeping import Rules
 from tests.archive.models import Country, Publisher
 from tests.concurrency.cases import Case
 from tests.concurrency.ground import Ground, Kept, drift
+from tests.concurrency.held import held_up, locked
 from trigger_kit import Denormalize
 
 pytestmark = pytest.mark.django_db
@@ -45,37 +42,16 @@ def kept(ground: Ground) -> Iterator[Kept]:
         yield kept
 
 
-@pytest.fixture
-def url(server: Server) -> str:
-    return server.database(connection.settings_dict["NAME"]).url
-
-
 @contextmanager
-def held_up(url: str, kept: Kept, move: tuple[int, int], held: str) -> Iterator[None]:
+def moved(url: str, kept: Kept, move: tuple[int, int], held: str) -> Iterator[None]:
     """Move a work from one publisher to another while somebody has locked a row; let it go on afterwards."""
     kept.reset()
     change = f"UPDATE archive_work SET publisher_id = {move[1]} WHERE id = {10 + move[0]}"
-    with psycopg.connect(url) as holder, psycopg.connect(url, autocommit=True) as mover, ThreadPoolExecutor(1) as pool:
-        holder.execute(f"SELECT FROM {held} FOR NO KEY UPDATE".encode())
-        running = pool.submit(mover.execute, change.encode())
-        blockers = f"SELECT pg_blocking_pids({mover.info.backend_pid})"
-        while not running.done() and kept.ground.admin.execute(blockers.encode()).fetchone() == ([],):
-            time.sleep(0.005)
-        try:
-            assert not running.done()
-            yield
-        finally:
-            holder.rollback()
-            running.result()
-
-
-def locked(url: str, table: str, key: str) -> set[object]:
-    """Return the keys of the rows that somebody has locked."""
-    query = f"SELECT {key} FROM {table}"
-    with psycopg.connect(url) as probe:
-        return set(probe.execute(query.encode())) - set(
-            probe.execute(f"{query} FOR NO KEY UPDATE SKIP LOCKED".encode())
-        )
+    with (
+        psycopg.connect(url, autocommit=True) as mover,
+        held_up(url, lambda: mover.execute(change.encode()), held),
+    ):
+        yield
 
 
 @pytest.mark.parametrize("move", MOVES, ids=str)
@@ -84,10 +60,10 @@ def test_both_targets_are_locked_in_the_order_of_their_primary_keys(
 ) -> None:
     """As statements of many rows do it: not in the order of the numbers, and nothing before the second one."""
     first = min(move, key=ORDER.index)
-    with held_up(url, kept, move, f"archive_publisher WHERE number = {first}"):
+    with moved(url, kept, move, f"archive_publisher WHERE number = {first}"):
         assert locked(url, "archive_publisher", "number") == {(first,)}
     last = max(move, key=ORDER.index)
-    with held_up(url, kept, move, f"archive_publisher WHERE number = {last}"):
+    with moved(url, kept, move, f"archive_publisher WHERE number = {last}"):
         assert locked(url, "archive_publisher", "number") == {(first,), (last,)}
         assert not locked(url, "archive_country", "code")
     assert drift(kept.rules) == []
@@ -96,6 +72,6 @@ def test_both_targets_are_locked_in_the_order_of_their_primary_keys(
 @pytest.mark.parametrize("move", MOVES, ids=str)
 def test_upper_targets_are_locked_in_their_order_too(kept: Kept, url: str, move: tuple[int, int]) -> None:
     """One UPDATE per publisher locked the first one's country before the second one's: two moves deadlocked."""
-    with held_up(url, kept, move, "archive_country WHERE code = 'a'"):
+    with moved(url, kept, move, "archive_country WHERE code = 'a'"):
         assert locked(url, "archive_country", "code") == {("a",)}
     assert drift(kept.rules) == []
