@@ -11,7 +11,7 @@ SECONDS ?= 60
 TABLES ?=
 OUT ?= build/bench
 
-.PHONY: help demo psql test test-long lint format types build bench bench-short bench-check bench-page bench-backfill soak crash examples clean
+.PHONY: help demo psql test test-all test-long lint format types build bench bench-short bench-check bench-page bench-backfill soak crash examples clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ psql: $(BIN)/.ready ## Open psql on the database that `make demo KEEP=1` has kep
 
 test: $(BIN)/.ready ## The test suite, on a real PostgreSQL (embedded unless TRIGGER_KIT_DATABASE_URL names one).
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
+
+test-all: $(BIN)/.ready ## All of it: every race at every isolation level, four times as many examples per property.
+	@$(BIN)/python -m pytest --all --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 test-long: $(BIN)/.ready ## The same with 2,000 examples per property.
 	@TRIGGER_KIT_EXAMPLES=2000 $(BIN)/python -m pytest tests/property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,6 +12,34 @@ import pytest
 from django.db import connection
 
 from dev.postgres import NoServerError, Server, running_server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that runs what is left out by default."""
+    parser.addoption(
+        "--all",
+        action="store_true",
+        help="Run the tests marked as thorough, too, and four times as many examples per property.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell the properties, which read it when they are imported."""
+    os.environ.setdefault("TRIGGER_KIT_EXAMPLES", "120" if config.getoption("--all") else "30")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """Say what is left out."""
+    return "all tests" if config.getoption("--all") else "without the tests marked as thorough: --all runs them, too"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is thorough, unless all is asked for."""
+    if config.getoption("--all"):
+        return
+    thorough = [item for item in items if item.get_closest_marker("thorough")]
+    config.hook.pytest_deselected(items=thorough)
+    items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """Every case of ``cases.py`` in every order of its steps, at every isolation level: the contract holds afterwards.
 
+At the levels above READ COMMITTED some cases stand for all of them, unless ``--all`` is given: see ``choice.py``.
+
 The rules of a case are really installed, outside of any test's transaction, and its sessions really commit; this module
 takes all of it away again. The transaction that ``django_db`` opens serves to look at the values only: what
 ``transaction=True`` does after every test takes longer than most tests here.
@@ -9,20 +11,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from psycopg import IsolationLevel
 
 from tests.concurrency.cases import CASES, Case
+from tests.concurrency.choice import Variant, by_default, shown, variants
 from tests.concurrency.ground import Ground, Kept, drift
-from tests.concurrency.schedules import COMMITTED, DEADLOCK, SERIALIZATION, Explored, Run, is_serial
+from tests.concurrency.schedules import COMMITTED, DEADLOCK, LEVELS, SERIALIZATION, Explored, Run, is_serial
 from trigger_kit import Timing
+from trigger_kit.plan.plan import Event
+from trigger_kit.plan.strategy import Strategy
 
 pytestmark = pytest.mark.django_db
 
 REFUSED = "0A000"
 SHOWN = 3
-VARIANTS = [((case, timing), level) for case in CASES for timing in case.possible_timings for level in case.levels]
+VARIANTS = variants(CASES)
+BY_DEFAULT = by_default(VARIANTS)
 
 
 class Tally:
@@ -67,7 +74,14 @@ def variant_id(value: tuple[Case, Timing] | IsolationLevel) -> str:
     return case.name if timing is Timing.IMMEDIATE else f"{case.name}, {timing.value}"
 
 
-@pytest.mark.parametrize(("kept", "level"), VARIANTS, ids=variant_id, indirect=["kept"], scope="module")
+def marked(variant: Variant) -> Any:
+    return pytest.param(*variant, marks=() if variant in BY_DEFAULT else pytest.mark.thorough)
+
+
+MARKED = [marked(variant) for variant in VARIANTS]
+
+
+@pytest.mark.parametrize(("kept", "level"), MARKED, ids=variant_id, indirect=["kept"], scope="module")
 def test_the_contract_holds_after_every_schedule(kept: Kept, level: IsolationLevel, tally: Counter[str]) -> None:
     kept.reset()
     assert not drift(kept.rules)
@@ -81,6 +95,24 @@ def test_the_contract_holds_after_every_schedule(kept: Kept, level: IsolationLev
         pytest.fail(report(kept.case, explored, complaints), pytrace=False)
     good = {name for name, outcome in ends if outcome in {COMMITTED, REFUSED}}
     assert len(good) == len(kept.case.sessions), f"a session never commits, which makes a poor case: {ends}"
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=variant_id)
+def test_the_default_choice_shows_all_that_there_is(level: IsolationLevel) -> None:
+    every, chosen = (
+        {kind for what, at in some if at is level for kind in shown(*what)} for some in (VARIANTS, BY_DEFAULT)
+    )
+    assert chosen == every
+    assert {kind.event for kind in chosen} == set(Event)
+    assert {kind.timing for kind in chosen} == set(Timing)
+    assert {kind.strategy for kind in chosen} == {"tree", *(strategy.value for strategy in Strategy)}
+
+
+def test_the_default_choice_has_every_case_and_is_a_choice() -> None:
+    assert {what for what, _ in BY_DEFAULT} == {
+        what for what, _ in VARIANTS if IsolationLevel.READ_COMMITTED in what[0].levels
+    }
+    assert len(BY_DEFAULT) < len(VARIANTS) / 2
 
 
 def judge(kept: Kept, run: Run) -> list[str]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.property.writers import USER_TRIGGERS, Statement, book_step, sea_step, step, tree_step
 from trigger_kit.testing import assert_in_sync
 
-EXAMPLES = int(os.environ.get("TRIGGER_KIT_EXAMPLES", "120"))
+EXAMPLES = int(os.environ["TRIGGER_KIT_EXAMPLES"])
 # Overflow, NULL, unique keys, checks, a row hit twice by ON CONFLICT or MERGE, TRUNCATE while foreign keys wait for their check.
 EXPECTED = {"22003", "23502", "23505", "23514", "21000", "55006"}
 Step = Callable[[], None]
