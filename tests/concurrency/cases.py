@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import psycopg
@@ -27,11 +28,11 @@ from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, 
 from tests.concurrency.schedules import LEVELS, Session, Step
 from trigger_kit import Denormalize, Exists, First, Timing
 from trigger_kit.exceptions import RuleError
-from trigger_kit.plan.plan import plan, plan_all
+from trigger_kit.plan.plan import Plan, plan, plan_all
 from trigger_kit.sql.full_values import backfill_sql
 from trigger_kit.sql.text import SCHEMA, fill_placeholders
 
-__all__ = ["CASES", "Case"]
+__all__ = ["CASES", "Case", "plans_at"]
 
 # A case runs with each timing that its rules can have; some are about one timing only.
 NOW = (Timing.IMMEDIATE,)
@@ -74,7 +75,7 @@ class Case:
 
     def _is_possible(self, timing: Timing) -> bool:
         try:
-            plan_all(self.rules_at(timing))
+            plans_at(self, timing)
         except RuleError as error:
             if error.check_id not in CANNOT_WAIT:
                 raise
@@ -89,6 +90,12 @@ class Case:
             (model, [Denormalize(r.field, r.expression, timing=timing, guard=r.guard, level=r.level) for r in declared])
             for model, declared in self.rules()
         ]
+
+
+@cache
+def plans_at(case: Case, timing: Timing) -> list[Plan]:
+    """Return the plans of a case's rules."""
+    return plan_all(case.rules_at(timing))
 
 
 def aggregates(model: type[Model], path: str, number: str, text: str) -> dict[str, Callable[[], Rules]]:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from functools import cache
 from typing import NamedTuple
 
 from psycopg import IsolationLevel
 
-from tests.concurrency.cases import Case
+from tests.concurrency.cases import Case, plans_at
 from tests.concurrency.schedules import LEVELS
 from trigger_kit import Timing
-from trigger_kit.plan.plan import Event, Step, plan_all
+from trigger_kit.plan.plan import Event, Step
 
 __all__ = ["Shown", "Variant", "by_default", "shown", "variants"]
 
@@ -46,12 +45,11 @@ def variants(cases: Iterable[Case]) -> list[Variant]:
     return [((case, timing), level) for case in cases for timing in case.possible_timings for level in case.levels]
 
 
-@cache
 def shown(case: Case, timing: Timing) -> frozenset[Shown]:
     """Return what kinds of steps the sessions of a case set off directly."""
     texts = [step for session in case.sessions for step in session if isinstance(step, str)]
     changes = {(table, _EVENTS[word]) for text in texts for word, table in _CHANGES.findall(text)}
-    steps = [step for plan in plan_all(case.rules_at(timing)) for step in plan.steps]
+    steps = [step for plan in plans_at(case, timing) for step in plan.steps]
     return frozenset(
         Shown(strategy, step.event, step.edge.timing, len(feed.path) > 1)
         for step in steps
