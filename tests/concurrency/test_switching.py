@@ -53,16 +53,16 @@ HARMLESS = (psycopg.errors.DeadlockDetected,)
 
 @dataclass
 class Traffic:
-    """Writers, each with a session of its own, and how long their statements have taken.
+    """Writers, each with a session of its own, and how many statements they have run.
 
-    ``lengths`` are the numbers of statements that a transaction may have.
+    ``lengths`` are the numbers of statements that a transaction may have, ``patience`` the longest wait for a lock.
     """
 
     url: str
     lengths: tuple[int, ...] = (1, 1, 2)
     texts: Sequence[str] = STATEMENTS
     stop: threading.Event = field(default_factory=threading.Event)
-    longest: float = 0.0
+    patience: str = "0"
     statements: int = 0
     errors: list[Exception] = field(default_factory=list)
 
@@ -70,7 +70,8 @@ class Traffic:
         """Write until told to stop."""
         chance = random.Random(seed)
         # Writers that wait for each other in a circle shall not count as waiting for us.
-        with psycopg.connect(self.url, options="-c deadlock_timeout=10ms") as session:
+        options = f"-c deadlock_timeout=10ms -c lock_timeout={self.patience}"
+        with psycopg.connect(self.url, options=options) as session:
             while not self.stop.is_set():
                 try:
                     for _ in range(chance.choice(self.lengths)):
@@ -84,9 +85,7 @@ class Traffic:
 
     def _execute(self, session: psycopg.Connection, chance: random.Random) -> None:
         numbers = {"a": chance.randrange(12), "b": chance.randrange(1, 4), "c": chance.randrange(5)}
-        begun = time.monotonic()
         session.execute(chance.choice(self.texts).format(**numbers).encode())
-        self.longest = max(self.longest, time.monotonic() - begun)
         self.statements += 1
 
     def go_on(self, statements: int = 60) -> None:
@@ -112,9 +111,10 @@ def rows(transactional_db: None) -> None:
 
 @contextmanager
 def traffic(
-    url: str, lengths: tuple[int, ...] = (1, 1, 2), statements: Sequence[str] = STATEMENTS
+    url: str, lengths: tuple[int, ...] = (1, 1, 2), statements: Sequence[str] = STATEMENTS, patience: str = "0"
 ) -> Iterator[Traffic]:
-    running = Traffic(url, lengths, statements)
+    """Let writers write; one that waits for a lock for longer than its ``patience`` has an error."""
+    running = Traffic(url, lengths, statements, patience=patience)
     with ThreadPoolExecutor(WRITERS) as pool:
         futures = [pool.submit(running.write, seed) for seed in range(WRITERS)]
         try:
@@ -142,36 +142,33 @@ def assert_all_well() -> None:
 @pytest.mark.parametrize("batch_size", [2, 1000])
 def test_pause_and_resume(rows: None, url: str, monkeypatch: pytest.MonkeyPatch, batch_size: int) -> None:
     monkeypatch.setattr(long_pauses, "BATCH_SIZE", batch_size)
-    with traffic(url) as writers:
+    with traffic(url, patience="2s") as writers:
         for uris in ((), ["library.Author"], ["library.Category", "library.Shelf"]):
             run(pause(uris))
             writers.go_on()
             run(resume())
             writers.go_on()
     assert_all_well()
-    assert writers.longest < 2.0
 
 
 def test_disable_and_enable(rows: None, url: str) -> None:
-    with traffic(url) as writers:
+    with traffic(url, patience="2s") as writers:
         for uris in ((), ["library.Category"]):
             run(disable(uris))
             writers.go_on()
             run(enable())
             writers.go_on()
     assert_all_well()
-    assert writers.longest < 2.0
 
 
 def test_uninstall_and_install(rows: None, url: str) -> None:
-    with traffic(url) as writers:
+    with traffic(url, patience="2s") as writers:
         for uris in ((), ["library.Author"]):
             run(uninstall(uris))
             writers.go_on()
             run(install_rules())
             writers.go_on()
     assert_all_well()
-    assert writers.longest < 2.0
 
 
 def test_paused_blocks_beside_writers(rows: None, url: str) -> None:
@@ -222,19 +219,17 @@ def test_nobody_queues_behind_a_switch_that_waits(
         run(before(["library.Author"]))
     with psycopg.connect(url) as long, psycopg.connect(url, autocommit=True) as writer, ThreadPoolExecutor(1) as pool:
         long.execute(holding.encode())
+        # The server's own measure of waiting for locks: a busy machine does not count.
+        writer.execute("SET lock_timeout = '1s'")
         switching = start(pool, lambda: list(switch(["library.Author"])))
-        waits = []
         for _ in range(20):
-            begun = time.monotonic()
             writer.execute("INSERT INTO library_book (author_id, title, published, note) VALUES (2, '', true, '')")
             writer.execute("SELECT count(*) FROM library_author")
-            waits.append(time.monotonic() - begun)
             time.sleep(0.05)
         assert not switching.done()
         long.commit()
         done = switching.result(timeout=30)
     assert not any(change.is_failure for change in done)
-    assert max(waits) < 1.0
     run(install_rules())
     run(enable())
     assert_all_well()

@@ -582,7 +582,10 @@ def test_whoever_waits_for_a_row_holds_no_other(
 
     with ThreadPoolExecutor(1) as pool:
         filling = pool.submit(fill)
-        time.sleep(0.5)
+        held = f"SELECT true FROM pg_stat_activity WHERE {holder.info.backend_pid} = ANY (pg_blocking_pids(pid))"
+        while not filling.done() and not writer.execute(held.encode()).fetchone():
+            writer.commit()
+            time.sleep(0.01)
         writer.execute("SET lock_timeout = '1s'")
         for key in (1, 2, 3, 5, 6):
             writer.execute("UPDATE archive_work SET title = 'x' WHERE id = %s", [key])
@@ -639,9 +642,9 @@ def write_many() -> None:
     Note.objects.bulk_create(Note(content_type=kind, object_id=10 + n % 590) for n in range(600))
 
 
-def keep_writing(url: str, seed: int, is_over: threading.Event) -> int:
-    """Write at random until it is over; return how often. Whoever deadlocks tries something else."""
-    dice, written = random.Random(seed), 0
+def keep_writing(url: str, seed: int, is_over: threading.Event, wrote: threading.Event) -> None:
+    """Write at random until it is over, and tell so each time. Whoever deadlocks tries something else."""
+    dice = random.Random(seed)
     with psycopg.connect(url, autocommit=True) as session:
         session.execute("SELECT setseed(0.5)")
         while not is_over.is_set():
@@ -651,25 +654,34 @@ def keep_writing(url: str, seed: int, is_over: threading.Event) -> int:
             )  # fmt: skip
             with suppress(psycopg.errors.DeadlockDetected):
                 session.execute(statement.encode())
-                written += 1
-    return written
+                wrote.set()
 
 
 def test_writers_go_on_all_the_while(committed: Callable[[Rules], Rules], url: str, sql: Sql) -> None:
     write_many()
     sql("SELECT setval('archive_review_id_seq', 10000)")
     rules = committed(LIVE)
-    is_over = threading.Event()
+    is_over, wrote = threading.Event(), [threading.Event() for _ in range(4)]
+    seen: list[Progress] = []
+
+    def all_write(progress: Progress | None = None) -> None:
+        """Go on when every writer has written something since the last batch."""
+        seen.extend([progress] if progress else [])
+        for event in wrote:
+            event.clear()
+        assert all(event.wait(60) for event in wrote)
+
     with ThreadPoolExecutor(4) as pool:
-        writers = [pool.submit(keep_writing, url, seed, is_over) for seed in range(4)]
+        writers = [pool.submit(keep_writing, url, seed, is_over, wrote[seed]) for seed in range(4)]
         try:
-            time.sleep(0.2)
-            done = backfill(OURS, batch_size=20)
+            all_write()
+            done = backfill(OURS, batch_size=20, on_batch=all_write)
         finally:
             is_over.set()
-        written = sum(writer.result() for writer in writers)
+        for writer in writers:
+            writer.result()
     assert {found.label for found in done} == {model._meta.label for model, _ in rules}
-    assert written > 50
+    assert len(seen) > 20
     assert_rules_hold(rules)
 
 
