@@ -195,13 +195,19 @@ PLACES = {
 
 @pytest.fixture(scope="module")
 def kept(request: pytest.FixtureRequest, ground: Ground) -> Iterator[Kept]:
-    """Install the rules of a place, and rewrite their functions."""
+    """Install the rules of a place, and rewrite their functions: those that other tests use stay as they are."""
     place, rewrite = request.param
+    before = ground.objects()
     with ground.installed(Case("many rows", lambda: place.rules, place.seed, ()), place.timing) as kept:
-        definitions = "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname ~ '^~?tk_'"
-        for (definition,) in ground.admin.execute(definitions).fetchall():
-            ground.admin.execute(rewrite(definition).encode())
+        for name in ground.objects() - before:
+            if name.startswith("FUNCTION "):
+                rewrite_function(ground.admin, name.removeprefix("FUNCTION "), rewrite)
         yield kept
+
+
+def rewrite_function(admin: psycopg.Connection, signature: str, rewrite: Rewrite) -> None:
+    ((definition,),) = admin.execute("SELECT pg_get_functiondef(%s::regprocedure)", [signature]).fetchall()
+    admin.execute(rewrite(definition).encode())
 
 
 def at_every_place(rewrite: Rewrite) -> pytest.MarkDecorator:
