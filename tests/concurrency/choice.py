@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pytest
 from psycopg import IsolationLevel
 
 from tests.concurrency.cases import Case, plans_at
@@ -18,7 +19,7 @@ from tests.concurrency.schedules import LEVELS
 from trigger_kit import Timing
 from trigger_kit.plan.plan import Event, Step
 
-__all__ = ["Shown", "Variant", "by_default", "shown", "variants"]
+__all__ = ["Shown", "Variant", "by_default", "marked", "shown", "variants"]
 
 Variant = tuple[tuple[Case, Timing], IsolationLevel]
 
@@ -75,6 +76,13 @@ def by_default(found: Iterable[Variant]) -> frozenset[Variant]:
                 chosen.add(variant)
                 seen |= kinds
     return frozenset(chosen)
+
+
+def marked(found: Iterable[Variant]) -> list[Any]:
+    """Return variants as parameters of a test; those that do not run by default are thorough."""
+    listed = list(found)
+    chosen = by_default(listed)
+    return [pytest.param(*variant, marks=() if variant in chosen else pytest.mark.thorough) for variant in listed]
 
 
 def _ends(what: tuple[Case, Timing], level: IsolationLevel) -> set[tuple[Timing, str]]:

@@ -40,6 +40,7 @@ from tests.concurrency.cases import (
     rules_of,
     title_of_work,
 )
+from tests.concurrency.choice import marked
 from tests.concurrency.ground import Ground, Kept, drift
 from tests.concurrency.schedules import COMMITTED, DEADLOCK, SERIALIZATION, Explored, Run, Session, Step
 from tests.concurrency.test_interleavings import judge_outcomes, report
@@ -181,7 +182,7 @@ def complain(kept: Kept, run: Run) -> list[str]:
     return [f"{text}\n" + "\n".join(f"  !! {problem}" for problem in problems)] if problems else []
 
 
-@pytest.mark.parametrize(("kept", "level"), VARIANTS, ids=variant_id, indirect=["kept"], scope="module")
+@pytest.mark.parametrize(("kept", "level"), marked(VARIANTS), ids=variant_id, indirect=["kept"], scope="module")
 def test_a_batch_beside_a_writer(kept: Kept, level: IsolationLevel) -> None:
     explored, complaints, committed = Explored(), [], 0
     for run in kept.explore(level, explored):

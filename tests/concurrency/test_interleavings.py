@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from psycopg import IsolationLevel
 
 from tests.concurrency.cases import CASES, Case
-from tests.concurrency.choice import Variant, by_default, shown, variants
+from tests.concurrency.choice import by_default, marked, shown, variants
 from tests.concurrency.ground import Ground, Kept, drift
 from tests.concurrency.schedules import COMMITTED, DEADLOCK, LEVELS, SERIALIZATION, Explored, Run, is_serial
 from trigger_kit import Timing
@@ -74,14 +73,7 @@ def variant_id(value: tuple[Case, Timing] | IsolationLevel) -> str:
     return case.name if timing is Timing.IMMEDIATE else f"{case.name}, {timing.value}"
 
 
-def marked(variant: Variant) -> Any:
-    return pytest.param(*variant, marks=() if variant in BY_DEFAULT else pytest.mark.thorough)
-
-
-MARKED = [marked(variant) for variant in VARIANTS]
-
-
-@pytest.mark.parametrize(("kept", "level"), MARKED, ids=variant_id, indirect=["kept"], scope="module")
+@pytest.mark.parametrize(("kept", "level"), marked(VARIANTS), ids=variant_id, indirect=["kept"], scope="module")
 def test_the_contract_holds_after_every_schedule(kept: Kept, level: IsolationLevel, tally: Counter[str]) -> None:
     kept.reset()
     assert not drift(kept.rules)

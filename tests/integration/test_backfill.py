@@ -142,8 +142,18 @@ def stored(plan: Plan) -> dict[tuple[Any, ...], tuple[Any, ...]]:
 # Some keys ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("timing", Timing)
-@each_case
+def each_case_at_its_turn() -> pytest.MarkDecorator:
+    """Every case at every timing; by default each at one of them, in turn."""
+    turns = [
+        pytest.param(*case, timing, marks=() if place == turn % len(Timing) else pytest.mark.thorough)
+        for turn, case in enumerate(CASES)
+        for place, timing in enumerate(Timing)
+    ]
+    names = [f"{model.__name__}-{number}-{timing.value}" for model, number in CASES for timing in Timing]
+    return pytest.mark.parametrize(("model", "number", "timing"), turns, ids=names)
+
+
+@each_case_at_its_turn()
 def test_some_keys_of_any_rule(db: None, model: type[Model], number: int, timing: Timing) -> None:
     chosen = {name: expressions[number % len(expressions)] for name, expressions in POOLS[model].items()}
     write_archive()
