@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trigger_kit.expressions import Exists, First
+from trigger_kit.rows import Rows
 from trigger_kit.rules import Denormalize, Guard, Level, Timing
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = [
     "First",
     "Guard",
     "Level",
+    "Rows",
     "Timing",
     "backfill",
     "flush",

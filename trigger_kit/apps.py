@@ -33,7 +33,7 @@ class TriggerKitConfig(AppConfig):
         from trigger_kit.checks import database as database_checks
         from trigger_kit.checks import rules as checks
         from trigger_kit.checks import settings as fill_checks
-        from trigger_kit.migration import autodetector, following
+        from trigger_kit.migration import autodetector, following, serializers
         from trigger_kit.migration import locks as migration_locks
         from trigger_kit.migration import schema_changes as schema
 
@@ -42,6 +42,7 @@ class TriggerKitConfig(AppConfig):
         register(fill_checks.check_fills, "models")
         register(database_checks.check_database, "database")
         register(blind_spot_checks.check_blind_spots, "database")
+        serializers.register()
         autodetector.patch_commands()
         schema.patch_schema_editors()
         following.patch_operations()

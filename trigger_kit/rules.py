@@ -6,18 +6,14 @@ Nothing here opens a connection or asks the model registry: models are still bei
 from __future__ import annotations
 
 import enum
-import json
-import re
 from typing import Any
 
-from django.db.models import F, Field, OrderBy, Q
 from django.db.models.constants import LOOKUP_SEP
-from django.db.models.expressions import CombinedExpression
 
-__all__ = ["Denormalize", "Guard", "Level", "Timing", "describe"]
+from trigger_kit.notation import canonical, canonical_arguments, describe, parts
+from trigger_kit.rows import EXAMPLE, refuse_querysets
 
-# JSON leaves these alone, but a line of SQL or Python ends at some of them.
-_LINE_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
+__all__ = ["Denormalize", "Guard", "Level", "Timing"]
 
 
 class Timing(enum.Enum):
@@ -61,8 +57,8 @@ class Denormalize:
 
         UPDATE library_author SET num_books = num_books + 1 WHERE id = …
 
-    Where an expression needs a queryset, which cannot be built while models are being loaded, it may be a function at
-    the top level of a module that returns the expression. Migrations name it by its import path.
+    Where an expression needs a queryset, which cannot be made while models are being loaded, ``Rows`` is one that is
+    written down: ``Subquery(Rows("library.Review").filter(book=OuterRef("pk")).values("text")[:1])``.
 
     ``timing`` says when a change reaches the column, which matters where many clients write under one parent. ``guard``
     says what an UPDATE that sets the column by hand meets: ``Guard.KEEP`` (the stored value stays)
@@ -85,10 +81,7 @@ class Denormalize:
                 f"Denormalize keeps a field of its own model: {field!r} looks like a path. Declare the rule on "
                 "the model that has the field."
             )
-        if isinstance(expression, type) or not (callable(expression) or hasattr(expression, "resolve_expression")):
-            raise TypeError(
-                f"Denormalize({field!r}, …) takes a Django expression such as Count('books'), not {expression!r}."
-            )
+        _require_expression(field, expression)
         for name, value, kind in (("timing", timing, Timing), ("guard", guard, Guard), ("level", level, Level)):
             if not isinstance(value, kind):
                 choices = ", ".join(str(member) for member in kind)
@@ -98,11 +91,6 @@ class Denormalize:
         self.timing = timing
         self.guard = guard
         self.level = level
-
-    def build(self) -> Any:
-        """Return the expression; a callable is called, which models must be loaded for."""
-        is_callable = callable(self.expression) and not hasattr(self.expression, "resolve_expression")
-        return self.expression() if is_callable else self.expression
 
     def deconstruct(self) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
         """Return the import path, the positional and the non-default keyword arguments."""
@@ -120,9 +108,10 @@ class Denormalize:
         return type(self)(*args, **kwargs)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Denormalize):
-            return self.deconstruct() == other.deconstruct()
-        return NotImplemented
+        if not isinstance(other, Denormalize):
+            return NotImplemented
+        # Most rules that are compared keep other fields: only the rest is written out.
+        return self is other or (hash(self) == hash(other) and canonical(self) == canonical(other))
 
     def __hash__(self) -> int:
         return hash((self.field, self.timing, self.guard, self.level))
@@ -134,47 +123,23 @@ class Denormalize:
         return f"Denormalize({', '.join(parts)})"
 
 
-def describe(value: Any) -> str:
-    """Return an expression as its author would write it: ``Count("books", filter=Q(books__lang="en"))``."""
-    if isinstance(value, Q):
-        return _describe_q(value)
-    if isinstance(value, F):
-        return f"{type(value).__name__}({_literal(value.deconstruct()[1][0])})"
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, CombinedExpression):
-        return f"{describe(value.lhs)} {value.connector} {describe(value.rhs)}"
-    if isinstance(value, OrderBy):
-        return f"{describe(value.expression)}.{'desc' if value.descending else 'asc'}()"
-    if isinstance(value, Field):
-        return f"{type(value).__name__}()"
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(describe, value))}]"
-    arguments = getattr(value, "_constructor_args", None)
-    if arguments is None:
-        return _literal(value)
-    args, kwargs = arguments
-    parts = [describe(arg) for arg in args] + [f"{name}={describe(arg)}" for name, arg in kwargs.items()]
-    return f"{type(value).__name__}({', '.join(parts)})"
+def _require_expression(field: str, expression: Any) -> None:
+    """Refuse what is no expression, and what neither a class body nor a migration can hold."""
+    start = f"Denormalize({field!r}, …)"
+    is_expression = hasattr(expression, "resolve_expression") and not isinstance(expression, type)
+    if not is_expression and callable(expression):
+        name = getattr(expression, "__name__", repr(expression))
+        raise TypeError(
+            f"{start} takes an expression, not the function {name}, which a migration could not hold. What needs a "
+            f"queryset is written with Rows: Subquery({EXAMPLE})."
+        )
+    if not is_expression:
+        raise TypeError(f"{start} takes a Django expression such as Count('books'), not {expression!r}.")
+    for part in parts(expression):
+        refuse_querysets(part, start)
 
 
-def _describe_q(q: Q) -> str:
-    """Return a Q object as source text, its negation and connectors kept."""
-    parts = []
-    for child in q.children:
-        if isinstance(child, tuple):
-            parts.append(f"Q({child[0]}={describe(child[1])})")
-        else:
-            parts.append(describe(child))
-    joined = {Q.AND: " & ", Q.OR: " | ", Q.XOR: " ^ "}[q.connector].join(parts) or "Q()"
-    if len(parts) > 1:
-        joined = f"({joined})"
-    return f"~{joined}" if q.negated else joined
-
-
-def _literal(value: Any) -> str:
-    """Return a Python literal; strings in double quotes, as Django's documentation writes them."""
-    if not isinstance(value, str):
-        return repr(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return _LINE_BREAKS.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+@canonical.register
+def _canonical_rule(rule: Denormalize) -> str:
+    path, args, options = rule.deconstruct()
+    return f"{path}({canonical_arguments(args, options)})"

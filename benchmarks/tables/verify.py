@@ -96,6 +96,7 @@ def row_of(case: Case, rules: Rules, options: Options) -> Row:
 def plain(rules: Rules, uris: Sequence[str]) -> Callable[[], None]:
     """Return what runs Django's own query of each rule and fetches its rows."""
     from django.db import connection
+    from django.db.models import QuerySet
 
     from trigger_kit.resolve.rule import rule_uri
 
@@ -104,7 +105,7 @@ def plain(rules: Rules, uris: Sequence[str]) -> Callable[[], None]:
 
     def run() -> None:
         for rule in chosen:
-            rows = model._base_manager.annotate(true=rule.build()).values_list("pk", rule.field, "true")
+            rows = QuerySet(model).annotate(true=rule.expression).values_list("pk", rule.field, "true")
             with connection.cursor() as cursor:
                 cursor.execute(*rows.query.sql_with_params())
                 cursor.fetchall()

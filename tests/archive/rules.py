@@ -30,36 +30,36 @@ from django.db.models.functions import Abs, Cast, Coalesce, Concat, Extract, Len
 
 from tests.archive.aggregates import StringAgg
 from tests.archive.models import Country, Line, Node, Note, Novel, Person, Publisher, Review, Series, Tag, Work
-from trigger_kit import Exists, First
+from trigger_kit import Exists, First, Rows
 
 Pool = dict[str, list[Any]]
 
 
 def latest_review() -> Any:
-    """The key of the latest review, by a queryset."""
-    reviews = Review.objects.filter(work=OuterRef("pk")).order_by("-created", "-pk")
+    """The text of the latest review, by a queryset that is written down."""
+    reviews = Rows("archive.Review").filter(work=OuterRef("pk")).order_by("-created", "-pk")
     return Subquery(reviews.values("text")[:1])
 
 
 def count_of_reviews() -> Any:
     """A correlated count, as people write it to keep joins from multiplying."""
-    counted = Review.objects.filter(work=OuterRef("pk"), stars__gte=2).order_by().values("work")
+    counted = Rows("archive.Review").filter(work=OuterRef("pk"), stars__gte=2).order_by().values("work")
     return Coalesce(Subquery(counted.annotate(number=Count("*")).values("number")), 0)
 
 
 def has_long_review() -> Any:
     """Django's own Exists, correlated over two hops."""
-    return DjangoExists(Review.objects.filter(work__publisher=OuterRef("number"), text__contains="long"))
+    return DjangoExists(Rows("archive.Review").filter(work__publisher=OuterRef("number"), text__contains="long"))
 
 
 def has_work_without_review() -> Any:
     """Rows that an exclude() over a to-many relation leaves."""
-    return DjangoExists(Work.objects.filter(publisher=OuterRef("number")).exclude(reviews__stars=5))
+    return DjangoExists(Rows("archive.Work").filter(publisher=OuterRef("number")).exclude(reviews__stars=5))
 
 
 def has_other_work() -> Any:
     """The same over a many-to-many relation, there and back."""
-    return DjangoExists(Work.objects.filter(tags=OuterRef("pk")).exclude(tags__weight=7))
+    return DjangoExists(Rows("archive.Work").filter(tags=OuterRef("pk")).exclude(tags__weight=7))
 
 
 def without_reviews() -> Any:
@@ -77,7 +77,7 @@ PUBLISHER: Pool = {
         Count("works__tags"),
         Count("works__people", distinct=True, filter=Q(works__people__name__icontains="a")),
         Count("works", filter=Q(works__pages__gt=F("number"))),
-        without_reviews,
+        without_reviews(),
         Count("works", filter=Q(works__data__size__icontains=".0")),
         Count("works__reviews", filter=Q(works__data__size__icontains=".0")),
     ],
@@ -95,7 +95,7 @@ PUBLISHER: Pool = {
         Sum(Abs("works__pages"), default=0),
         Sum(F("works__pages") % 3, default=0),
     ],
-    "the_flag": [Exists("works"), Exists("works__reviews", filter=Q(works__reviews__stars=5)), has_long_review, has_work_without_review],
+    "the_flag": [Exists("works"), Exists("works__reviews", filter=Q(works__reviews__stars=5)), has_long_review(), has_work_without_review()],
     "the_label": [Upper("name"), Concat("name", Value(" of "), "country__name"), StringAgg("works__title", ", ", order_by="works__title", default=Value("none"))],
     "kept_number": [Sum("works__pages"), Max("works__pages"), Min("works__reviews__stars"), F("country__rank"), Max("works__tags__weight"), Max(Extract("works__reading_time", "day"))],
     "kept_amount": [Sum("works__price"), Avg("works__pages"), Max("works__price"), Min("works__price", default=1)],
@@ -120,7 +120,7 @@ WORK: Pool = {
         Count("notes__author"),
         Count("notes__author__written__person"),
         Count("reviews", filter=Q(reviews__stars__gte=F("least"))),
-        count_of_reviews,
+        count_of_reviews(),
     ],
     "the_total": [
         Sum("reviews__stars", default=0),
@@ -134,7 +134,7 @@ WORK: Pool = {
     "the_label": [Lower("title"), Concat("title", Value("/"), "publisher__name", Value("/"), "publisher__country__name")],
     "kept_number": [F("publisher__number"), Max("reviews__stars"), Sum("notes__weight"), Length("title"), First("reviews", order_by="-reviews__created"), Length("editor__name"), Extract("reading_time", "day")],
     "kept_amount": [F("publisher__fee"), Avg("reviews__stars"), F("price") * 2],
-    "kept_text": [F("publisher__country__name"), F("editor__name"), latest_review, First("tags__name", order_by="-tags__weight", filter=Q(tags__active=True)), Max("people__name"), StringAgg("notes__text", "|", order_by="notes__id"), KT("data__size")],
+    "kept_text": [F("publisher__country__name"), F("editor__name"), latest_review(), First("tags__name", order_by="-tags__weight", filter=Q(tags__active=True)), Max("people__name"), StringAgg("notes__text", "|", order_by="notes__id"), KT("data__size")],
     "kept_json": [F("data__size"), JSONBAgg("reviews__stars", order_by=("-reviews__stars",))],
     "kept_flag": [BoolOr("credits__person__works__published"), F("publisher__the_flag"), Q(pages__gt=1, published=True) | Q(title="")],
     "kept_moment": [Max("reviews__created"), Max("reviews__created", filter=Q(reviews__author__name="ann"))],
@@ -155,7 +155,7 @@ NOTE: Pool = {
 TAG: Pool = {
     "the_count": [Count("works"), Count("works", filter=Q(works__published=True)), Count("works__reviews")],
     "the_total": [Sum("works__pages", default=0), Sum("works__price", default=0)],
-    "the_flag": [has_other_work],
+    "the_flag": [has_other_work()],
     "kept_number": [Max("works__pages"), Sum("works__pages")],
     "kept_text": [First("works__title", order_by="-works__day"), Max("works__publisher__name")],
 }

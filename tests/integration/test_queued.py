@@ -103,7 +103,7 @@ def settle(sql: Sql, rules: Rules) -> None:
     for model, declared in rules:
         flush(sql, model)
         for rule in declared:
-            true = dict(model._base_manager.annotate(tk_true=rule.build()).values_list("pk", "tk_true"))
+            true = dict(model._base_manager.annotate(tk_true=rule.expression).values_list("pk", "tk_true"))
             assert stored(model, rule.field) == true
     assert_rules_hold(rules)
 

@@ -30,7 +30,7 @@ from tests.archive.models import (
     Tag,
     Work,
 )
-from trigger_kit import Exists, First
+from trigger_kit import Exists, First, Rows
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -375,7 +375,7 @@ def test_a_path_that_begins_with_a_one_to_one_relation(sql: Sql, names: list[str
 
 
 def works_of(publisher: str = "number") -> Any:
-    return Work.objects.filter(publisher=OuterRef(publisher))
+    return Rows("archive.Work").filter(publisher=OuterRef(publisher))
 
 
 def has_work_without_review() -> Any:
@@ -396,33 +396,33 @@ def has_work_without_tag() -> Any:
 
 
 def has_other_work() -> Any:
-    return DjangoExists(Work.objects.filter(tags=OuterRef("pk")).exclude(tags__weight=3))
+    return DjangoExists(Rows("archive.Work").filter(tags=OuterRef("pk")).exclude(tags__weight=3))
 
 
 def has_work_of_others() -> Any:
-    return DjangoExists(Work.objects.filter(editor=OuterRef("pk")).exclude(credits__person__name="bob"))
+    return DjangoExists(Rows("archive.Work").filter(editor=OuterRef("pk")).exclude(credits__person__name="bob"))
 
 
 def has_child_without_child() -> Any:
-    return DjangoExists(Node.objects.filter(parent=OuterRef("pk")).exclude(children__name="x"))
+    return DjangoExists(Rows("archive.Node").filter(parent=OuterRef("pk")).exclude(children__name="x"))
 
 
 EXCLUDED: Rules = [
     *rules_of(
         Publisher,
-        the_flag=has_work_without_review,
-        kept_text=title_without_review,
-        the_count=count_without_author,
-        kept_flag=has_work_without_tag,
+        the_flag=has_work_without_review(),
+        kept_text=title_without_review(),
+        the_count=count_without_author(),
+        kept_flag=has_work_without_tag(),
         kept_number=Count(
-            "works", filter=Q(works__in=Work.objects.exclude(reviews__stars=5).filter(publisher__number=1))
+            "works", filter=Q(works__in=Rows("archive.Work").exclude(reviews__stars=5).filter(publisher__number=1))
         ),
     ),
     *rules_of(
         Country, the_count=Count("publishers__works", filter=~Q(publishers__works__tags__weight=3), distinct=True)
     ),
-    *rules_of(Tag, the_flag=has_other_work),
-    *rules_of(Person, the_flag=has_work_of_others),
+    *rules_of(Tag, the_flag=has_other_work()),
+    *rules_of(Person, the_flag=has_work_of_others()),
 ]
 EXCLUDED_ROWS = """
 INSERT INTO archive_person (id, name) VALUES (1, 'ann'), (2, 'bob');
@@ -456,7 +456,7 @@ def test_subqueries_with_exclude_over_to_many_relations(sql: Sql) -> None:
 
 
 def test_a_subquery_with_exclude_over_the_same_table(sql: Sql) -> None:
-    rules = rules_of(Node, the_flag=has_child_without_child)
+    rules = rules_of(Node, the_flag=has_child_without_child())
     sql("INSERT INTO archive_node (id, parent_id, name) VALUES (1, NULL, 'a'), (2, 1, 'b')")
     keep(rules)
     for statement, flags in (

@@ -34,7 +34,7 @@ from django.test.utils import isolate_apps
 from tests.archive.aggregates import StringAgg
 from tests.archive.keeping import Rules, assert_rules_hold, check, keep, make_tables, rules_of
 from tests.archive.models import Person, Publisher, Review, Tag, Work
-from trigger_kit import Exists, First
+from trigger_kit import Exists, First, Rows
 from trigger_kit.maintenance.explain import explain
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -50,17 +50,17 @@ def truncate(sql: Sql, tables: str) -> None:
 
 
 def latest_text() -> Any:
-    reviews = Review.objects.filter(work=OuterRef("pk")).order_by("-created", "-pk")
+    reviews = Rows("archive.Review").filter(work=OuterRef("pk")).order_by("-created", "-pk")
     return Subquery(reviews.values("text")[:1])
 
 
 def good_reviews() -> Any:
-    counted = Review.objects.filter(work=OuterRef("pk"), stars__gte=2).order_by().values("work")
+    counted = Rows("archive.Review").filter(work=OuterRef("pk"), stars__gte=2).order_by().values("work")
     return Coalesce(Subquery(counted.annotate(number=Count("*")).values("number")), 0)
 
 
 def latest_review() -> Any:
-    return Subquery(Review.objects.filter(author=OuterRef("pk")).order_by("-created", "-pk").values("pk")[:1])
+    return Subquery(Rows("archive.Review").filter(author=OuterRef("pk")).order_by("-created", "-pk").values("pk")[:1])
 
 
 # The strategy, the model, the column, the expression.
@@ -91,8 +91,8 @@ STRATEGIES: dict[str, tuple[str, type[Model], str, Any]] = {
     "sum of lengths": ("delta", Work, "kept_number", Sum(Length("reviews__text"))),
     "sum of absolute values": ("delta", Work, "the_total", Sum(Abs("reviews__stars"), default=0)),
     "sum of remainders": ("delta", Work, "kept_number", Sum(F("reviews__stars") % 3)),
-    "subquery": ("recompute", Work, "kept_text", latest_text),
-    "subquery count": ("recompute", Work, "the_count", good_reviews),
+    "subquery": ("recompute", Work, "kept_text", latest_text()),
+    "subquery count": ("recompute", Work, "the_count", good_reviews()),
     "filter over the target": ("recompute", Work, "the_count", Count("reviews", filter=Q(reviews__stars__gte=F("least")))),
     "copy": ("copy", Review, "kept_text", F("work__title")),
     "copy over two hops": ("copy", Review, "kept_text", Upper("work__publisher__name")),
@@ -335,7 +335,7 @@ def test_first_and_exists_are_ordinary_aggregates(sql: Sql) -> None:
     assert list(by_publisher.order_by("publisher__name").values_list("first", flat=True)) == ["one", "four"]
 
 
-@pytest.mark.parametrize("expression", [First("reviews", order_by=["-reviews__created"]), latest_review])
+@pytest.mark.parametrize("expression", [First("reviews", order_by=["-reviews__created"]), latest_review()])
 def test_a_foreign_key_to_the_latest_child(sql: Sql, expression: Any) -> None:
     rules = rules_of(Person, last_review=expression)
     sql(ROWS + "UPDATE archive_review SET created = '2024-01-04' WHERE id = 4")

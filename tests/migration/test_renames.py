@@ -194,24 +194,3 @@ def test_a_rename_by_other_means(make: Make, scratch: Make, what: str, is_atomic
     project.manage("migrate")
     assert project.deploy()["books"] == ["AlterRule author.pages_total"]
     project.assert_like(scratch(books=after))
-
-
-FUNCTION = """
-def total():
-    return Sum("books__pages", default=0)
-"""
-BUILT = library(PAGES_TOTAL.replace('Sum("books__pages", default=0)', "total"), header=HEADER + FUNCTION)
-
-
-def test_a_rule_that_a_function_builds(make: Make, scratch: Make) -> None:
-    """The function says what today's code says: the old state cannot be followed, but nobody comes in between."""
-    after = BUILT.replace("    pages = ", "    length = ").replace("books__pages", "books__length")
-    project = make(books=BUILT, rows=ROWS)
-    project.deploy(answers="y\n", books=after)
-    project.sql(WRITES.format(**NAMES | {"pages": "length"}))
-    assert project.sql("SELECT pages_total FROM books_author ORDER BY id") == [(40,), (240,), (320,)]
-    project.assert_like(scratch(books=after))
-    project.manage("migrate books 0001")
-    project.write_models(books=BUILT)
-    project.assert_in_sync()
-    project.assert_like(scratch(books=BUILT))

@@ -8,20 +8,17 @@ from tests.migration.conftest import Make
 from tests.migration.project import OURS
 from tests.migration.written import operations
 
-MODELS = '''
+MODELS = """
 from django.contrib.contenttypes.fields import GenericForeignKey, GenericRelation
 from django.contrib.contenttypes.models import ContentType
 from tests.archive.aggregates import StringAgg
 from django.db import models
 from django.db.models import Avg, Count, F, Max, OuterRef, Q, Subquery, Sum, Value
 from django.db.models.functions import Concat
-from trigger_kit import Denormalize, Exists, First
+from trigger_kit import Denormalize, Exists, First, Rows
 
 
-def latest_title():
-    """The title of the latest book, by a queryset."""
-    books = Book.objects.filter(author=OuterRef("pk")).order_by("-pages", "-pk")
-    return Subquery(books.values("title")[:1])
+BOOKS = Rows("books.Book").filter(author=OuterRef("pk")).order_by("-pages", "-pk")
 
 
 class Tag(models.Model):
@@ -50,7 +47,7 @@ class Author(models.Model):
             Denormalize("num_pages", Sum("books__pages", default=0)),
             Denormalize("num_notes", Count("notes", filter=Q(notes__shown=True))),
             Denormalize("longest", Max("books__pages")),
-            Denormalize("title", latest_title),
+            Denormalize("title", Subquery(BOOKS.values("title")[:1])),
             Denormalize("book", First("books", order_by="-books__pages")),
             Denormalize("has_tags", Exists("books__tags")),
         ]
@@ -76,7 +73,7 @@ class Note(models.Model):
     object_id = models.BigIntegerField(db_index=True)
     subject = GenericForeignKey()
     shown = models.BooleanField(default=True)
-'''
+"""
 ROWS = """
 INSERT INTO books_tag (id, name) VALUES (1, 'x'), (2, 'y');
 INSERT INTO books_author (id, name, parent_id) VALUES (1, 'a', NULL), (2, 'b', 1), (3, 'c', 2);

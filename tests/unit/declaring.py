@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage
 from django.db import models
 from django.db.models import Count, OuterRef, Q
 
-from trigger_kit import Denormalize
+from trigger_kit import Denormalize, Rows
 from trigger_kit.checks import rules as checks
 from trigger_kit.checks.rules import check_rules
 
@@ -88,8 +88,8 @@ def keep_count(field: str = "num_books", **options: Any) -> Any:
 
 
 def books() -> Any:
-    """Return the books of an author."""
-    return declared("Book").objects.filter(author=OuterRef("pk"))
+    """Return the books of an author, written down."""
+    return Rows("library.Book").filter(author=OuterRef("pk"))
 
 
 def counted(**condition: Any) -> Count:

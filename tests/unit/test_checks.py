@@ -27,7 +27,7 @@ from tests.unit.declaring import (
     only_message,
     tag,
 )
-from trigger_kit import Denormalize, First, Guard, Level, Timing
+from trigger_kit import Denormalize, First, Guard, Level, Rows, Timing
 from trigger_kit.checks.rules import check_rules, check_setup
 from trigger_kit.resolve.declared import rules_of
 
@@ -195,24 +195,24 @@ def test_e021_cycle_within_a_row_or_over_two_hops(expression: Any) -> None:
 
 
 def uncorrelated() -> Any:
-    return Exists(declared("Book").objects.filter(published=True))
+    return Exists(Rows("library.Book").filter(published=True))
 
 
 def correlated_by_order() -> Any:
-    return Exists(declared("Book").objects.filter(author__gt=OuterRef("pk")))
+    return Exists(Rows("library.Book").filter(author__gt=OuterRef("pk")))
 
 
 def correlated_by_one_of_two() -> Any:
-    return Exists(declared("Book").objects.filter(Q(author=OuterRef("pk")) | Q(published=True)))
+    return Exists(Rows("library.Book").filter(Q(author=OuterRef("pk")) | Q(published=True)))
 
 
 def joined_without_reason() -> Any:
-    inner = Exists(declared("Chapter").objects.filter(book__published=True))
-    return Exists(declared("Book").objects.filter(inner, author=OuterRef("pk")))
+    inner = Exists(Rows("library.Chapter").filter(book__published=True))
+    return Exists(Rows("library.Book").filter(inner, author=OuterRef("pk")))
 
 
 @pytest.mark.parametrize(
-    "expression", [uncorrelated, correlated_by_order, correlated_by_one_of_two, joined_without_reason]
+    "expression", [uncorrelated(), correlated_by_order(), correlated_by_one_of_two(), joined_without_reason()]
 )
 def test_e024_subqueries_must_say_whose_rows_they_read(expression: Any) -> None:
     keep("flag", expression)

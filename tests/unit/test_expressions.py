@@ -13,8 +13,8 @@ from django.db.models.sql import Query
 
 from tests.archive.models import Line, Person, Publisher, Work
 from trigger_kit import Denormalize, Exists, First
+from trigger_kit.notation import describe
 from trigger_kit.resolve.columns import offline_connection
-from trigger_kit.rules import describe
 
 
 def resolved(model: type[Model], expression: Any) -> Any:

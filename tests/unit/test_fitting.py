@@ -89,7 +89,7 @@ def whole_rows() -> Any:
 
 
 def test_e013_a_queryset_must_give_one_column() -> None:
-    keep("num_books", whole_rows)
+    keep("num_books", whole_rows())
     assert_refused("E013", "library.Author:num_books", "the type of its value is not known", ".values('…')")
 
 
@@ -138,7 +138,7 @@ def latest_names() -> Any:
     return Subquery(books().order_by("-pk").values("names")[:1])
 
 
-@pytest.mark.parametrize("expression", [latest_names, ArrayAgg("books__title", order_by="books__id")])
+@pytest.mark.parametrize("expression", [latest_names(), ArrayAgg("books__title", order_by="books__id")])
 def test_accepted_arrays(expression: Any) -> None:
     author(Denormalize("names", expression), names=NAMES)
     book(names=ArrayField(models.TextField()))
@@ -156,7 +156,7 @@ def latest_pages() -> Any:
         ("num_books", Sum("books__pages") + 1),
         ("num_books", Max("books__pages", default=None)),
         ("num_books", First("books__pages")),
-        ("num_books", latest_pages),
+        ("num_books", latest_pages()),
         ("num_books", F("total") * 2),
         ("num_books", Length("text")),
         ("num_books", Cast("total", models.IntegerField())),
@@ -210,7 +210,7 @@ def number_of_books() -> Any:
     [
         ("num_books", Coalesce(Sum("books__pages") + 1, 0)),
         ("num_books", Sum("books__pages", default=7)),
-        ("num_books", number_of_books),
+        ("num_books", number_of_books()),
         ("num_books", Greatest("num_cats", "num_pens")),
         (
             "num_books",
@@ -220,7 +220,7 @@ def number_of_books() -> Any:
         ("label", Concat("text", "text")),
         ("label", Coalesce("text", Value(""), output_field=TEXT)),
         ("label", First("books__title", default="none")),
-        ("flag", has_books),
+        ("flag", has_books()),
         ("flag", Q(total__isnull=True)),
         ("flag", ~Q(total=3)),
         ("flag", Q(total__gt=1, total__isnull=False)),

@@ -38,11 +38,10 @@ from tests.unit.declaring import (
     books,
     chapter,
     declare,
-    declared,
     keep,
     only_message,
 )
-from trigger_kit import Denormalize
+from trigger_kit import Denormalize, Rows
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -50,30 +49,13 @@ pytestmark = pytest.mark.usefixtures("registry")
 # Which rows, and in which order -------------------------------------------------------------------------------------
 
 
-def united() -> Any:
-    return Subquery(books().union(books()).values("pages")[:1])
-
-
 def first_of_each() -> Any:
     return Subquery(books().order_by("title").distinct("title").values("pages")[:1])
 
 
-def extra_column() -> Any:
-    return Subquery(books().extra(select={"a": "pages"}).order_by("pk").values("a")[:1])
-
-
-def extra_where() -> Any:
-    return Subquery(books().extra(where=["library_book.pages > 1"]).order_by("pk").values("pages")[:1])
-
-
-def extra_order() -> Any:
-    return Subquery(books().extra(order_by=["pages"]).values("pages")[:1])
-
-
-@pytest.mark.parametrize("expression", [united, first_of_each, extra_column, extra_where, extra_order])
-def test_e025_subqueries_whose_columns_are_not_known(expression: Any) -> None:
-    keep("total", expression)
-    assert_refused("E025", "library.Author:total", "cannot be kept: ", "Write it with ")
+def test_e025_subqueries_whose_columns_are_not_known() -> None:
+    keep("total", first_of_each())
+    assert_refused("E025", "library.Author:total", "a subquery uses distinct(fields)", "Write it with ")
 
 
 NAMES = ArrayField(models.TextField(null=True), null=True, editable=False)
@@ -125,14 +107,14 @@ def most_frequent_with_ties() -> Any:
         ("text", StringAgg("books__title", ",")),
         ("text", StringAgg("books__title", ",", order_by="-books__pages")),
         ("document", JSONBAgg("books__pages")),
-        ("names", unordered_list),
-        ("names", list_with_ties),
-        ("text", one_of_the_shortest),
-        ("text", one_of_no_order),
-        ("text", bare_queryset),
-        ("text", by_a_row_far_away),
-        ("text", any_three),
-        ("text", most_frequent_with_ties),
+        ("names", unordered_list()),
+        ("names", list_with_ties()),
+        ("text", one_of_the_shortest()),
+        ("text", one_of_no_order()),
+        ("text", bare_queryset()),
+        ("text", by_a_row_far_away()),
+        ("text", any_three()),
+        ("text", most_frequent_with_ties()),
     ],
 )
 def test_e027_order_must_be_total(field: str, expression: Any) -> None:
@@ -179,12 +161,12 @@ def most_frequent() -> Any:
         ("text", StringAgg("books__title", ",", order_by="books__pk")),
         ("document", JSONBAgg("books__pages", order_by="books__pages")),
         ("document", JSONBAgg("books__pages", order_by=("books__published_at", "books__id"))),
-        ("names", ordered_list),
-        ("names", list_in_its_own_order),
-        ("text", shortest_title),
-        ("text", latest),
-        ("text", second),
-        ("text", most_frequent),
+        ("names", ordered_list()),
+        ("names", list_in_its_own_order()),
+        ("text", shortest_title()),
+        ("text", latest()),
+        ("text", second()),
+        ("text", most_frequent()),
     ],
 )
 def test_accepted_total_orders(field: str, expression: Any) -> None:
@@ -238,10 +220,10 @@ LISTS = {
         ("sizes", ArrayAgg(ATan2("books__weight", Value(-1.0)), order_by="books__weight")),
         ("names", ArrayAgg(Lower("books__alike"), order_by="books__alike")),
         ("names", ArrayAgg(Concat("books__alike", Value("!")), order_by="books__alike")),
-        ("text", data_as_text),
-        ("text", text_of_data),
-        ("total", days_of_the_shortest),
-        ("names", texts_in_the_order_of_data),
+        ("text", data_as_text()),
+        ("text", text_of_data()),
+        ("total", days_of_the_shortest()),
+        ("names", texts_in_the_order_of_data()),
     ],
 )
 def test_e027_what_is_made_of_values_that_are_equal_but_not_alike(field: str, expression: Any) -> None:
@@ -267,8 +249,8 @@ def all_spans() -> Any:
         ("spans", ArrayAgg("books__read_in", order_by="books__read_in")),
         ("names", ArrayAgg("books__alike", order_by="books__alike")),
         ("document", JSONBAgg("books__data", order_by="books__data")),
-        ("document", least_data),
-        ("spans", all_spans),
+        ("document", least_data()),
+        ("spans", all_spans()),
         ("names", ArrayAgg(Cast("books__data", models.TextField()), order_by=("books__data", "books__id"))),
         ("names", ArrayAgg("books__title", order_by="books__code")),
     ],
@@ -302,8 +284,8 @@ def numbered(fields: list[str], deferrable: Any = None) -> Any:
     [
         ("E027", "names", ArrayAgg("books__title", order_by="books__number")),
         ("E027", "text", StringAgg("books__title", ",", order_by="books__number")),
-        ("E027", "text", one_of_all_authors),
-        ("E028", "text", one_of_number_one),
+        ("E027", "text", one_of_all_authors()),
+        ("E028", "text", one_of_number_one()),
     ],
 )
 def test_a_deferrable_key_lets_rows_tie_for_a_while(
@@ -321,8 +303,8 @@ def test_a_deferrable_key_lets_rows_tie_for_a_while(
     [
         ("names", ArrayAgg("books__title", order_by="books__number")),
         ("text", StringAgg("books__title", ",", order_by="books__number")),
-        ("text", one_of_all_authors),
-        ("text", one_of_number_one),
+        ("text", one_of_all_authors()),
+        ("text", one_of_number_one()),
     ],
 )
 def test_accepted_orders_by_a_number_within_the_parent(field: str, expression: Any, fields: list[str]) -> None:
@@ -386,7 +368,7 @@ def two_of_them() -> Any:
     return Subquery(books().order_by("pk").values("pages")[:2])
 
 
-@pytest.mark.parametrize("expression", [all_pages, bare_pages, two_of_them])
+@pytest.mark.parametrize("expression", [all_pages(), bare_pages(), two_of_them()])
 def test_e028_subqueries_of_several_rows(expression: Any) -> None:
     keep("total", expression)
     assert_refused("E028", "library.Author:total", "a subquery may give several rows", "Take one")
@@ -397,7 +379,7 @@ def by_title() -> Any:
 
 
 def test_e028_subqueries_of_several_groups() -> None:
-    keep("total", by_title)
+    keep("total", by_title())
     reason = "a subquery may give several groups"
     assert_refused("E028", "library.Author:total", reason, ".order_by().values('author').annotate(…)")
 
@@ -419,14 +401,14 @@ def test_e028_columns_of_many_rows_without_an_aggregate(field: str, expression: 
 
 
 def by_key() -> Any:
-    return Subquery(declared("Author").objects.filter(pk=OuterRef("parent")).values("parent__label"))
+    return Subquery(Rows("library.Author").filter(pk=OuterRef("parent")).values("parent__label"))
 
 
 def by_two_columns() -> Any:
     return Subquery(books().filter(number=1).values("title"))
 
 
-@pytest.mark.parametrize("expression", [by_key, by_two_columns])
+@pytest.mark.parametrize("expression", [by_key(), by_two_columns()])
 def test_accepted_subqueries_whose_filter_names_one_row(expression: Any) -> None:
     author(
         Denormalize("text", expression),

@@ -181,8 +181,3 @@ def test_a_path_takes_the_new_names(what: str) -> None:
 def test_a_field_takes_its_new_name() -> None:
     rule = renamed("Author", Denormalize("total", Sum("books__pages")), RenameField("Author", "total", "sum"))
     assert rule == Denormalize("sum", Sum("books__pages"))
-
-
-def test_a_function_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    rule = Denormalize("total", state)
-    assert renamed("Author", rule, PAGES) is rule

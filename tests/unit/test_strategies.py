@@ -27,7 +27,7 @@ from django.db.models.functions import Abs, Coalesce, Concat, Length, Lower, Upp
 
 from tests.archive.aggregates import StringAgg
 from tests.archive.models import Country, Line, Node, Note, Novel, Person, Publisher, Review, Series, Tag, Work
-from trigger_kit import Denormalize, Exists, First
+from trigger_kit import Denormalize, Exists, First, Rows
 from trigger_kit.maintenance.explain import explain
 from trigger_kit.plan.plan import plan
 from trigger_kit.plan.strategy import Measure, Strategy, measure_rule, serve_averages
@@ -37,11 +37,11 @@ Case_ = tuple[type[Model], str, Any]
 
 
 def latest_text() -> Any:
-    return Subquery(Review.objects.filter(work=OuterRef("pk")).order_by("-created", "-pk").values("text")[:1])
+    return Subquery(Rows("archive.Review").filter(work=OuterRef("pk")).order_by("-created", "-pk").values("text")[:1])
 
 
 def has_review() -> Any:
-    return DjangoExists(Review.objects.filter(work=OuterRef("pk")))
+    return DjangoExists(Rows("archive.Review").filter(work=OuterRef("pk")))
 
 
 DELTA: list[Case_] = [
@@ -104,8 +104,8 @@ RECOMPUTE: list[Case_] = [
     (Work, "kept_text", StringAgg("reviews__text", ",", order_by="reviews__id")),
     (Work, "kept_json", JSONBAgg("reviews__stars", order_by="reviews__stars")),
     (Work, "the_total", F("least") + Count("reviews")),
-    (Work, "kept_text", latest_text),
-    (Work, "the_flag", has_review),
+    (Work, "kept_text", latest_text()),
+    (Work, "the_flag", has_review()),
     (Node, "the_total", F("own") + Sum("children__the_total", default=0)),
     (Node, "kept_text", Coalesce(Concat("parent__kept_text", Value("/"), "name"), "name", output_field=Node._meta.get_field("kept_text").clone())),
 ]  # fmt: skip

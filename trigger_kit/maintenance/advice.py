@@ -20,12 +20,12 @@ from django.db.models.sql.where import WhereNode
 
 from trigger_kit.database.indexes import KeyColumn, TableIndex, UpdateCounts
 from trigger_kit.expressions import Exists, First
+from trigger_kit.notation import describe
 from trigger_kit.plan.aggregates import Chain
 from trigger_kit.plan.plan import Plan
 from trigger_kit.plan.strategy import Measure, Strategy
 from trigger_kit.resolve.columns import Path, column_of, offline_connection
 from trigger_kit.resolve.sources import children, nodes
-from trigger_kit.rules import describe
 from trigger_kit.sql.text import short_digest
 
 __all__ = [

@@ -220,7 +220,7 @@ def _annotated(model: type[Model], rules: Rules, alias: str | None, condition: K
     if condition is not None:
         rows = rows.filter(condition)
     for number, (_, rule) in enumerate(rules):
-        rows = rows.annotate(**{f"tk_stored_{number}": exact(rule, model), f"tk_true_{number}": rule.build()})
+        rows = rows.annotate(**{f"tk_stored_{number}": exact(rule, model), f"tk_true_{number}": rule.expression})
     return rows
 
 

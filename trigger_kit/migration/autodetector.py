@@ -34,9 +34,10 @@ from trigger_kit.migration.dependencies import (
     dependencies_of,
     gives_name,
     removed_by,
+    swappable_dependencies,
 )
 from trigger_kit.migration.following import plans_of, rules_concerned
-from trigger_kit.migration.meaning import is_same, is_unwritten, new_names, time_zones, values_of_fields
+from trigger_kit.migration.meaning import is_unwritten, new_names, time_zones, values_of_fields
 from trigger_kit.migration.operations import (
     FOLLOWED,
     RULES,
@@ -189,7 +190,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         operations: list[RuleOperation] = [
             AlterRule(key[1], rule) if rule.field in old else AddRule(key[1], rule)
             for rule in wanted
-            if not is_same(old.get(rule.field), rule)
+            if old.get(rule.field) != rule
         ]
         before, after = self.triggers_left.get(key, []), list(compile_plan(self._until_filled(plan, operations)))
         frozen = [] if self._is_renamed(key) else before
@@ -199,7 +200,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             operations = [AlterRule(key[1], wanted[0])]
         _attach(operations[0], before, after)
         operations[0].triggers = [trigger for trigger in after if trigger not in frozen]
-        dependencies = [*dependencies_of(plan), *self._renames(plan)]
+        dependencies = [*dependencies_of(plan), *swappable_dependencies(wanted), *self._renames(plan)]
         for operation in operations:
             self.add_operation(key[0], operation, dependencies=dependencies)
 
@@ -283,11 +284,11 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         kept = self._old_rules(key)
         new = {field for field, rule in rules.items() if field not in kept} | self._fields_of_branches(key)
         if before is None:
-            new |= {field for field, rule in rules.items() if not is_same(kept.get(field), rule)}
+            new |= {field for field, rule in rules.items() if kept.get(field) != rule}
         else:
             old, now = self._values(before), values_of_fields(plan)
             new |= {field for field in rules if old.get(field) != now[field]}
-        if is_touched:  # What migrations do not hold may have changed: functions, generic relations.
+        if is_touched:  # What migrations do not hold may have changed.
             new |= {m.resolved.rule.field for m in plan.measures if is_unwritten(m)}
         return [field for field in rules if field in new]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from django.apps import apps
 from django.db.migrations.autodetector import OperationDependency
 from django.db.migrations.operations import (
     AlterField,
@@ -16,9 +18,22 @@ from django.db.migrations.operations import (
 from django.db.migrations.operations.base import Operation
 from django.db.models import Model
 
+from trigger_kit.notation import parts
 from trigger_kit.plan.plan import Plan
+from trigger_kit.rows import Rows
+from trigger_kit.rules import Denormalize
 
-__all__ = ["CREATE", "RenameDependency", "RuleDependency", "creates", "dependencies_of", "gives_name", "removed_by"]
+__all__ = [
+    "CREATE",
+    "RenameDependency",
+    "RuleDependency",
+    "creates",
+    "dependencies_of",
+    "gives_name",
+    "removed_by",
+    "swappable_dependencies",
+    "swappable_settings",
+]
 
 CREATE = OperationDependency.Type.CREATE
 
@@ -62,6 +77,18 @@ def dependencies_of(plan: Plan) -> list[Any]:
         kinds = [hop.content_type for hop in source.path if hop.content_type is not None]
         found |= {OperationDependency("contenttypes", "contenttype", None, CREATE) for _ in kinds}
     return sorted(found | {creates(plan.model, None)}, key=str)
+
+
+def swappable_settings(expression: Any) -> list[str]:
+    """Return the settings that name models of Rows in an expression, such as AUTH_USER_MODEL; models must be loaded."""
+    labels = {part.label for part in parts(expression) if isinstance(part, Rows)}
+    return sorted({name for label in labels if (name := apps.get_swappable_settings_name(label))})
+
+
+def swappable_dependencies(rules: Iterable[Denormalize]) -> list[OperationDependency]:
+    """Return what Rows of ``settings.AUTH_USER_MODEL`` wait for; Django writes them as ``swappable_dependency(…)``."""
+    names = {name for rule in rules for name in swappable_settings(rule.expression)}
+    return [OperationDependency("__setting__", name, None, CREATE) for name in sorted(names)]
 
 
 def creates(model: type[Model], column: str | None) -> OperationDependency:

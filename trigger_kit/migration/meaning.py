@@ -6,20 +6,12 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.db.migrations.writer import MigrationWriter
-
 from trigger_kit.plan.plan import Plan
 from trigger_kit.plan.strategy import Measure
-from trigger_kit.rules import Denormalize
 from trigger_kit.sql import CompiledTrigger
 from trigger_kit.sql.full_values import backfill_sql
 
-__all__ = ["is_same", "is_unwritten", "new_names", "time_zones", "values_of_fields"]
-
-
-def is_same(old: Denormalize | None, new: Denormalize) -> bool:
-    """Whether two rules are written alike; Django's comparison minds the order of keyword arguments."""
-    return old is not None and (old == new or MigrationWriter.serialize(old) == MigrationWriter.serialize(new))
+__all__ = ["is_unwritten", "new_names", "time_zones", "values_of_fields"]
 
 
 def values_of_fields(plan: Plan, renamed: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -46,9 +38,8 @@ def time_zones(triggers: Iterable[CompiledTrigger]) -> set[str]:
 
 
 def is_unwritten(measure: Measure) -> bool:
-    """Whether a value follows from what today's code says only, whatever a migration's state is."""
-    paths = (hop for source in measure.resolved.sources for hop in source.path)
-    return not hasattr(measure.resolved.rule.expression, "resolve_expression") or any(h.content_type for h in paths)
+    """Whether a value follows from a generic relation, which no migration's state holds."""
+    return any(hop.content_type for source in measure.resolved.sources for hop in source.path)
 
 
 def new_names(old: Any, new: Any, old_names: dict[str, str]) -> dict[str, str]:

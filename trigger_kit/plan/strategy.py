@@ -29,13 +29,14 @@ from django.db.models.sql import Query
 
 from trigger_kit.exceptions import RuleError
 from trigger_kit.expressions import Exists, First
+from trigger_kit.notation import describe
 from trigger_kit.plan.aggregates import Chain, find_chain, is_null_without
 from trigger_kit.resolve.column_fit import has_at_most_4_bytes, require_fitting_field, scale_of, stored_field
 from trigger_kit.resolve.columns import column_of
 from trigger_kit.resolve.determinism import require_deterministic
 from trigger_kit.resolve.rule import ResolvedRule
 from trigger_kit.resolve.sources import joins, nodes
-from trigger_kit.rules import Level, Timing, describe
+from trigger_kit.rules import Level, Timing
 
 __all__ = ["Measure", "Strategy", "is_checked", "measure_rule", "serve_averages"]
 

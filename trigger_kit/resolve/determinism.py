@@ -14,11 +14,7 @@ import psycopg
 from django.contrib.postgres.search import SearchConfig
 from django.core.exceptions import EmptyResultSet, FieldError, FullResultSet, ValidationError
 from django.db import NotSupportedError
-from django.db.models import (
-    Q,
-    Subquery,
-    lookups,
-)
+from django.db.models import Subquery, lookups
 from django.db.models.expressions import (
     BaseExpression,
     Col,
@@ -36,11 +32,11 @@ from django.db.models.functions import (
 from django.db.models.functions.datetime import TruncBase
 from django.db.models.lookups import Lookup, Transform
 from django.db.models.sql import Query
-from django.db.models.sql.where import ExtraWhere
 from django.utils.timezone import is_naive
 from psycopg import sql
 
 from trigger_kit.exceptions import RuleError
+from trigger_kit.notation import describe, parts
 from trigger_kit.resolve.columns import offline_connection
 from trigger_kit.resolve.conversions import (
     CONVERSIONS,
@@ -54,7 +50,6 @@ from trigger_kit.resolve.conversions import (
 from trigger_kit.resolve.ordering import Problem, check_order, check_single, check_subquery
 from trigger_kit.resolve.rule import ResolvedRule, reason
 from trigger_kit.resolve.sources import children
-from trigger_kit.rules import describe
 
 __all__ = ["require_deterministic"]
 
@@ -68,7 +63,7 @@ _ARRAY = {"function": "ARRAY", "template": "%(function)s[%(expressions)s]"}
 
 def require_deterministic(resolved: ResolvedRule) -> None:
     """Raise RuleError where the value may differ although no row that is read does."""
-    declared = list(_declared_values(resolved.rule.build()))
+    declared = list(parts(resolved.rule.expression))
     if any(isinstance(value, (set, frozenset)) for value in declared):
         problem = "it lists values in a set, which has another order in every process"
         raise _error(resolved, "E012", problem, "Use a list or a tuple.")
@@ -125,19 +120,6 @@ def _error(resolved: ResolvedRule, number: str, problem: str, hint: str) -> Rule
     return RuleError(f"trigger_kit.{number}", f"{resolved.uri} cannot be kept: {problem}.", hint)
 
 
-def _declared_values(node: Any) -> Iterator[Any]:
-    """Yield the values in an expression as it is declared, before Django has prepared them."""
-    if isinstance(node, Q):
-        for child in node.children:
-            yield from _declared_values(child[1] if isinstance(child, tuple) else child)
-    elif hasattr(node, "_constructor_args"):
-        args, kwargs = node._constructor_args
-        for child in (*args, *kwargs.values()):
-            yield from _declared_values(child)
-    else:
-        yield node
-
-
 def _problem(node: Any) -> Problem | None:
     """Say why a node's value may follow more than stored columns: a check's number, the reason, what to do."""
     value = node.value if isinstance(node, Value) else node
@@ -177,11 +159,11 @@ def _check_module(node: Any) -> Problem | None:
     if kind.__name__ in _UNSTABLE_LOOKUPS:
         problem = f"the lookup {node.lookup_name} follows settings and dictionaries of the server"
         return "E020", problem, "Compare with __icontains, TrigramSimilarity() or a SearchVector with config."
-    own = {"function", "template"} & getattr(node, "extra", {}).keys()
+    own = _own_sql(node)
     if kind is Func and node.extra == _ARRAY:
         return None
     if kind is Func or own or not kind.__module__.startswith(_KNOWN_MODULES):
-        name = next((node.extra[key] for key in sorted(own)), None) or getattr(node, "function", None) or kind.__name__
+        name = next(iter(own), None) or getattr(node, "function", None) or kind.__name__
         return (
             "E026",
             f"it uses {name}, which is not known to be immutable",
@@ -190,9 +172,15 @@ def _check_module(node: Any) -> Problem | None:
     return None
 
 
-def _check_extra(node: ExtraWhere) -> Problem | None:
-    """Refuse SQL whose columns nobody knows."""
-    return "E025", "extra(where=…) does not say which columns it reads", "Write it with filter()."
+def _own_sql(node: Any) -> list[str]:
+    """Return the names and templates that an author has put in place of an expression's own.
+
+    Django holds the template of a subquery among its other arguments up to 5.2, and as an attribute from 6.0 on.
+    """
+    given = dict(getattr(node, "extra", {}))
+    if isinstance(node, Subquery) and node.template != type(node).template:
+        given["template"] = node.template
+    return [given[key] for key in ("function", "template") if key in given]
 
 
 def _check_search(node: Any) -> Problem | None:
@@ -233,7 +221,6 @@ def _check_own_generated(node: Any, resolved: ResolvedRule) -> Problem | None:
 
 _CHECKS: tuple[tuple[Any, Any], ...] = (
     ((BaseExpression, Lookup), _check_module),
-    (ExtraWhere, _check_extra),
     (Lookup, check_lookup),
     (Transform, check_time_zone),
     (CONVERSIONS, check_conversion),

@@ -164,8 +164,6 @@ def check_subquery(query: Any, parent: Any, *, is_result: bool) -> Problem | Non
     gives_all = isinstance(parent, lookups.In) and not query.is_sliced
     if type(parent).__name__ == "Exists" or gives_all:
         return None
-    if query.extra_order_by:
-        return "E025", "extra(order_by=…) does not say which columns it reads", "Write it with order_by()."
     compiler = query.clone().get_compiler(connection=offline_connection())
     compiler.setup_query()
     orders = [_referred(item.expression) for item, _ in compiler.get_order_by()]

@@ -13,16 +13,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
+from django.db import NotSupportedError
 from django.db.models import Field, Model
 from django.db.models.sql import Query
 from django.utils import timezone
 
 from trigger_kit.exceptions import RuleError
+from trigger_kit.notation import describe
 from trigger_kit.resolve.columns import Column, Source, column_of, full_type
 from trigger_kit.resolve.sources import UnlinkedTableError, UnreadableQueryError, read_sources
-from trigger_kit.rules import Denormalize, describe
+from trigger_kit.rows import RowsError
+from trigger_kit.rules import Denormalize
 
 __all__ = ["ResolvedRule", "reason", "resolve", "rule_uri"]
+
+# What Django says of an expression that does not fit its models.
+_UNRESOLVED = (
+    FieldError,
+    FieldDoesNotExist,
+    IndexError,
+    NotSupportedError,
+    TypeError,
+    ValidationError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,15 +127,11 @@ def _sources(query: Query, expression: Any, uri: str) -> tuple[Source, ...]:
             "Correlate it by equality: filter(author=OuterRef('pk')).",
         ) from error
     except UnreadableQueryError as error:
-        raise _unreadable(uri) from error
-
-
-def _unreadable(uri: str) -> RuleError:
-    return RuleError(
-        "trigger_kit.E025",
-        f"{uri} cannot be kept: a subquery uses union(), extra() or distinct(fields), whose columns are not known.",
-        "Write it with filter(), annotate(), order_by() and values().",
-    )
+        raise RuleError(
+            "trigger_kit.E025",
+            f"{uri} cannot be kept: a subquery uses distinct(fields), whose columns are not known.",
+            "Write it with filter(), annotate(), order_by() and values().",
+        ) from error
 
 
 def _target_field(rule: Denormalize, model: type[Model], uri: str) -> Field[Any, Any]:
@@ -181,22 +191,13 @@ def _require_table(model: type[Model], uri: str, role: str, check_id: str) -> No
 
 def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tuple[Query, Any]:
     """Resolve the expression with Django's own resolver, as annotate() would."""
-    expression = _build(rule, uri)
-    if not hasattr(expression, "resolve_expression"):
-        raise RuleError(
-            "trigger_kit.E019",
-            f"{uri}: {describe(rule.expression)} returns {expression!r}, which is no expression.",
-            "Return what .annotate() takes, for example Count('books').",
-        )
     query = Query(model)
     query.get_initial_alias()
     try:
         # Constants without a time zone are in the project's, not in that of the request which happens to run.
         with timezone.override(None):
-            query.add_annotation(expression, "tk_value")
-    except (FieldError, FieldDoesNotExist, IndexError, TypeError, ValidationError, ValueError) as error:
-        if getattr(getattr(expression, "query", None), "extra", None):  # Its columns have no type, from Django 6.1 on.
-            raise _unreadable(uri) from error
+            query.add_annotation(rule.expression, "tk_value")
+    except _UNRESOLVED as error:
         raise RuleError(
             "trigger_kit.E005",
             f"{uri}: Django cannot resolve {describe(rule.expression)}: {reason(error)}.",
@@ -205,26 +206,20 @@ def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tupl
     return query, query.annotations["tk_value"]
 
 
-def _build(rule: Denormalize, uri: str) -> Any:
-    """Return the rule's expression; a callable that fails is the rule's problem, not the command's."""
-    try:
-        return rule.build()
-    except Exception as error:
-        raise RuleError(
-            "trigger_kit.E019",
-            f"{uri}: {describe(rule.expression)}() raises {type(error).__name__}: {reason(error)}.",
-            "It is called without arguments once models are loaded, and returns what .annotate() takes.",
-        ) from error
-
-
 def reason(error: Exception) -> str:
     """Return an error's message, to be followed by a full stop."""
+    if isinstance(error, RowsError):
+        return error.problem
     text = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
     return text.rstrip(".")
 
 
 def _path_hint(error: Exception) -> str:
-    """Suggest the nearest name out of Django's own error message."""
+    """Suggest the nearest name out of Django's own error message, or what an error of ours suggests."""
+    if isinstance(error, RowsError):
+        return error.hint
+    if "Cannot filter against a non-conditional expression" in str(error):
+        return "Say the type of a subquery that is a condition: Subquery(…, output_field=BooleanField())."
     match = re.search(r"Cannot resolve keyword '(.+?)' into field.*Choices are: (.+)$", str(error), re.DOTALL)
     if match is None:
         lookup = re.search(r"Unsupported lookup '(.+?)' for", str(error))

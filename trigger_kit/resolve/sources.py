@@ -68,7 +68,7 @@ def children(node: Any) -> list[Any]:
 
 def _parts(query: Query) -> tuple[Query, list[Any]]:
     """Return a subquery as it is compiled, and its expressions: what it selects, filters and orders by."""
-    if query.combinator or query.extra or query.extra_tables or query.distinct_fields:
+    if query.distinct_fields:
         raise UnreadableQueryError
     clone = query.clone()
     compiler = clone.get_compiler(connection=offline_connection())
