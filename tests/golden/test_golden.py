@@ -78,9 +78,9 @@ def compiled(case: str) -> dict[str, CompiledTrigger]:
 
 
 def file_name(case: str, trigger: CompiledTrigger) -> str:
-    """Return ``author_from_book_insert.sql`` of ``tk_01_library_author_from_library_book_insert_4f1a2b``."""
+    """Return ``author_from_book_insert.sql`` of ``tk_library_author_from_library_book_insert_4f1a2b``."""
     table = re.sub("[^a-z0-9]+", "_", trigger.owner.lower())
-    words = re.sub(f"^~?tk_(?:[0-9]+_)?{re.escape(table)}_|_[0-9a-f]{{6}}$", "", str(trigger.name))
+    words = re.sub(f"^~?tk_{re.escape(table)}_|_[0-9a-f]{{6}}$", "", str(trigger.name))
     return f"{case}_{words.replace('library_', '').replace('archive_', '')}.sql"
 
 

@@ -90,11 +90,11 @@ def test_verify_as_json(drift: Author) -> None:
 
 
 def test_ls_as_json_names_the_triggers_that_are_not_as_they_should(db: None, sql: Sql) -> None:
-    sql('ALTER TABLE library_shelf DISABLE TRIGGER "tk_02_library_shelf_fill_3c1fcd"')
+    sql('ALTER TABLE library_shelf DISABLE TRIGGER "tk_library_shelf_fill_3c1fcd"')
     statuses = {item["rule"]: item for item in json.loads(run("ls", "--json"))}
     assert statuses["library.Author:num_books"]["status"] == "installed"
     assert statuses["library.Shelf:num_categories"]["status"] == "disabled"
-    assert statuses["library.Shelf:num_categories"]["triggers"] == {"tk_02_library_shelf_fill_3c1fcd": "disabled"}
+    assert statuses["library.Shelf:num_categories"]["triggers"] == {"tk_library_shelf_fill_3c1fcd": "disabled"}
 
 
 def test_plan_explains_cost_and_locks(db: None) -> None:

@@ -225,14 +225,14 @@ def test_prune_drops_orphans_of_ours_and_nothing_else(author: Author, sql: Sql) 
     make_trigger(sql, "pgtrigger_audit_1234", "0" * 40)
     theirs = snapshot(sql)
     assert run("prune", "--yes") == "Nothing to prune: a declared rule needs everything that is there.\n"
-    make_trigger(sql, "tk_01_gone_from_book_insert_123456", OURS, BODY)
-    sql(f"CREATE FUNCTION tk_01_gone_alone() RETURNS trigger LANGUAGE plpgsql AS $x$\n{BODY}\n$x$")
+    make_trigger(sql, "tk_gone_from_book_insert_123456", OURS, BODY)
+    sql(f"CREATE FUNCTION tk_gone_alone() RETURNS trigger LANGUAGE plpgsql AS $x$\n{BODY}\n$x$")
     sql("CREATE TABLE tk_deferred_gone (id int)")
     sql("COMMENT ON TABLE tk_deferred_gone IS 'trigger_kit: what open transactions have changed for gone'")
     sql("CREATE TABLE tk_deferred_mine (id int)")
     listed = (
-        "- library.Gone  trigger public.tk_01_gone_from_book_insert_123456 on library_book\n"
-        "- library.Gone  function public.tk_01_gone_alone\n"
+        "- library.Gone  trigger public.tk_gone_from_book_insert_123456 on library_book\n"
+        "- library.Gone  function public.tk_gone_alone\n"
         "- public  table public.tk_deferred_gone\n"
     )
     assert run("prune", "--dry-run") == listed + "Dry run: nothing was changed.\n"
@@ -247,30 +247,30 @@ def test_prune_drops_orphans_of_ours_and_nothing_else(author: Author, sql: Sql) 
 
 def test_prune_says_which_tables_are_not_this_projects(db: None, sql: Sql) -> None:
     sql("CREATE TABLE elsewhere (id int)")
-    sql(f"CREATE FUNCTION tk_01_far() RETURNS trigger LANGUAGE plpgsql AS $x$\n{BODY}\n$x$")
-    sql("CREATE TRIGGER tk_01_far AFTER INSERT ON elsewhere EXECUTE FUNCTION tk_01_far()")
-    sql(f"COMMENT ON TRIGGER tk_01_far ON elsewhere IS '{OURS}'")
+    sql(f"CREATE FUNCTION tk_far() RETURNS trigger LANGUAGE plpgsql AS $x$\n{BODY}\n$x$")
+    sql("CREATE TRIGGER tk_far AFTER INSERT ON elsewhere EXECUTE FUNCTION tk_far()")
+    sql(f"COMMENT ON TRIGGER tk_far ON elsewhere IS '{OURS}'")
     assert "no model of this project has this table: another project's?" in run("prune", code=1)
 
 
 def test_prune_leaves_other_schemas_alone(db: None, sql: Sql) -> None:
     sql("CREATE SCHEMA other")
-    sql(f"CREATE FUNCTION other.tk_01_far() RETURNS trigger LANGUAGE plpgsql AS $x$\n{BODY}\n$x$")
+    sql(f"CREATE FUNCTION other.tk_far() RETURNS trigger LANGUAGE plpgsql AS $x$\n{BODY}\n$x$")
     sql("CREATE TABLE other.tk_deferred_far (id int)")
     sql("COMMENT ON TABLE other.tk_deferred_far IS 'trigger_kit: what'")
-    sql("CREATE TRIGGER tk_01_far AFTER INSERT ON library_book EXECUTE FUNCTION other.tk_01_far()")
-    sql(f"COMMENT ON TRIGGER tk_01_far ON library_book IS '{OURS}'")
+    sql("CREATE TRIGGER tk_far AFTER INSERT ON library_book EXECUTE FUNCTION other.tk_far()")
+    sql(f"COMMENT ON TRIGGER tk_far ON library_book IS '{OURS}'")
     assert run("prune", "--yes").startswith("Nothing to prune")
 
 
 def test_prune_leaves_alone_what_a_migration_may_still_replace(db: None, sql: Sql) -> None:
-    make_trigger(sql, "tk_07_old_rank", OURS, BODY.replace("Gone", "Author"))
+    make_trigger(sql, "tk_old_name", OURS, BODY.replace("Gone", "Author"))
     name = next(name for name in of_author(sql) if "book_insert" in name)
     sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS '{OURS}'")
     printed = run("prune", "--yes")
     assert "  library.Author  1 object left alone: its rules are not installed as they should be" in printed
     run("install", "library.Author")
-    assert "- library.Author  trigger public.tk_07_old_rank on library_book" in run("prune", "--yes")
+    assert "- library.Author  trigger public.tk_old_name on library_book" in run("prune", "--yes")
 
 
 @contextmanager

@@ -67,9 +67,7 @@ def test_row_level_security_on_the_target_fails_loudly_instead_of_drifting(autho
     sql("GRANT CREATE, USAGE ON SCHEMA public TO owner_of_authors")
     (function,) = next(
         iter(
-            sql(
-                "SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE tgname LIKE 'tk_01_library_author_from_%insert%'"
-            )
+            sql("SELECT tgfoid::regprocedure::text FROM pg_trigger WHERE tgname LIKE 'tk_library_author_from_%insert%'")
         )
     )
     sql("ALTER TABLE library_author OWNER TO owner_of_authors")

@@ -221,7 +221,7 @@ def test_numeric_overflow_is_postgresqls_error_and_changes_nothing(author: Autho
     with (
         pytest.raises(
             Exception,
-            match=r"integer out of range(.|\n)*library.Author:num_books(.|\n)*tk_01_library_author_from_library_book_insert",
+            match=r"integer out of range(.|\n)*library.Author:num_books(.|\n)*tk_library_author_from_library_book_insert",
         ),
         transaction.atomic(),
     ):

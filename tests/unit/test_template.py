@@ -115,7 +115,7 @@ def test_a_trigger_on_a_table_of_another_schema_tells_whose_it_is() -> None:
 
 
 def test_names_with_a_tag_fit_and_keep_what_tells_them_apart() -> None:
-    names = {f"tk_01_{'x' * 50}_{digest}" for digest in ("abcdef", "abcdeg")}
+    names = {f"tk_{'x' * 50}_{digest}" for digest in ("abcdef", "abcdeg")}
     tagged = {with_tag(name, "123abc") for name in names}
     assert len(tagged) == 2
     assert {len(name) for name in tagged} == {63}

@@ -160,16 +160,16 @@ def _refuse(placeholder: str) -> str:
     raise AssertionError(f"{placeholder!r} is no placeholder")
 
 
-@given(st.text(), st.text(), st.integers(1, 10_000))
-def test_object_name_fits_postgresql(target: str, source: str, rank: int) -> None:
-    name = object_name(f"tk_{rank}_", (target, "from", source), (target, source))
+@given(st.text(), st.text())
+def test_object_name_fits_postgresql(target: str, source: str) -> None:
+    name = object_name("tk_", (target, "from", source), (target, source))
     assert len(name.encode()) <= 63
     assert re.fullmatch(r"tk_[a-z0-9_]+", name)
 
 
 def test_object_name_is_readable() -> None:
-    name = object_name("tk_1_", ("library_author", "from", "library_book", "insert"), ("x",))
-    assert name == f"tk_1_library_author_from_library_book_insert_{short_digest('x')}"
+    name = object_name("tk_", ("library_author", "from", "library_book", "insert"), ("x",))
+    assert name == f"tk_library_author_from_library_book_insert_{short_digest('x')}"
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def left_over(
     others: dict[str, CompiledTrigger] = {}
     for timing in Timing:
         other = plan_rules(plan.model, [with_timing(measure, timing) for measure in plan.measures])
-        others |= {str(t.name): t for t in compile_plan(replace(other, rank=plan.rank, writes=plan.writes))}
+        others |= {str(t.name): t for t in compile_plan(replace(other, writes=plan.writes))}
     known = find_triggers(connection, others.keys() - wanted, Placement(connection, plan.target).schema)
     return [others[name] for name in known]
 

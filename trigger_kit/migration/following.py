@@ -8,9 +8,7 @@ until the next AlterRule, which holds it in a migration file: ``FOLLOWED`` names
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from django.apps.registry import Apps
@@ -50,8 +48,6 @@ Frozen = dict[tuple[ModelKey, str, str], CompiledTrigger]
 RENAMES = (RenameField, RenameModel, AlterField, AlterModelTable)
 # These run SQL of the user's beside the operations above.
 OTHERS = (RunSQL, SeparateDatabaseAndState)
-
-_RANK = re.compile(r"tk_(\d+)_")
 
 
 def patch_operations() -> None:
@@ -178,14 +174,11 @@ def _snapshot(state: ProjectState) -> Apps:
 def _follow(model_state: ModelState, before: Plan, after: Plan) -> None:
     """Replace the texts of a model's triggers that differ before and after; the others stay as they are frozen.
 
-    Text of another version, whose triggers have other names, cannot be followed: the next AlterRule replaces it. In a
-    circle of tables, ranks depend on their names; the triggers keep the one that they have.
+    Text of another version, whose triggers have other names, cannot be followed: the next AlterRule replaces it.
     """
     frozen = {str(trigger.name): trigger for trigger in triggers_in(model_state)}
-    ranks = {int(match[1]) for name in frozen if (match := _RANK.match(name))}
-    rank = ranks.pop() if len(ranks) == 1 else before.rank
-    old = {str(trigger.name): trigger for trigger in compile_plan(replace(before, rank=rank))}
-    new = {str(trigger.name): trigger for trigger in compile_plan(replace(after, rank=rank))}
+    old = {str(trigger.name): trigger for trigger in compile_plan(before)}
+    new = {str(trigger.name): trigger for trigger in compile_plan(after)}
     if old.keys() != frozen.keys():
         return
     changed = {name for name, trigger in new.items() if trigger != old.get(name)}

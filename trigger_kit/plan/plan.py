@@ -1,7 +1,7 @@
 """PLAN: the measured rules of one target -> a Plan of edges and steps.
 
-The planner decides what reacts to what: which rules share a trigger, and in which order triggers fire. It reads models
-and expressions only; the SQL is the compiler's.
+The planner decides what reacts to what: which rules share a trigger, and which target a commit writes first. It reads
+models and expressions only; the SQL is the compiler's.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from django.db.models import Model
 from django.db.models.expressions import Col
 
 from trigger_kit.exceptions import RuleError
+from trigger_kit.plan.ranks import ranks
 from trigger_kit.plan.row_locks import Link, Meeting, PathLock, links, meetings, path_locks
 from trigger_kit.plan.strategy import Measure, Strategy, measure_rule, serve_averages
 from trigger_kit.resolve.columns import Column, Path, Source, column_of
@@ -153,7 +154,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What keeps the rules of one target: its edges and their steps, and the rank at which its triggers fire.
+    """What keeps the rules of one target: its edges and their steps, and its rank among the targets of a commit.
 
     ``writes`` are pairs of tables: a statement on the first makes a trigger, of this or another plan, write the second.
     """
@@ -248,9 +249,9 @@ def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> l
     plans = [plan(model, rules) for model, rules in declared if rules]
     require_acyclic([measure.resolved for item in plans for measure in item.measures])
     require_unread([measure.resolved for item in plans for measure in item.measures])
-    ranks = _ranks({item.target: {edge.source for edge in item.edges} for item in plans})
+    found = ranks({item.target: [edge.source for edge in item.edges] for item in plans})
     writes = frozenset[tuple[str, str]]().union(*(item.writes for item in plans))
-    ranked = [replace(item, rank=ranks[item.target], writes=writes) for item in plans]
+    ranked = [replace(item, rank=found[item.target], writes=writes) for item in plans]
     require_apart(ranked)
     return sorted(ranked, key=lambda item: (item.rank, item.target))
 
@@ -377,19 +378,3 @@ def _columns_along(measure: Measure, source: Source) -> set[str]:
     }
     onward = [name for hop in chain.path[level : level + 1] for name in hop.near_names]
     return read | set(chain.path[level - 1].far_names) | set(onward)
-
-
-def _ranks(sources: dict[str, set[str]]) -> dict[str, int]:
-    """Return each target's rank: one more than the highest rank among its sources; a self-reference counts not."""
-    ranks: dict[str, int] = {}
-
-    def rank(table: str, trail: tuple[str, ...]) -> int:
-        if table not in sources or table in trail:
-            return 0
-        if table not in ranks:
-            ranks[table] = 1 + max((rank(source, (*trail, table)) for source in sources[table]), default=0)
-        return ranks[table]
-
-    for table in sorted(sources):
-        rank(table, ())
-    return ranks

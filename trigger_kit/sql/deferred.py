@@ -82,7 +82,7 @@ def compile_commit(plan: Plan) -> list[CompiledTrigger]:
         return []
     return [
         render(
-            name=object_name(f"tk_{plan.rank:02}_", (plan.target, "commit"), (plan.target, "commit")),
+            name=object_name("tk_", (plan.target, "commit"), (plan.target, "commit")),
             on="tk_commit",
             owner=plan.target,
             body=_body(plan, _sections(plan, edges)),

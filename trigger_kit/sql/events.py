@@ -77,14 +77,17 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
 
 
 def _name(plan: Plan, step: Step) -> str:
-    """Return the name of a step's trigger and function; edges of other timings have one of their own."""
+    """Return the name of a step's trigger and function; edges of other timings have one of their own.
+
+    ``along`` sorts before ``from``: in a circle of a tree, the former stops with an error, the latter goes on for ever.
+    """
     edge, event = step.edge, step.event.value
     kind = "along" if edge.is_recursive else "from"
     identity = [edge.source, edge.target, *(column.name for column in edge.key), event]
     if edge.timing is not Timing.IMMEDIATE:
         kind = kind if edge.is_added else "afresh_from"
         identity += [edge.timing.value, kind]
-    return object_name(f"tk_{plan.rank:02}_", (edge.target, kind, edge.source, event), identity)
+    return object_name("tk_", (edge.target, kind, edge.source, event), identity)
 
 
 def _compile_body(plan: Plan, step: Step) -> str:

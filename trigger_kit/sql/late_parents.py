@@ -48,7 +48,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
     ]
     return [
         render(
-            name=object_name(f"tk_{plan.rank:02}_", (plan.target, "settle"), (plan.target, "settle")),
+            name=object_name("tk_", (plan.target, "settle"), (plan.target, "settle")),
             on="tk_waiting",
             owner=plan.target,
             body="\n".join(lines),

@@ -45,7 +45,7 @@ def _watch(plan: Plan, table: str) -> CompiledTrigger:
         "END;",
     ]
     return render(
-        name=object_name(f"tk_{plan.rank:02}_", (plan.target, "over", table), (plan.target, "over", table)),
+        name=object_name("tk_", (plan.target, "over", table), (plan.target, "over", table)),
         on=table,
         owner=plan.target,
         body="\n".join(lines),

@@ -78,7 +78,7 @@ def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: 
     sentence = f"After {event} of {plan.target}: what was pending for its rows goes with them."
     body = [header(plan, sentence, queued(plan)), "BEGIN", block(statements), block("RETURN NULL;"), "END;"]
     return render(
-        name=object_name(f"tk_{plan.rank:02}_", (plan.target, role), (plan.target, role)),
+        name=object_name("tk_", (plan.target, role), (plan.target, role)),
         on=plan.target,
         owner=plan.target,
         body="\n".join(body),

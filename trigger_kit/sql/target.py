@@ -90,7 +90,7 @@ def _fresh(plan: Plan) -> CompiledTrigger:
     sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
     lines = [header(plan, sentence, plan.measures), "BEGIN", block(_mark_fresh(plan)), block("RETURN NULL;"), "END;"]
     return render(
-        name=_name(plan, f"tk_{plan.rank:02}_", "fresh"),
+        name=_name(plan, "tk_", "fresh"),
         on=plan.target,
         owner=plan.target,
         body="\n".join(lines),
@@ -189,7 +189,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
         "END;",
     ]
     return render(
-        name=_name(plan, f"tk_{plan.rank:02}_", "fill"),
+        name=_name(plan, "tk_", "fill"),
         on=plan.target,
         owner=plan.target,
         body="\n".join(lines),
@@ -371,7 +371,7 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
         lines += [f"    IF {' OR '.join(map(_changed, key))} THEN", block(refilled, 2), "    END IF;"]
     return [
         render(
-            name=_name(plan, f"tk_{plan.rank:02}_", "moved"),
+            name=_name(plan, "tk_", "moved"),
             on=plan.target,
             owner=plan.target,
             body="\n".join([*lines, block(restore_depth()), "    RETURN NULL;", "END;"]),

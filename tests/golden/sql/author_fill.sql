@@ -1,6 +1,6 @@
 -- title: author: After INSERT on library_author: count the source rows that were there first.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_fill_6959a7"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_fill_6959a7"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -59,8 +59,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_library_author_fill_6959a7"
+CREATE OR REPLACE TRIGGER "tk_library_author_fill_6959a7"
     AFTER INSERT ON {library_author}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_fill_6959a7"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_fill_6959a7"();

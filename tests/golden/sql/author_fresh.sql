@@ -1,6 +1,6 @@
 -- title: author: Before INSERT on library_author: tell the other triggers that this statement makes new rows.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_fresh_c82b72"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_fresh_c82b72"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -21,7 +21,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_library_author_fresh_c82b72"
+CREATE OR REPLACE TRIGGER "tk_library_author_fresh_c82b72"
     BEFORE INSERT ON {library_author}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_fresh_c82b72"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_fresh_c82b72"();

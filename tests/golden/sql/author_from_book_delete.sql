@@ -1,6 +1,6 @@
 -- title: author: After DELETE on library_book: add the difference to library_author (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_from_library_book_delete_77ecbb"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_from_library_book_delete_77ecbb"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -266,8 +266,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_library_author_from_library_book_delete_77ecbb"
+CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_delete_77ecbb"
     AFTER DELETE ON {library_book}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_from_library_book_delete_77ecbb"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_from_library_book_delete_77ecbb"();

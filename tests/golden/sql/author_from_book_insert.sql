@@ -1,6 +1,6 @@
 -- title: author: After INSERT on library_book: add the difference to library_author (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_from_library_book_insert_c8a7a8"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_from_library_book_insert_c8a7a8"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -269,8 +269,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_library_author_from_library_book_insert_c8a7a8"
+CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_insert_c8a7a8"
     AFTER INSERT ON {library_book}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_from_library_book_insert_c8a7a8"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_from_library_book_insert_c8a7a8"();

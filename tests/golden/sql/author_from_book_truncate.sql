@@ -1,6 +1,6 @@
 -- title: author: After TRUNCATE of library_book: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_from_library_book_truncate_fa7f85"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_from_library_book_truncate_fa7f85"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -52,7 +52,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_library_author_from_library_book_truncate_fa7f85"
+CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_truncate_fa7f85"
     AFTER TRUNCATE ON {library_book}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_from_library_book_truncate_fa7f85"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_from_library_book_truncate_fa7f85"();

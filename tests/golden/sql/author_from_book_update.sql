@@ -1,6 +1,6 @@
 -- title: author: After UPDATE on library_book: add the difference to library_author (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_from_library_book_update_16f884"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_from_library_book_update_16f884"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -416,8 +416,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_library_author_from_library_book_update_16f884"
+CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_update_16f884"
     AFTER UPDATE ON {library_book}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_from_library_book_update_16f884"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_from_library_book_update_16f884"();

@@ -1,6 +1,6 @@
 -- title: author: After a changed key on library_author: another transaction may have given it up meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_moved_1b4ff9"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_moved_1b4ff9"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -50,8 +50,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_library_author_moved_1b4ff9"
+CREATE OR REPLACE TRIGGER "tk_library_author_moved_1b4ff9"
     AFTER UPDATE OF "id" ON {library_author}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_moved_1b4ff9"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_moved_1b4ff9"();

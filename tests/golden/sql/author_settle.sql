@@ -1,6 +1,6 @@
 -- title: author: At the end of a transaction: compute what follows for library_author from rows that came meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_library_author_settle_efa00a"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_settle_efa00a"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -96,11 +96,11 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_01_library_author_settle_efa00a" ON {tk_waiting};
+DROP TRIGGER IF EXISTS "tk_library_author_settle_efa00a" ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_01_library_author_settle_efa00a"
+CREATE CONSTRAINT TRIGGER "tk_library_author_settle_efa00a"
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
     WHEN (NEW.target = 'library_author')
-    EXECUTE FUNCTION {:schema}."tk_01_library_author_settle_efa00a"();
+    EXECUTE FUNCTION {:schema}."tk_library_author_settle_efa00a"();

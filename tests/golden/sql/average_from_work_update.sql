@@ -1,6 +1,6 @@
 -- title: average: After UPDATE on archive_work: add the difference to archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_0324af"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_update_0324af"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -368,8 +368,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_update_0324af"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_update_0324af"
     AFTER UPDATE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_0324af"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_update_0324af"();

@@ -1,6 +1,6 @@
 -- title: copy: After DELETE on archive_country: bring up to date archive_work (by publisher_id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_delete_630a91"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_country_delete_630a91"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -114,8 +114,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_country_delete_630a91"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_country_delete_630a91"
     AFTER DELETE ON {archive_country}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_delete_630a91"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_country_delete_630a91"();

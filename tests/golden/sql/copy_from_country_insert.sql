@@ -1,6 +1,6 @@
 -- title: copy: After INSERT on archive_country: bring up to date archive_work (by publisher_id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_insert_a33218"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_country_insert_a33218"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -114,8 +114,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_country_insert_a33218"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_country_insert_a33218"
     AFTER INSERT ON {archive_country}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_insert_a33218"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_country_insert_a33218"();

@@ -1,6 +1,6 @@
 -- title: copy: After TRUNCATE of archive_country: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_truncate_d5ddc3"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_country_truncate_d5ddc3"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -46,7 +46,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_country_truncate_d5ddc3"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_country_truncate_d5ddc3"
     AFTER TRUNCATE ON {archive_country}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_truncate_d5ddc3"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_country_truncate_d5ddc3"();

@@ -1,6 +1,6 @@
 -- title: copy: After UPDATE on archive_country: bring up to date archive_work (by publisher_id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_update_7c5bc8"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_country_update_7c5bc8"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -144,8 +144,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_country_update_7c5bc8"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_country_update_7c5bc8"
     AFTER UPDATE ON {archive_country}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_country_update_7c5bc8"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_country_update_7c5bc8"();

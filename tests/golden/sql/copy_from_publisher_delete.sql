@@ -1,6 +1,6 @@
 -- title: copy: After DELETE on archive_publisher: bring up to date archive_work (by publisher_id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_delete_83e9db"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_delete_83e9db"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -104,8 +104,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_publisher_delete_83e9db"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_publisher_delete_83e9db"
     AFTER DELETE ON {archive_publisher}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_delete_83e9db"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_delete_83e9db"();

@@ -1,6 +1,6 @@
 -- title: copy: After INSERT on archive_publisher: bring up to date archive_work (by publisher_id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_insert_cf8597"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_insert_cf8597"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -153,8 +153,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_publisher_insert_cf8597"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_publisher_insert_cf8597"
     AFTER INSERT ON {archive_publisher}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_insert_cf8597"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_insert_cf8597"();

@@ -1,6 +1,6 @@
 -- title: copy: After TRUNCATE of archive_publisher: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_truncate_bca9ea"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_truncate_bca9ea"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -46,7 +46,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_publisher_truncate_bca9ea"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_publisher_truncate_bca9ea"
     AFTER TRUNCATE ON {archive_publisher}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_truncate_bca9ea"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_truncate_bca9ea"();

@@ -1,6 +1,6 @@
 -- title: copy: After UPDATE on archive_publisher: bring up to date archive_work (by publisher_id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_update_cf6b20"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_update_cf6b20"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -210,8 +210,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_publisher_update_cf6b20"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_publisher_update_cf6b20"
     AFTER UPDATE ON {archive_publisher}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_publisher_update_cf6b20"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_update_cf6b20"();

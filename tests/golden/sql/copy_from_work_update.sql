@@ -1,6 +1,6 @@
 -- title: copy: After UPDATE on archive_work: bring up to date archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_update_28c3ce"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_work_update_28c3ce"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -290,8 +290,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_update_28c3ce"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_update_28c3ce"
     AFTER UPDATE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_update_28c3ce"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_work_update_28c3ce"();

@@ -1,6 +1,6 @@
 -- title: deferred: After DELETE on archive_work: note for the commit what changes in archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_delete_f621c0"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_afresh_from_archive_work_delete_f621c0"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -77,8 +77,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_afresh_from_archive_work_delete_f621c0"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_afresh_from_archive_work_delete_f621c0"
     AFTER DELETE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_delete_f621c0"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_afresh_from_archive_work_delete_f621c0"();

@@ -1,6 +1,6 @@
 -- title: deferred: After INSERT on archive_work: note for the commit what changes in archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_insert_dca076"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_afresh_from_archive_work_insert_dca076"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -93,8 +93,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_afresh_from_archive_work_insert_dca076"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_afresh_from_archive_work_insert_dca076"
     AFTER INSERT ON {archive_work}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_insert_dca076"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_afresh_from_archive_work_insert_dca076"();

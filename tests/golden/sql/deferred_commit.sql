@@ -12,7 +12,7 @@ CREATE UNLOGGED TABLE {:schema}."tk_deferred_archive_publisher" (
 CREATE INDEX ON {:schema}."tk_deferred_archive_publisher" (tk_transaction, "number");
 COMMENT ON TABLE {:schema}."tk_deferred_archive_publisher" IS 'trigger_kit: what open transactions have changed for archive_publisher, until they commit';
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_commit_923011"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_commit_923011"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -237,8 +237,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_commit_923011"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_commit_923011"
     AFTER DELETE ON {tk_commit}
     FOR EACH ROW
     WHEN (OLD.target = 'archive_publisher')
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_commit_923011"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_commit_923011"();

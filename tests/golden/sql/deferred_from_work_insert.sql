@@ -1,6 +1,6 @@
 -- title: deferred: After INSERT on archive_work: note for the commit what changes in archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_d255bf"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_insert_d255bf"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -178,8 +178,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_insert_d255bf"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_insert_d255bf"
     AFTER INSERT ON {archive_work}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_d255bf"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_insert_d255bf"();

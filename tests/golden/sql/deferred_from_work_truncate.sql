@@ -1,6 +1,6 @@
 -- title: deferred: After TRUNCATE of archive_work: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_2f87a6"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_truncate_2f87a6"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -48,7 +48,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_truncate_2f87a6"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_truncate_2f87a6"
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_2f87a6"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_truncate_2f87a6"();

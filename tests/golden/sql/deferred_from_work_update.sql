@@ -1,6 +1,6 @@
 -- title: deferred: After UPDATE on archive_work: note for the commit what changes in archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_fdb883"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_update_fdb883"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -255,8 +255,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_update_fdb883"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_update_fdb883"
     AFTER UPDATE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_update_fdb883"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_update_fdb883"();

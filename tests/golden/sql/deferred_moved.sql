@@ -1,6 +1,6 @@
 -- title: deferred: After a changed key on archive_publisher: another transaction may have given it up meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -57,8 +57,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_moved_e2dbdb"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_moved_e2dbdb"
     AFTER UPDATE OF "number" ON {archive_publisher}
     FOR EACH ROW
     WHEN (NEW."number" IS DISTINCT FROM OLD."number")
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_moved_e2dbdb"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"();

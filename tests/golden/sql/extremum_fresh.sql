@@ -1,6 +1,6 @@
 -- title: extremum: Before INSERT on archive_publisher: tell the other triggers that this statement makes new rows.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_fresh_76faf4"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_fresh_76faf4"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -19,7 +19,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_fresh_76faf4"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_fresh_76faf4"
     BEFORE INSERT ON {archive_publisher}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_fresh_76faf4"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_fresh_76faf4"();

@@ -1,6 +1,6 @@
 -- title: extremum: At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_settle_18b5a4"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_settle_18b5a4"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -95,11 +95,11 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_01_archive_publisher_settle_18b5a4" ON {tk_waiting};
+DROP TRIGGER IF EXISTS "tk_archive_publisher_settle_18b5a4" ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_01_archive_publisher_settle_18b5a4"
+CREATE CONSTRAINT TRIGGER "tk_archive_publisher_settle_18b5a4"
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
     WHEN (NEW.target = 'archive_publisher')
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_settle_18b5a4"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_settle_18b5a4"();

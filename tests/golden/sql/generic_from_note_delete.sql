@@ -1,6 +1,6 @@
 -- title: generic: After DELETE on archive_note: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_delete_cd6e75"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_note_delete_cd6e75"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -156,8 +156,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_note_delete_cd6e75"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_delete_cd6e75"
     AFTER DELETE ON {archive_note}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_delete_cd6e75"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_note_delete_cd6e75"();

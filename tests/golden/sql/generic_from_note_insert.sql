@@ -1,6 +1,6 @@
 -- title: generic: After INSERT on archive_note: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_insert_a35f13"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_note_insert_a35f13"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -152,8 +152,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_note_insert_a35f13"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_insert_a35f13"
     AFTER INSERT ON {archive_note}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_insert_a35f13"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_note_insert_a35f13"();

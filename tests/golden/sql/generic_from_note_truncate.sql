@@ -1,6 +1,6 @@
 -- title: generic: After TRUNCATE of archive_note: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_truncate_5e6622"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_note_truncate_5e6622"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_note_truncate_5e6622"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_truncate_5e6622"
     AFTER TRUNCATE ON {archive_note}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_truncate_5e6622"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_note_truncate_5e6622"();

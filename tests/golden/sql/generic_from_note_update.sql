@@ -1,6 +1,6 @@
 -- title: generic: After UPDATE on archive_note: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_update_7b6b30"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_note_update_7b6b30"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -180,8 +180,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_note_update_7b6b30"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_update_7b6b30"
     AFTER UPDATE ON {archive_note}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_note_update_7b6b30"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_note_update_7b6b30"();

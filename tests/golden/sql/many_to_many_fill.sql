@@ -1,6 +1,6 @@
 -- title: many_to_many: After INSERT on archive_work: count the source rows that were there first.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_fill_c939f1"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_fill_c939f1"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -49,8 +49,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_fill_c939f1"
+CREATE OR REPLACE TRIGGER "tk_archive_work_fill_c939f1"
     AFTER INSERT ON {archive_work}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_fill_c939f1"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_fill_c939f1"();

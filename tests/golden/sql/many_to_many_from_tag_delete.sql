@@ -1,6 +1,6 @@
 -- title: many_to_many: After DELETE on archive_tag: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_delete_900c4b"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_tag_delete_900c4b"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -160,8 +160,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_tag_delete_900c4b"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_delete_900c4b"
     AFTER DELETE ON {archive_tag}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_delete_900c4b"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_tag_delete_900c4b"();

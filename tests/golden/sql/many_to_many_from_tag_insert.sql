@@ -1,6 +1,6 @@
 -- title: many_to_many: After INSERT on archive_tag: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_insert_9115fe"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_tag_insert_9115fe"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -185,8 +185,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_tag_insert_9115fe"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_insert_9115fe"
     AFTER INSERT ON {archive_tag}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_insert_9115fe"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_tag_insert_9115fe"();

@@ -1,6 +1,6 @@
 -- title: many_to_many: After TRUNCATE of archive_tag: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_truncate_ea4d7b"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_tag_truncate_ea4d7b"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_tag_truncate_ea4d7b"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_truncate_ea4d7b"
     AFTER TRUNCATE ON {archive_tag}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_truncate_ea4d7b"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_tag_truncate_ea4d7b"();

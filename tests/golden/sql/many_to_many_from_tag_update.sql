@@ -1,6 +1,6 @@
 -- title: many_to_many: After UPDATE on archive_tag: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_update_246cd2"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_tag_update_246cd2"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -232,8 +232,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_tag_update_246cd2"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_update_246cd2"
     AFTER UPDATE ON {archive_tag}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_tag_update_246cd2"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_tag_update_246cd2"();

@@ -1,6 +1,6 @@
 -- title: many_to_many: After DELETE on archive_work_tags: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_delete_38449c"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_delete_38449c"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -179,8 +179,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_tags_delete_38449c"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_delete_38449c"
     AFTER DELETE ON {archive_work_tags}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_delete_38449c"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_delete_38449c"();

@@ -1,6 +1,6 @@
 -- title: many_to_many: After INSERT on archive_work_tags: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_insert_125e02"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_insert_125e02"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -224,8 +224,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_tags_insert_125e02"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_insert_125e02"
     AFTER INSERT ON {archive_work_tags}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_insert_125e02"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_insert_125e02"();

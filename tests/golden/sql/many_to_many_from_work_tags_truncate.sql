@@ -1,6 +1,6 @@
 -- title: many_to_many: After TRUNCATE of archive_work_tags: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_truncate_28df32"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_truncate_28df32"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_tags_truncate_28df32"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_truncate_28df32"
     AFTER TRUNCATE ON {archive_work_tags}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_truncate_28df32"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_truncate_28df32"();

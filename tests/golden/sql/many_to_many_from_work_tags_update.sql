@@ -1,6 +1,6 @@
 -- title: many_to_many: After UPDATE on archive_work_tags: add the difference to archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_update_f6b830"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_update_f6b830"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -323,8 +323,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_work_tags_update_f6b830"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_update_f6b830"
     AFTER UPDATE ON {archive_work_tags}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_work_tags_update_f6b830"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_update_f6b830"();

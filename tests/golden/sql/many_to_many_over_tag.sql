@@ -1,6 +1,6 @@
 -- title: many_to_many: Before a change of archive_tag: note it, for changes of other tables along the same path.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_over_archive_tag_0b1b09"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_over_archive_tag_0b1b09"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -28,7 +28,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_over_archive_tag_0b1b09"
+CREATE OR REPLACE TRIGGER "tk_archive_work_over_archive_tag_0b1b09"
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_tag}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_over_archive_tag_0b1b09"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_over_archive_tag_0b1b09"();

@@ -1,6 +1,6 @@
 -- title: many_to_many: Before a change of archive_work_tags: note it, for changes of other tables along the same path.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_over_archive_work_tags_631881"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_over_archive_work_tags_631881"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -28,7 +28,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_over_archive_work_tags_631881"
+CREATE OR REPLACE TRIGGER "tk_archive_work_over_archive_work_tags_631881"
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_work_tags}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_over_archive_work_tags_631881"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_over_archive_work_tags_631881"();

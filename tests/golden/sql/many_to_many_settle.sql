@@ -1,6 +1,6 @@
 -- title: many_to_many: At the end of a transaction: compute what follows for archive_work from rows that came meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_settle_25e6d0"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_settle_25e6d0"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -163,11 +163,11 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_01_archive_work_settle_25e6d0" ON {tk_waiting};
+DROP TRIGGER IF EXISTS "tk_archive_work_settle_25e6d0" ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_01_archive_work_settle_25e6d0"
+CREATE CONSTRAINT TRIGGER "tk_archive_work_settle_25e6d0"
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
     WHEN (NEW.target = 'archive_work')
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_settle_25e6d0"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_settle_25e6d0"();

@@ -1,6 +1,6 @@
 -- title: path: After INSERT on archive_publisher: count the source rows that were there first.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_fill_816489"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_fill_816489"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -49,8 +49,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_fill_816489"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_fill_816489"
     AFTER INSERT ON {archive_publisher}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_fill_816489"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_fill_816489"();

@@ -1,6 +1,6 @@
 -- title: path: After DELETE on archive_review: add the difference to archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_delete_e19517"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_delete_e19517"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -237,8 +237,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_review_delete_e19517"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_delete_e19517"
     AFTER DELETE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_delete_e19517"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_delete_e19517"();

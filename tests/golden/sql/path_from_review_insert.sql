@@ -1,6 +1,6 @@
 -- title: path: After INSERT on archive_review: add the difference to archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_insert_35f8a2"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_insert_35f8a2"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -289,8 +289,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_review_insert_35f8a2"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_insert_35f8a2"
     AFTER INSERT ON {archive_review}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_insert_35f8a2"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_insert_35f8a2"();

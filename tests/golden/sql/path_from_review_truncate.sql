@@ -1,6 +1,6 @@
 -- title: path: After TRUNCATE of archive_review: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_truncate_e3317c"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_truncate_e3317c"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_review_truncate_e3317c"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_truncate_e3317c"
     AFTER TRUNCATE ON {archive_review}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_truncate_e3317c"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_truncate_e3317c"();

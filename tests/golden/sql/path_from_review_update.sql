@@ -1,6 +1,6 @@
 -- title: path: After UPDATE on archive_review: add the difference to archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_update_bbb6f2"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_update_bbb6f2"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -413,8 +413,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_review_update_bbb6f2"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_update_bbb6f2"
     AFTER UPDATE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_review_update_bbb6f2"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_update_bbb6f2"();

@@ -1,6 +1,6 @@
 -- title: path: After DELETE on archive_work: add the difference to archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_delete_4d7dd2"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_delete_4d7dd2"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -143,8 +143,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_delete_4d7dd2"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_delete_4d7dd2"
     AFTER DELETE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_delete_4d7dd2"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_delete_4d7dd2"();

@@ -1,6 +1,6 @@
 -- title: path: Before a change of archive_review: note it, for changes of other tables along the same path.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_over_archive_review_cc9f08"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_over_archive_review_cc9f08"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -28,7 +28,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_over_archive_review_cc9f08"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_over_archive_review_cc9f08"
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_review}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_over_archive_review_cc9f08"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_over_archive_review_cc9f08"();

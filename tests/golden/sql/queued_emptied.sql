@@ -1,6 +1,6 @@
 -- title: queued: After TRUNCATE of archive_work: what was pending for its rows goes with them.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_emptied_04c7b7"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_emptied_04c7b7"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -18,7 +18,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_emptied_04c7b7"
+CREATE OR REPLACE TRIGGER "tk_archive_work_emptied_04c7b7"
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_emptied_04c7b7"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_emptied_04c7b7"();

@@ -1,6 +1,6 @@
 -- title: queued: Before INSERT on archive_work: tell the other triggers that this statement makes new rows.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_fresh_cc371d"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_fresh_cc371d"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -19,7 +19,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_fresh_cc371d"
+CREATE OR REPLACE TRIGGER "tk_archive_work_fresh_cc371d"
     BEFORE INSERT ON {archive_work}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_fresh_cc371d"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_fresh_cc371d"();

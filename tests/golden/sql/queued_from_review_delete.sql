@@ -1,6 +1,6 @@
 -- title: queued: After DELETE on archive_review: append to the queue what changes in archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_delete_d5ff97"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_review_delete_d5ff97"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -207,8 +207,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_review_delete_d5ff97"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_delete_d5ff97"
     AFTER DELETE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_delete_d5ff97"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_review_delete_d5ff97"();

@@ -1,6 +1,6 @@
 -- title: queued: After INSERT on archive_review: append to the queue what changes in archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_insert_4c98b1"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_review_insert_4c98b1"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -231,8 +231,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_review_insert_4c98b1"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_insert_4c98b1"
     AFTER INSERT ON {archive_review}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_insert_4c98b1"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_review_insert_4c98b1"();

@@ -1,6 +1,6 @@
 -- title: queued: After TRUNCATE of archive_review: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_truncate_8ab5ec"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_review_truncate_8ab5ec"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -48,7 +48,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_review_truncate_8ab5ec"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_truncate_8ab5ec"
     AFTER TRUNCATE ON {archive_review}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_truncate_8ab5ec"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_review_truncate_8ab5ec"();

@@ -1,6 +1,6 @@
 -- title: queued: After UPDATE on archive_review: append to the queue what changes in archive_work (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_update_9f400a"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_from_archive_review_update_9f400a"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -312,8 +312,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_from_archive_review_update_9f400a"
+CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_update_9f400a"
     AFTER UPDATE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_from_archive_review_update_9f400a"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_review_update_9f400a"();

@@ -1,6 +1,6 @@
 -- title: queued: After a changed key on archive_work: another transaction may have given it up meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_moved_91f8c5"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_moved_91f8c5"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -50,8 +50,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_moved_91f8c5"
+CREATE OR REPLACE TRIGGER "tk_archive_work_moved_91f8c5"
     AFTER UPDATE OF "id" ON {archive_work}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_moved_91f8c5"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_moved_91f8c5"();

@@ -9,7 +9,7 @@ CREATE INDEX ON {:schema}."tk_pending_archive_work" ("id");
 ALTER TABLE {:schema}."tk_pending_archive_work" REPLICA IDENTITY FULL;
 COMMENT ON TABLE {:schema}."tk_pending_archive_work" IS 'trigger_kit: changes that wait to be added to archive_work, by SELECT tk_flush_archive_work()';
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_work_purge_301246"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_purge_301246"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -34,11 +34,11 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_work_purge_301246"
+CREATE OR REPLACE TRIGGER "tk_archive_work_purge_301246"
     AFTER DELETE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_work_purge_301246"();
+    EXECUTE FUNCTION {:schema}."tk_archive_work_purge_301246"();
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_flush_archive_work"(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)
 RETURNS bigint

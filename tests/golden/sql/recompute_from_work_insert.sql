@@ -1,6 +1,6 @@
 -- title: recompute: After INSERT on archive_work: bring up to date archive_publisher (by number).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_ca0ba1"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_insert_ca0ba1"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -162,8 +162,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_insert_ca0ba1"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_insert_ca0ba1"
     AFTER INSERT ON {archive_work}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_insert_ca0ba1"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_insert_ca0ba1"();

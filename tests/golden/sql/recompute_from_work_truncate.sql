@@ -1,6 +1,6 @@
 -- title: recompute: After TRUNCATE of archive_work: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_46d08c"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_truncate_46d08c"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -63,7 +63,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_from_archive_work_truncate_46d08c"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_truncate_46d08c"
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_from_archive_work_truncate_46d08c"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_truncate_46d08c"();

@@ -1,6 +1,6 @@
 -- title: recursion: After DELETE on archive_node: compute all rows that this reaches, level by level.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_delete_bc9834"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_along_archive_node_delete_bc9834"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -171,8 +171,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_node_along_archive_node_delete_bc9834"
+CREATE OR REPLACE TRIGGER "tk_archive_node_along_archive_node_delete_bc9834"
     AFTER DELETE ON {archive_node}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_delete_bc9834"();
+    EXECUTE FUNCTION {:schema}."tk_archive_node_along_archive_node_delete_bc9834"();

@@ -1,6 +1,6 @@
 -- title: recursion: After INSERT on archive_node: compute all rows that this reaches, level by level.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_insert_543894"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_along_archive_node_insert_543894"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -203,8 +203,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_node_along_archive_node_insert_543894"
+CREATE OR REPLACE TRIGGER "tk_archive_node_along_archive_node_insert_543894"
     AFTER INSERT ON {archive_node}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_insert_543894"();
+    EXECUTE FUNCTION {:schema}."tk_archive_node_along_archive_node_insert_543894"();

@@ -1,6 +1,6 @@
 -- title: recursion: After TRUNCATE of archive_node: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_truncate_78baf5"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_along_archive_node_truncate_78baf5"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -46,7 +46,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_node_along_archive_node_truncate_78baf5"
+CREATE OR REPLACE TRIGGER "tk_archive_node_along_archive_node_truncate_78baf5"
     AFTER TRUNCATE ON {archive_node}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_node_along_archive_node_truncate_78baf5"();
+    EXECUTE FUNCTION {:schema}."tk_archive_node_along_archive_node_truncate_78baf5"();

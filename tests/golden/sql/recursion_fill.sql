@@ -1,6 +1,6 @@
 -- title: recursion: After INSERT on archive_node: count the source rows that were there first.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_fill_bf0d2c"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_fill_bf0d2c"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -46,8 +46,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_node_fill_bf0d2c"
+CREATE OR REPLACE TRIGGER "tk_archive_node_fill_bf0d2c"
     AFTER INSERT ON {archive_node}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_node_fill_bf0d2c"();
+    EXECUTE FUNCTION {:schema}."tk_archive_node_fill_bf0d2c"();

@@ -1,6 +1,6 @@
 -- title: recursion: After UPDATE on archive_node: bring up to date archive_node (by id).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_from_archive_node_update_3c078f"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_from_archive_node_update_3c078f"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -112,8 +112,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_node_from_archive_node_update_3c078f"
+CREATE OR REPLACE TRIGGER "tk_archive_node_from_archive_node_update_3c078f"
     AFTER UPDATE ON {archive_node}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_node_from_archive_node_update_3c078f"();
+    EXECUTE FUNCTION {:schema}."tk_archive_node_from_archive_node_update_3c078f"();

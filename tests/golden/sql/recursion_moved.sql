@@ -1,6 +1,6 @@
 -- title: recursion: After a changed key on archive_node: another transaction may have given it up meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_moved_3c1b13"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_moved_3c1b13"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -39,8 +39,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_node_moved_3c1b13"
+CREATE OR REPLACE TRIGGER "tk_archive_node_moved_3c1b13"
     AFTER UPDATE OF "id" ON {archive_node}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")
-    EXECUTE FUNCTION {:schema}."tk_01_archive_node_moved_3c1b13"();
+    EXECUTE FUNCTION {:schema}."tk_archive_node_moved_3c1b13"();

@@ -1,6 +1,6 @@
 -- title: recursion: At the end of a transaction: compute what follows for archive_node from rows that came meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_node_settle_da2e19"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_settle_da2e19"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -172,11 +172,11 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_01_archive_node_settle_da2e19" ON {tk_waiting};
+DROP TRIGGER IF EXISTS "tk_archive_node_settle_da2e19" ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_01_archive_node_settle_da2e19"
+CREATE CONSTRAINT TRIGGER "tk_archive_node_settle_da2e19"
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
     WHEN (NEW.target = 'archive_node')
-    EXECUTE FUNCTION {:schema}."tk_01_archive_node_settle_da2e19"();
+    EXECUTE FUNCTION {:schema}."tk_archive_node_settle_da2e19"();

@@ -1,6 +1,6 @@
 -- title: deferred: After TRUNCATE of archive_work: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_truncat_285c7e"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_afresh_from_archive_work_truncate_285c7e"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_archive_publisher_afresh_from_archive_work_truncat_285c7e"
+CREATE OR REPLACE TRIGGER "tk_archive_publisher_afresh_from_archive_work_truncate_285c7e"
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_archive_publisher_afresh_from_archive_work_truncat_285c7e"();
+    EXECUTE FUNCTION {:schema}."tk_archive_publisher_afresh_from_archive_work_truncate_285c7e"();

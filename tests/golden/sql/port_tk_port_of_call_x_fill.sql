@@ -1,6 +1,6 @@
 -- title: port: After INSERT on Port of call {{x}}: count the source rows that were there first.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_fill_073f59"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_fill_073f59"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -61,8 +61,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_fill_073f59"
+CREATE OR REPLACE TRIGGER "tk_port_of_call_x_fill_073f59"
     AFTER INSERT ON {Port of call %7Bx%7D}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_fill_073f59"();
+    EXECUTE FUNCTION {:schema}."tk_port_of_call_x_fill_073f59"();

@@ -1,6 +1,6 @@
 -- title: port: At the end of a transaction: compute what follows for Port of call {{x}} from rows that came meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_settle_5e2018"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_settle_5e2018"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -148,11 +148,11 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_01_port_of_call_x_settle_5e2018" ON {tk_waiting};
+DROP TRIGGER IF EXISTS "tk_port_of_call_x_settle_5e2018" ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_01_port_of_call_x_settle_5e2018"
+CREATE CONSTRAINT TRIGGER "tk_port_of_call_x_settle_5e2018"
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
     WHEN (NEW.target = 'Port of call {{x}}')
-    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_settle_5e2018"();
+    EXECUTE FUNCTION {:schema}."tk_port_of_call_x_settle_5e2018"();

@@ -1,6 +1,6 @@
 -- title: port: Before INSERT on Port of call {{x}}: tell the other triggers that this statement makes new rows.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_fresh_84d503"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_fresh_84d503"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -20,7 +20,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_fresh_84d503"
+CREATE OR REPLACE TRIGGER "tk_port_of_call_x_fresh_84d503"
     BEFORE INSERT ON {Port of call %7Bx%7D}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_fresh_84d503"();
+    EXECUTE FUNCTION {:schema}."tk_port_of_call_x_fresh_84d503"();

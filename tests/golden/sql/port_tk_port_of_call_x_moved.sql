@@ -1,6 +1,6 @@
 -- title: port: After a changed key on Port of call {{x}}: another transaction may have given it up meanwhile.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_moved_1dd364"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_moved_1dd364"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -51,8 +51,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_moved_1dd364"
+CREATE OR REPLACE TRIGGER "tk_port_of_call_x_moved_1dd364"
     AFTER UPDATE OF "PortCode" ON {Port of call %7Bx%7D}
     FOR EACH ROW
     WHEN (NEW."PortCode" IS DISTINCT FROM OLD."PortCode")
-    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_moved_1dd364"();
+    EXECUTE FUNCTION {:schema}."tk_port_of_call_x_moved_1dd364"();

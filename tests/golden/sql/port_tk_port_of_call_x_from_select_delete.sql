@@ -1,13 +1,13 @@
--- title: port: After INSERT on select: add the difference to Port of call {{x}} (by PortCode).
+-- title: port: After DELETE on select: add the difference to Port of call {{x}} (by PortCode).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_insert_9f1a36"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_from_select_delete_025f00"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- After INSERT on select: add the difference to Port of call {{x}} (by PortCode).
+-- After DELETE on select: add the difference to Port of call {{x}} (by PortCode).
 -- Rules of library.Port:
 --   order = Count("leaving")
 --   arrivals = Count("coming", filter=Q(coming__cancelled=False))
@@ -24,6 +24,10 @@ BEGIN
     IF current_setting('trigger_kit.filled_fa056e', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
     END IF;
+    -- A target that this very statement has created never held the rows that leave it.
+    IF current_setting('trigger_kit.fresh_fa056e', true) <> '' THEN
+        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
+    END IF;
 
     <<deltas>>
     DECLARE
@@ -35,6 +39,7 @@ BEGIN
         tk_outer_plans text := current_setting('plan_cache_mode');
         tk_outer_seqscan text := current_setting('enable_seqscan');
         tk_found bigint;
+        tk_added bigint;
     BEGIN
         -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
         tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
@@ -45,46 +50,15 @@ BEGIN
             INTO tk_keys
             FROM (
                 SELECT source."From" AS tk_key
-                FROM new_rows AS source
+                FROM old_rows AS source
                 UNION
                 SELECT source."destination_id" AS tk_key
-                FROM new_rows AS source
+                FROM old_rows AS source
             ) AS touched
             WHERE touched.tk_key IS NOT NULL;
             INSERT INTO {:schema}."tk_touched" (target, key_column, key)
             SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
             FROM unnest(tk_keys) AS touched (tk_key);
-            -- Targets that are missing may come from another transaction: see tk_waiting.
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {Port of call %7Bx%7D} AS parent
-                    WHERE parent."PortCode" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {Port of call %7Bx%7D} AS parent
-                    WHERE parent."PortCode" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
-                END IF;
-            END;
             tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
             tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
             RETURN NULL;
@@ -95,10 +69,10 @@ BEGIN
             INTO tk_keys
             FROM (
                 SELECT source."From" AS tk_key
-                FROM new_rows AS source
+                FROM old_rows AS source
                 UNION
                 SELECT source."destination_id" AS tk_key
-                FROM new_rows AS source
+                FROM old_rows AS source
             ) AS touched
             WHERE touched.tk_key IS NOT NULL;
         ELSE
@@ -118,19 +92,19 @@ BEGIN
                 FROM (
                     SELECT
                         source."From" AS tk_key,
-                        count(*) AS "order",
+                        -count(*) AS "order",
                         0 AS "arrivals",
                         0 AS "miles_in"
-                    FROM new_rows AS source
+                    FROM old_rows AS source
                     WHERE source."From" IS NOT NULL
                     GROUP BY source."From"
                     UNION ALL
                     SELECT
                         source."destination_id" AS tk_key,
                         0 AS "order",
-                        count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
-                        coalesce(sum("source"."group"), 0) AS "miles_in"
-                    FROM new_rows AS source
+                        -count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+                        -coalesce(sum("source"."group"), 0) AS "miles_in"
+                    FROM old_rows AS source
                     WHERE source."destination_id" IS NOT NULL
                     GROUP BY source."destination_id"
                 ) AS fed
@@ -162,39 +136,6 @@ BEGIN
             WHERE locked."PortCode" = ANY (tk_keys);
             PERFORM set_config('trigger_kit.locking', '', true);
         END IF;
-        -- Targets that are missing may come from another transaction: see tk_waiting.
-        IF tk_found < cardinality(tk_keys) THEN
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'Port of call {{x}}', 'b69951', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {Port of call %7Bx%7D} AS parent
-                    WHERE parent."PortCode" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'Port of call {{x}}', 'f0234a', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {Port of call %7Bx%7D} AS parent
-                    WHERE parent."PortCode" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-        END IF;
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF NOT tk_recompute THEN
@@ -205,7 +146,12 @@ BEGIN
                 "miles_in" = target."miles_in" + change."miles_in"
             FROM unnest(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in")
                 AS change (tk_key, "order", "arrivals", "miles_in")
-            WHERE target."PortCode" = change.tk_key;
+            WHERE target."PortCode" = change.tk_key
+              AND NOT coalesce(target."order", 0) + change."order" < 0
+              AND NOT coalesce(target."arrivals", 0) + change."arrivals" < 0;
+            GET DIAGNOSTICS tk_added = ROW_COUNT;
+            -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+            tk_recompute := tk_added < tk_found;
         END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
@@ -244,8 +190,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_from_select_insert_9f1a36"
-    AFTER INSERT ON {select}
-    REFERENCING NEW TABLE AS new_rows
+CREATE OR REPLACE TRIGGER "tk_port_of_call_x_from_select_delete_025f00"
+    AFTER DELETE ON {select}
+    REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_insert_9f1a36"();
+    EXECUTE FUNCTION {:schema}."tk_port_of_call_x_from_select_delete_025f00"();

@@ -1,6 +1,6 @@
 -- title: port: After TRUNCATE of select: its rows count for nothing any more.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_truncate_ef2322"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_from_select_truncate_ef2322"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -48,7 +48,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_from_select_truncate_ef2322"
+CREATE OR REPLACE TRIGGER "tk_port_of_call_x_from_select_truncate_ef2322"
     AFTER TRUNCATE ON {select}
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_truncate_ef2322"();
+    EXECUTE FUNCTION {:schema}."tk_port_of_call_x_from_select_truncate_ef2322"();

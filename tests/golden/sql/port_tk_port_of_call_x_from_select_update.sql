@@ -1,6 +1,6 @@
 -- title: port: After UPDATE on select: add the difference to Port of call {{x}} (by PortCode).
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_update_d22519"()
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_from_select_update_d22519"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -290,8 +290,8 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_01_port_of_call_x_from_select_update_d22519"
+CREATE OR REPLACE TRIGGER "tk_port_of_call_x_from_select_update_d22519"
     AFTER UPDATE ON {select}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT
-    EXECUTE FUNCTION {:schema}."tk_01_port_of_call_x_from_select_update_d22519"();
+    EXECUTE FUNCTION {:schema}."tk_port_of_call_x_from_select_update_d22519"();
