@@ -11,7 +11,7 @@ SECONDS ?= 60
 TABLES ?=
 OUT ?= build/bench
 
-.PHONY: help demo psql test test-all test-long lint format types build bench bench-short bench-check bench-page bench-backfill soak crash examples clean
+.PHONY: help demo psql test test-all test-long lint format types build bench bench-short bench-check bench-page bench-backfill bench-migrate soak crash examples house clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,8 +77,14 @@ soak: $(BIN)/.ready ## 8 writers at random for SECONDS=60: no drift, no deadlock
 crash: $(BIN)/.ready ## Kill the server in the middle of the soak, again and again: nothing is lost, nothing counted twice.
 	@$(BIN)/python -m benchmarks.crash
 
-examples: $(BIN)/.ready ## Make the committed rule migrations of all examples anew, after a change of the compiler.
+examples: $(BIN)/.ready ## Make the committed rule migrations of all examples anew.
 	@$(BIN)/python -m dev.examples
+
+house: $(BIN)/.ready ## Draw the rooms of the package and what imports what: docs/house.svg.
+	@$(BIN)/python -m dev.house
+
+bench-migrate: $(BIN)/.ready ## What 24 rules cost those who migrate, beside the same project without.
+	@$(BIN)/python -m benchmarks.migrate
 
 clean: ## Remove what the other commands have made.
 	rm -rf $(VENV) .demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,7 +42,7 @@ SETTINGS = """
 SECRET_KEY = "a benchmark"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["pgtrigger", "trigger_kit", "books"]
+INSTALLED_APPS = ["trigger_kit", "books"]
 DATABASES = {{"default": {database!r}}}
 TRIGGER_KIT = {{"BATCHED_BACKFILL": ["books.Author"]}}
 """

@@ -159,14 +159,16 @@ def install(place: Place, rules: Rules) -> None:
     """Install the triggers of rules at a place, and fill their columns, dependents first."""
     from django.db import connection, transaction
 
-    from trigger_kit.database.installation import backfill, change_triggers
+    from trigger_kit.database.changes import Change
+    from trigger_kit.database.converge import converge
+    from trigger_kit.database.installation import backfill
+    from trigger_kit.database.wanted import Wanted
     from trigger_kit.plan.plan import plan_all
-    from trigger_kit.sql import compile_plan
 
     plans = plan_all(rules)
     with django_at(place), transaction.atomic():
         for plan in plans:
-            change_triggers(connection, (), compile_plan(plan))
+            converge(connection, [Change(after=Wanted(plan))])
         for plan in reversed(plans):
             backfill(plan, connection)
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 SECRET_KEY = "benchmarks"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["django.contrib.contenttypes", "pgtrigger", "trigger_kit", "benchmarks.books"]
+INSTALLED_APPS = ["django.contrib.contenttypes", "trigger_kit", "benchmarks.books"]
 if find_spec("computedfields"):
     INSTALLED_APPS += ["computedfields", "benchmarks.contenders.computed"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "trigger_kit_bench"}}

@@ -9,7 +9,7 @@ from dev.postgres import Server
 SECRET_KEY = "an example has no secrets"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-BASE_APPS = ["pgtrigger", "trigger_kit"]
+BASE_APPS = ["trigger_kit"]
 DATABASES = {
     "default": Server(
         os.environ.get("TRIGGER_KIT_DATABASE_URL", "postgresql:///postgres"), origin="environment", psql="psql"

@@ -9,7 +9,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
-    "pgtrigger",
     "trigger_kit",
     "tests.library",
     "tests.archive",

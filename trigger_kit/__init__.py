@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from trigger_kit import meta as meta
 from trigger_kit.expressions import Exists, First
 from trigger_kit.rows import Rows
 from trigger_kit.rules import Denormalize, Guard, Level, Timing

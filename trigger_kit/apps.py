@@ -8,17 +8,14 @@ from django.apps import AppConfig, apps
 from django.core.checks import register
 from django.db import connections
 from django.db.migrations import state
-from django.db.migrations.loader import MigrationLoader
-from django.db.models import options
 from django.db.models.signals import post_migrate, pre_migrate
 
-META_OPTION = "denormalizations"
+from trigger_kit.meta import META_OPTION
 
-# AppConfig modules are imported before the first model: here is early enough.
-for module in (options, state):
-    names: tuple[str, ...] = vars(module)["DEFAULT_NAMES"]
-    if META_OPTION not in names:
-        vars(module)["DEFAULT_NAMES"] = (*names, META_OPTION)
+# The states of migrations know the option only where rules are taken along: here is early enough for every model.
+names: tuple[str, ...] = vars(state)["DEFAULT_NAMES"]
+if META_OPTION not in names:
+    vars(state)["DEFAULT_NAMES"] = (*names, META_OPTION)
 
 
 class TriggerKitConfig(AppConfig):
@@ -28,54 +25,51 @@ class TriggerKitConfig(AppConfig):
     verbose_name = "trigger_kit"
 
     def ready(self) -> None:
-        """Register the checks, teach Django's commands about rules, and install those of apps without migrations."""
-        from trigger_kit.checks import blind_spots as blind_spot_checks
-        from trigger_kit.checks import database as database_checks
-        from trigger_kit.checks import rules as checks
-        from trigger_kit.checks import settings as fill_checks
-        from trigger_kit.migration import autodetector, following, serializers
-        from trigger_kit.migration import locks as migration_locks
-        from trigger_kit.migration import schema_changes as schema
+        """Register the checks, teach Django's commands about rules, and listen to migrate."""
+        from trigger_kit.checks import database, order, rules, settings
+        from trigger_kit.migration import applying, autodetector, executing, following, schema_changes, serializers
 
-        register(checks.check_rules, "models")
-        register(checks.check_setup, "models")
-        register(fill_checks.check_fills, "models")
-        register(database_checks.check_database, "database")
-        register(blind_spot_checks.check_blind_spots, "database")
+        register(rules.check_rules, "models")
+        register(rules.check_setup, "models")
+        register(settings.check_fills, "models")
+        register(order.check_order, "models")
+        register(database.check_database, "database")
+        register(database.check_blind_spots, "database")
         serializers.register()
         autodetector.patch_commands()
-        schema.patch_schema_editors()
-        following.patch_operations()
-        migration_locks.patch_migrations()
+        schema_changes.patch_schema_editors()
+        following.patch_states()
+        applying.patch_migrations()
+        executing.patch_executor()
         pre_migrate.connect(hear_migrate, dispatch_uid="trigger_kit.hear_migrate")
-        post_migrate.connect(leave_migrate, dispatch_uid="trigger_kit.leave_migrate")
-        post_migrate.connect(install_unmigrated, dispatch_uid="trigger_kit.install_unmigrated")
+        post_migrate.connect(follow_migrate, dispatch_uid="trigger_kit.follow_migrate")
 
 
 def hear_migrate(using: str, verbosity: int, stdout: Any = None, **kwargs: Any) -> None:
-    """Let first fills say how far they are, where ``migrate`` says what it applies."""
-    from trigger_kit.migration import first_fill
+    """Let first fills say how far they are, where ``migrate`` says what it applies; keep the state it ends with."""
+    from trigger_kit.migration import executing, first_fill
 
     first_fill.announce(using, stdout, verbosity)
+    executing.listen(using)
 
 
-def leave_migrate(using: str, **kwargs: Any) -> None:
-    """Let them be silent again."""
-    from trigger_kit.migration import first_fill
+def follow_migrate(app_config: AppConfig, using: str, verbosity: int, stdout: Any = None, **kwargs: Any) -> None:
+    """Bring triggers to what the state wants that ``migrate`` has ended with, when all tables exist."""
+    from trigger_kit.migration import executing, first_fill, upgrade
 
-    first_fill.silence(using)
-
-
-def install_unmigrated(app_config: AppConfig, using: str, plan: Any = None, **kwargs: Any) -> None:
-    """Install the rules of apps without migrations (run_syncdb, MIGRATE: False), when all tables exist."""
-    from trigger_kit.database import installation
-
-    if connections[using].vendor != "postgresql" or app_config is not _last_app():
+    if app_config is not _last_app():
         return
-    loader = MigrationLoader(None)
-    labels = loader.unmigrated_apps
-    if labels:
-        installation.install(using, app_labels=labels)
+    first_fill.silence(using)
+    found = executing.take_state(using)
+    if found is not None:
+
+        def say(text: str) -> None:
+            if verbosity and stdout is not None:
+                stdout.write(text)
+            elif verbosity:
+                print(text)  # noqa: T201 as Django's own listeners do
+
+        upgrade.upgrade(connections[using], *found, say)
 
 
 def _last_app() -> AppConfig:

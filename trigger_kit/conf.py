@@ -15,6 +15,8 @@ DEFAULTS: dict[str, Any] = {
     "ATOMIC_BACKFILL_ROWS": 100_000,
     # Seconds in which a change of triggers tries to get the locks of its tables, a moment each time.
     "LOCK_PATIENCE": 60.0,
+    # Whether each migrate brings triggers to what this version of the code compiles.
+    "UPGRADE": True,
 }
 
 

@@ -10,7 +10,8 @@ from django.db.models import Expression, F, Field, Model
 from django.db.models.expressions import Col
 from django.utils.deconstruct import deconstructible
 
-from trigger_kit.plan.strategy import Measure, measure_rule
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, queued
+from trigger_kit.plan.strategy import kept_column
 from trigger_kit.resolve.columns import cast_type
 from trigger_kit.resolve.declared import rules_of
 from trigger_kit.resolve.rule import resolve, rule_uri
@@ -59,12 +60,15 @@ def exact(rule: Denormalize, model: type[Model]) -> F:
 
 
 def _exact(column: Col, rule: Denormalize, model: type[Model]) -> Any:
-    return column if rule.timing is not Timing.QUEUED else WithPending.of(column, _measure(rule, model))
+    if rule.timing is not Timing.QUEUED:
+        return column
+    (kept,) = queued([_kept_column(rule, model)])
+    return WithPending.of(column, kept)
 
 
 @lru_cache(maxsize=1000)
-def _measure(rule: Denormalize, model: type[Model]) -> Measure:
-    return measure_rule(resolve(rule, model))
+def _kept_column(rule: Denormalize, model: type[Model]) -> KeptColumn:
+    return kept_column(resolve(rule, model))
 
 
 class WithPending(Expression):
@@ -79,12 +83,11 @@ class WithPending(Expression):
         self.queue = queue
 
     @classmethod
-    def of(cls, column: Col, measure: Measure) -> WithPending:
+    def of(cls, column: Col, kept: KeptAggregate) -> WithPending:
         """Return the expression for a column of one alias of a query."""
-        assert measure.chain is not None
-        fields = {field.column: field for field in measure.resolved.model._meta.local_fields}
-        keys = [Col(str(column.alias), fields[near.name]) for near in measure.chain.path[0].near]
-        return cls(column, keys, _queue(measure.resolved.column.table))
+        fields = {field.column: field for field in kept.resolved.model._meta.local_fields}
+        keys = [Col(str(column.alias), fields[near.name]) for near in kept.aggregate.path[0].near]
+        return cls(column, keys, _queue(kept.resolved.column.table))
 
     def get_source_expressions(self) -> list[Any]:
         """Return the column and the key."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import enum
 import json
+import operator
 import re
 from collections.abc import Iterator, Mapping
 from functools import singledispatch
@@ -22,6 +23,7 @@ from django.utils.functional import Promise
 __all__ = [
     "Arguments",
     "arguments",
+    "as_migrated",
     "canonical",
     "canonical_arguments",
     "children",
@@ -60,6 +62,46 @@ def children(value: Any) -> list[Any]:
         return list(value)
     args, kwargs = arguments(value) or ((), {})
     return [*args, *kwargs.values()]
+
+
+def as_migrated(value: Any) -> Any:
+    """Return a declared value as it comes back from a migration; the same object where nothing changes.
+
+    A migration sorts keyword arguments and holds choices by their values and times in UTC. Models and migrations must
+    compile to one text: ``JSONObject(b=…, a=…)`` makes another one than ``JSONObject(a=…, b=…)``.
+    """
+    if isinstance(value, Choices):
+        return value.value
+    if isinstance(value, datetime.datetime):
+        return value if value.tzinfo in {None, datetime.UTC} else value.astimezone(datetime.UTC)
+    if isinstance(value, Q):
+        return _migrated_q(value)
+    if isinstance(value, (list, tuple)):
+        items = [as_migrated(item) for item in value]
+        return value if all(map(operator.is_, items, value)) else type(value)(items)
+    found = getattr(value, "_constructor_args", None)
+    if found is None or not hasattr(value, "resolve_expression"):
+        return value
+    args, kwargs = found
+    new_args = [as_migrated(arg) for arg in args]
+    new_kwargs = {name: as_migrated(kwargs[name]) for name in sorted(kwargs)}
+    is_same = list(new_kwargs) == list(kwargs) and all(
+        map(operator.is_, [*new_args, *new_kwargs.values()], [*args, *kwargs.values()])
+    )
+    return value if is_same else type(value)(*new_args, **new_kwargs)
+
+
+def _migrated_q(q: Q) -> Q:
+    children = [
+        (child[0], as_migrated(child[1])) if isinstance(child, tuple) else as_migrated(child) for child in q.children
+    ]
+    pairs = [
+        (new[1], old[1]) if isinstance(old, tuple) else (new, old)
+        for new, old in zip(children, q.children, strict=True)
+    ]
+    if all(new is old for new, old in pairs):
+        return q
+    return Q.create(children, connector=q.connector, negated=q.negated)
 
 
 # Printing -----------------------------------------------------------------------------------------------------------

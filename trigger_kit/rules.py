@@ -29,7 +29,7 @@ class Timing(enum.Enum):
 
 
 class Guard(enum.Enum):
-    """What happens to somebody else's UPDATE of a maintained column."""
+    """What happens to somebody else's UPDATE of a kept column."""
 
     KEEP = "keep"
     RAISE = "raise"

@@ -161,8 +161,8 @@ def advised(rules: Rules) -> WantedIndex:
     from trigger_kit.plan.plan import plan
 
     ((model, declared),) = rules
-    (measure,) = plan(model, declared).measures
-    _, index = wanted_indexes(measure)
+    (kept,) = plan(model, declared).kept_columns
+    _, index = wanted_indexes(kept)
     return index
 
 

@@ -143,13 +143,14 @@ def remove(place: Place, rules: Rules) -> None:
     """Take the triggers of rules away again."""
     from django.db import connection, transaction
 
-    from trigger_kit.database.installation import change_triggers
+    from trigger_kit.database.changes import Change
+    from trigger_kit.database.converge import converge
+    from trigger_kit.database.wanted import Wanted
     from trigger_kit.plan.plan import plan_all
-    from trigger_kit.sql import compile_plan
 
     with django_at(place), transaction.atomic():
         for plan in plan_all(rules):
-            change_triggers(connection, compile_plan(plan), ())
+            converge(connection, [Change(before=Wanted(plan))])
 
 
 def row_of(case: Case, seconds: dict[str, list[float]]) -> Row:

@@ -1,4 +1,4 @@
-"""What HOT updates of the target save: with more room on its pages, and without an index over the maintained column.
+"""What HOT updates of the target save: with more room on its pages, and without an index over the kept column.
 
 The target has an index of its own beside the primary key, over a column that no rule writes. What is timed comes
 several times in a row, without VACUUM: the first time on fresh pages, then on what the times before have left.

@@ -1,4 +1,4 @@
-"""What one maintained column costs per insert, update and delete, from 1 to 1,000,000 rows per statement.
+"""What one kept column costs per insert, update and delete, from 1 to 1,000,000 rows per statement.
 
 The column is a sum over the books of an author. A row trigger by hand keeps the same beside it, as lean as it can be.
 """
@@ -79,7 +79,7 @@ def measure(options: Options) -> Result:
     sizes = tuple(float(row.title.replace(",", "")) for row in rows)
     plot = Plot(kind="lines", x_label="rows per statement", xs=sizes, log_x=True)
     columns = tuple(f"{name}: {event}" for name in (OURS, BY_HAND) for event in EVENTS)
-    title = "One maintained column, by the number of rows per statement"
+    title = "One kept column, by the number of rows per statement"
     return Result("sizes", title, columns, rows, prose(NOTE), plot)
 
 

@@ -9,7 +9,7 @@ from dev.postgres import Server
 SECRET_KEY = "an example has no secrets"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["pgtrigger", "trigger_kit", "flights"]
+INSTALLED_APPS = ["trigger_kit", "flights"]
 DATABASES = {
     "default": Server(
         os.environ.get("TRIGGER_KIT_DATABASE_URL", "postgresql:///postgres"), origin="environment", psql="psql"

@@ -9,7 +9,7 @@ from dev.postgres import Server
 SECRET_KEY = "an example has no secrets"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "pgtrigger", "trigger_kit", "forum"]
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "trigger_kit", "forum"]
 DATABASES = {
     "default": Server(
         os.environ.get("TRIGGER_KIT_DATABASE_URL", "postgresql:///postgres"), origin="environment", psql="psql"

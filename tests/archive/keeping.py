@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Model
 
 from trigger_kit import Denormalize
-from trigger_kit.database.installation import backfill, change_triggers
+from trigger_kit.database.changes import Change, owned_by
+from trigger_kit.database.converge import converge
+from trigger_kit.database.installation import backfill
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import RuleError
 from trigger_kit.maintenance.verify import as_committed, find_drift
 from trigger_kit.plan.plan import Plan, plan_all
 from trigger_kit.resolve.rule import rule_uri
-from trigger_kit.sql import compile_plan
 
 Rules = list[tuple[type[Model], list[Denormalize]]]
 
@@ -41,9 +44,19 @@ def install(plans: Iterable[Plan]) -> None:
     """Install the triggers of plans and fill their columns, dependents first."""
     ordered = list(plans)
     for plan in ordered:
-        change_triggers(connection, (), compile_plan(plan))
+        converge(connection, [Change(after=Wanted(plan))])
     for plan in reversed(ordered):
         backfill(plan, connection)
+
+
+def install_anew(plans: Iterable[Plan]) -> None:
+    """Install over what another version has installed: everything is replaced where it stands."""
+    ordered = list(plans)
+    for item in [item for plan in ordered for item in owned_by(connection, plan.target)]:
+        comment = replace(item.comment, text="0" * 40).write()
+        with connection.cursor() as cursor:
+            cursor.execute(f"COMMENT ON TRIGGER \"{item.trigger}\" ON {item.sql_table} IS '{comment}'")
+    install(ordered)
 
 
 def assert_rules_hold(rules: Rules) -> None:

@@ -1131,7 +1131,7 @@ def full_values(name: str, *others: Session) -> list[Case]:
 
 
 def in_public(placeholder: str) -> str:
-    """Resolve the placeholders of frozen text in the schema ``public``."""
+    """Resolve the placeholders of compiled text in the schema ``public``."""
     return '"public"' if placeholder == SCHEMA else f'"public"."{placeholder}"'
 
 

@@ -46,11 +46,12 @@ from tests.concurrency.schedules import COMMITTED, DEADLOCK, SERIALIZATION, Expl
 from tests.concurrency.test_interleavings import judge_outcomes, report
 from trigger_kit import Timing
 from trigger_kit.database.catalog import Placement
-from trigger_kit.database.changeover import change_triggers
+from trigger_kit.database.changes import Change
 from trigger_kit.database.filling import Filling, lock_keys, write_locked
+from trigger_kit.database.script import converge_script
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.migration.batched import recomputing
 from trigger_kit.plan.plan import Plan, plan_all
-from trigger_kit.sql import compile_plan
 
 pytestmark = pytest.mark.django_db
 
@@ -199,7 +200,7 @@ def test_a_batch_beside_a_writer(kept: Kept, level: IsolationLevel) -> None:
 def swapped(before: Plan, after: Plan) -> str:
     """Return the statements that put the functions of one plan in the place of another's, under lock."""
     statements: list[str] = []
-    change_triggers(connection, compile_plan(before), compile_plan(after), statements.append)
+    converge_script(connection, [Change(Wanted(before), Wanted(after))], statements.append)
     return "\n".join(statements)
 
 

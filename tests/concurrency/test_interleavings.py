@@ -20,8 +20,8 @@ from tests.concurrency.choice import by_default, marked, shown, variants
 from tests.concurrency.ground import Ground, Kept, drift
 from tests.concurrency.schedules import COMMITTED, DEADLOCK, LEVELS, SERIALIZATION, Explored, Run, is_serial
 from trigger_kit import Timing
+from trigger_kit.plan.kept_columns import Strategy
 from trigger_kit.plan.plan import Event
-from trigger_kit.plan.strategy import Strategy
 
 pytestmark = pytest.mark.django_db
 

@@ -80,7 +80,7 @@ def compiled(case: str) -> dict[str, CompiledTrigger]:
 def file_name(case: str, trigger: CompiledTrigger) -> str:
     """Return ``author_from_book_insert.sql`` of ``tk_library_author_from_library_book_insert_4f1a2b``."""
     table = re.sub("[^a-z0-9]+", "_", trigger.owner.lower())
-    words = re.sub(f"^~?tk_{re.escape(table)}_|_[0-9a-f]{{6}}$", "", str(trigger.name))
+    words = re.sub(f"^~?tk_{re.escape(table)}_|_[0-9a-f]{{6}}$", "", trigger.name)
     return f"{case}_{words.replace('library_', '').replace('archive_', '')}.sql"
 
 
@@ -127,4 +127,4 @@ def test_functions_are_pinned_and_documented(case: str, name: str) -> None:
 def test_row_triggers_before_a_write_fire_last(case: str, name: str) -> None:
     trigger = compiled(case)[name]
     comes_before = "\n    FOR EACH ROW\n" in trigger.text and "\n    BEFORE " in trigger.text
-    assert str(trigger.name).startswith("~tk_" if comes_before else "tk_")
+    assert trigger.name.startswith("~tk_" if comes_before else "tk_")

@@ -55,9 +55,9 @@ def add_index(wanted: WantedIndex) -> str:
     return str(index.name)
 
 
-def advised(kept: Plan) -> WantedIndex:
-    (measure,) = kept.measures
-    return wanted_indexes(measure)[-1]
+def advised(planned: Plan) -> WantedIndex:
+    (kept,) = planned.kept_columns
+    return wanted_indexes(kept)[-1]
 
 
 IS_OLD = Q(works__day__lt=datetime.date(2000, 1, 9))
@@ -119,10 +119,10 @@ READ_WHOLE = {
 @pytest.mark.parametrize("title", READ_WHOLE)
 def test_the_advised_index_holds_all_that_an_aggregate_reads(title: str, group: int, sql: Sql) -> None:
     expression, field = READ_WHOLE[title]
-    kept = plan(Publisher, [Denormalize(field, expression)])
-    name = add_index(advised(kept))
-    (value,) = values_of(kept.measures, "this")
-    select = value.select.format_map(_Tables(Placement(connection, kept.target)))
+    planned = plan(Publisher, [Denormalize(field, expression)])
+    name = add_index(advised(planned))
+    (value,) = values_of(planned.kept_columns, "this")
+    select = value.select.format_map(_Tables(Placement(connection, planned.target)))
     # No page is known to be visible to all before VACUUM: until then the smaller index costs as much.
     others = [index for index in installed_indexes(connection, Work) if index.name != name]
     (smaller,) = (index.name for index in others if index.keys == (KeyColumn("publisher_id"),))
@@ -148,8 +148,8 @@ class _Tables(dict[str, str]):
 @pytest.mark.parametrize("title", [*LOOK_UPS, *READ_WHOLE])
 def test_the_advised_index_is_found_there_afterwards(title: str, db: None) -> None:
     expression, field = (LOOK_UPS | READ_WHOLE)[title]
-    kept = plan(Publisher, [Denormalize(field, expression)])
-    wanted = advised(kept)
+    planned = plan(Publisher, [Denormalize(field, expression)])
+    wanted = advised(planned)
     assert not any(map(wanted.is_served_by, installed_indexes(connection, Work)))
     name = add_index(wanted)
     assert [index.name for index in installed_indexes(connection, Work) if wanted.is_served_by(index)] == [name]
@@ -186,10 +186,10 @@ def test_indexes_are_read_from_the_catalog(sql: Sql) -> None:
 )
 def test_indexes_that_hinder_hot_updates(definition: str, columns: list[str], sql: Sql) -> None:
     sql(f"CREATE INDEX it ON library_author {definition}")
-    kept = plan(Author, Author._meta.denormalizations)
+    planned = plan(Author, Author._meta.denormalizations)
     if "brin" in definition and connection.pg_version < SUMMARIES_SINCE:  # type: ignore[attr-defined]
         columns = ["num_books"]
-    found = hindering_indexes(kept, lambda model: installed_indexes(connection, model))
+    found = hindering_indexes(planned, lambda model: installed_indexes(connection, model))
     assert found == ([("it", columns)] if columns else [])
     assert hot_share(sql) == (0 if columns else 1)
 

@@ -47,14 +47,15 @@ from trigger_kit.checks.settings import check_fills
 from trigger_kit.database import batches
 from trigger_kit.database.batches import Progress, backfilling, fill_all
 from trigger_kit.database.catalog import Placement
-from trigger_kit.database.changeover import change_triggers
+from trigger_kit.database.changes import Change
+from trigger_kit.database.converge import converge
 from trigger_kit.database.filling import Filling, fill_keys
 from trigger_kit.database.progress import ProgressReport
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.migration import first_fill
 from trigger_kit.migration.first_fill import batches_script
 from trigger_kit.plan.plan import Plan, plan_all
-from trigger_kit.sql import compile_plan
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 Declare = Callable[[Rules], Rules]
@@ -121,7 +122,7 @@ def install_unfilled(rules: Rules) -> list[Plan]:
     """Install the triggers of rules for rows that are there already, and fill nothing."""
     plans = plan_all(rules)
     for plan in plans:
-        change_triggers(connection, (), compile_plan(plan))
+        converge(connection, [Change(after=Wanted(plan))])
     return plans
 
 
@@ -132,7 +133,7 @@ def keys_of(model: type[Model]) -> list[tuple[Any, ...]]:
 
 def stored(plan: Plan) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     """Return the kept values of every row by its key, as texts."""
-    table, columns = plan.target, ", ".join(f"{measure.column}::text" for measure in plan.measures)
+    table, columns = plan.target, ", ".join(f"{kept.column}::text" for kept in plan.kept_columns)
     keys = ", ".join(plan.key_columns)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {keys}, {columns} FROM {table}")
@@ -330,7 +331,7 @@ def test_it_goes_on_where_it_was_interrupted(unfilled: Rules) -> None:
     with pytest.raises(KeyboardInterrupt):
         backfill(OURS, batch_size=2, on_batch=interrupt(after=4))
     (found,) = backfilling(connection, "public").values()
-    assert (found.label, found.fields) == ("archive.Work", ("the_count", "kept_number"))
+    assert (found.label, found.fields) == ("archive.Work", ("kept_number", "the_count"))
     assert (found.rows, found.total, found.share) == (4, 6, 4 / 6)
     rows: list[int] = []
     (done,) = backfill(OURS, batch_size=1, on_batch=lambda found: rows.append(found.rows))
@@ -357,10 +358,10 @@ def test_it_starts_anew_for_other_columns(unfilled: Rules) -> None:
 def test_it_starts_anew_when_triggers_have_changed(unfilled: Rules) -> None:
     with pytest.raises(KeyboardInterrupt):
         backfill(OURS, batch_size=2, on_batch=interrupt(after=4))
-    triggers = compile_plan(plan_all(unfilled)[0])
-    change_triggers(connection, triggers, ())
+    wanted = Wanted(plan_all(unfilled)[0])
+    converge(connection, [Change(before=wanted)])
     Review.objects.all().delete()
-    change_triggers(connection, (), triggers)
+    converge(connection, [Change(after=wanted)])
     (done,) = backfill(OURS)
     assert done.done == 6
     assert_rules_hold(unfilled)
@@ -442,7 +443,7 @@ def test_the_command(unfilled: Rules) -> None:
 def test_the_command_says_what_it_would_do(unfilled: Rules, sql: Sql) -> None:
     before = sql("SELECT id, xmin::text FROM archive_work ORDER BY id")
     assert run("backfill", "archive.Work", "--dry-run") == (
-        "archive.Work (the_count, kept_number): about 6 rows. 4 of 6 drawn at random differ, so that about 4 rows would "
+        "archive.Work (kept_number, the_count): about 6 rows. 4 of 6 drawn at random differ, so that about 4 rows would "
         "be changed.\n"
     )
     assert sql("SELECT id, xmin::text FROM archive_work ORDER BY id") == before
@@ -517,7 +518,7 @@ def committed(transactional_db: None, declare: Declare) -> Iterator[Callable[[Ru
     yield install
     with transaction.atomic():
         for plan in plans:
-            change_triggers(connection, compile_plan(plan), ())
+            converge(connection, [Change(before=Wanted(plan))])
 
 
 SCRIPTED: list[Rules] = [

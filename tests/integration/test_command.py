@@ -47,8 +47,8 @@ def test_ls_lists_every_rule_as_installed(db: None) -> None:
 
 def test_ls_of_some_rules(db: None) -> None:
     assert [line.split()[0] for line in run("ls", "library.Person").splitlines()] == [
-        "library.Person:num_profiles",
         "library.Person:karma",
+        "library.Person:num_profiles",
     ]
 
 

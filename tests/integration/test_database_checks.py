@@ -15,8 +15,12 @@ from trigger_kit.checks.database import check_database
 from trigger_kit.exceptions import RuleError
 from trigger_kit.maintenance.long_pauses import pause
 from trigger_kit.maintenance.switch import disable, uninstall
+from trigger_kit.sql import Comment
 
 Sql = Callable[..., list[tuple[Any, ...]]]
+
+# What the COMMENT of a trigger says that was made from another text.
+OTHER_TEXT = Comment(1, "library_author", "0" * 40).write()
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +48,7 @@ def test_w010_missing() -> None:
 
 def test_w011_outdated(sql: Sql) -> None:
     name = sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'tk_%%library_book_insert%%'")[0][0]
-    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS 'trigger_kit v1 {'0' * 40}'")
+    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS '{OTHER_TEXT}'")
     assert [message.id for message in found()] == ["trigger_kit.W011"]
 
 

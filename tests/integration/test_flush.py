@@ -28,11 +28,12 @@ from dev.postgres import Server
 from tests.archive.keeping import Rules, assert_rules_hold, install, keep
 from tests.archive.models import Line, Novel, Person, Publisher, Remark, Review, Work
 from trigger_kit import Denormalize, Exact, Timing, flush, verify
-from trigger_kit.database.installation import change_triggers
+from trigger_kit.database.changes import Change
+from trigger_kit.database.converge import converge
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import DriftError, TriggerKitError
 from trigger_kit.maintenance.flush import Queue, follow, pending_rows, queues
 from trigger_kit.plan.plan import plan_all
-from trigger_kit.sql import compile_plan
 from trigger_kit.sql.appending import follower_lock
 from trigger_kit.testing import assert_in_sync
 
@@ -412,7 +413,7 @@ def committed(transactional_db: None, declare: Declare) -> Iterator[Rules]:
     yield declare(FLOWING)
     with transaction.atomic():
         for plan in plans:
-            change_triggers(connection, compile_plan(plan), ())
+            converge(connection, [Change(before=Wanted(plan))])
 
 
 def wait_for(condition: Callable[[], Any], what: str) -> None:

@@ -17,16 +17,21 @@ from tests.archive.keeping import assert_rules_hold, keep
 from tests.archive.models import Line, Node, Publisher, Remark, Review, Work
 from tests.library.models import Author, Book, Category, Port, Shelf, Voyage
 from trigger_kit import Denormalize
-from trigger_kit.database.changeover import change_triggers
+from trigger_kit.database.changes import Change
+from trigger_kit.database.converge import converge
 from trigger_kit.database.installation import live_plans
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.long_pauses import pause, resume
 from trigger_kit.maintenance.pause import repair_touched
 from trigger_kit.maintenance.status import rule_statuses
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql import Comment
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]
+
+# What the COMMENT of a trigger says that was made from another text.
+OTHER_TEXT = Comment(1, "library_author", "0" * 40).write()
 
 
 @pytest.fixture
@@ -345,7 +350,7 @@ def test_more_keys_than_a_batch_holds(db: None, monkeypatch: pytest.MonkeyPatch,
 
 def test_outdated_triggers_are_not_paused(db: None, sql: Sql) -> None:
     name = sql("SELECT tgname FROM pg_trigger WHERE tgname LIKE 'tk_%%library_book_insert%%'")[0][0]
-    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS 'trigger_kit v1 {'0' * 40}'")
+    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS '{OTHER_TEXT}'")
     assert "! library.Author  triggers are outdated" in run("pause", code=1)
     assert statuses("library.Shelf") == {"paused"}
 
@@ -377,8 +382,9 @@ def test_verify_says_that_values_are_out_of_date_because_of_a_pause(author: Auth
 def test_triggers_that_are_paused_cannot_change(db: None) -> None:
     (plan,) = (plan for plan in live_plans() if plan.model is Author)
     list(pause(["library.Author"]))
-    for before, after in (((), compile_plan(plan)), (compile_plan(plan), ())):
-        with pytest.raises(TriggerKitError, match="library_author are paused"):
-            change_triggers(connection, before, after)
+    wanted = Wanted(plan)
+    with pytest.raises(TriggerKitError, match="library_author are paused"):
+        converge(connection, [Change(before=wanted)])
+    converge(connection, [Change(after=wanted)])  # nothing to do
     list(resume())
-    change_triggers(connection, (), compile_plan(plan))
+    converge(connection, [Change(after=Wanted(plan))])

@@ -15,7 +15,7 @@ from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django.db.models import Count, F, Max, Model, Q, Sum
 
 from dev.postgres import Server
-from tests.archive.keeping import Rules, assert_rules_hold, install, keep, open_savepoint
+from tests.archive.keeping import Rules, assert_rules_hold, install, install_anew, keep, open_savepoint
 from tests.archive.models import (
     Country,
     Line,
@@ -31,11 +31,13 @@ from tests.archive.models import (
     Work,
 )
 from trigger_kit import Denormalize, Guard, Timing
-from trigger_kit.database.installation import backfill, change_triggers
+from trigger_kit.database.changes import Change
+from trigger_kit.database.converge import converge
+from trigger_kit.database.installation import backfill
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import RuleError
 from trigger_kit.maintenance.pause import repair_touched
 from trigger_kit.plan.plan import plan_all
-from trigger_kit.sql import compile_plan
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -223,7 +225,7 @@ def test_a_target_that_comes_after_rows_from_before_the_rule(sql: Sql, db: None)
 def test_a_backfill(sql: Sql, kept: Rules) -> None:
     work = Work.objects.create()
     review(work.pk, 3)
-    install(plan_all(kept))
+    install_anew(plan_all(kept))
     assert pending(sql) == 0, "a queue is folded before it is made anew"
     review(work.pk, 2)
     sql("ALTER TABLE archive_work DISABLE TRIGGER USER")
@@ -852,7 +854,7 @@ def test_who_may_flush_is_granted(sql: Sql, role: str, kept: Rules) -> None:
         acting(sql, role, "SELECT tk_flush_archive_work()")
     sql(f"GRANT EXECUTE ON FUNCTION tk_flush_archive_work TO {role}")
     assert acting(sql, role, "SELECT tk_flush_archive_work()") == [(1,)]
-    install(plan_all(kept))
+    install_anew(plan_all(kept))
     review(work.pk)
     assert acting(sql, role, "SELECT tk_flush_archive_work()") == [(1,)]
     assert stored() == {work.pk: 3}
@@ -860,13 +862,13 @@ def test_who_may_flush_is_granted(sql: Sql, role: str, kept: Rules) -> None:
 
 def test_rights_on_the_view_survive_another_installation(sql: Sql, role: str, kept: Rules) -> None:
     sql(f"GRANT SELECT ON archive_work, tk_pending_archive_work, tk_exact_archive_work TO {role}")
-    install(plan_all(kept))
+    install_anew(plan_all(kept))
     assert acting(sql, role, "SELECT the_count FROM tk_exact_archive_work") == []
 
 
 def test_who_may_read_the_kept_columns_may_read_what_is_pending(sql: Sql, role: str, kept: Rules) -> None:
     sql(f"GRANT SELECT (id, the_count, the_total) ON archive_work TO {role}")
-    install(plan_all(kept))
+    install_anew(plan_all(kept))
     assert acting(sql, role, "SELECT the_count FROM tk_pending_archive_work") == []
     assert acting(sql, role, "SELECT the_count FROM tk_exact_archive_work") == []
 
@@ -875,20 +877,20 @@ def test_who_may_read_some_kept_columns_may_not_read_what_is_pending_for_others(
     sql: Sql, role: str, kept: Rules
 ) -> None:
     sql(f"GRANT SELECT (id, the_count) ON archive_work TO {role}")
-    install(plan_all(kept))
+    install_anew(plan_all(kept))
     with pytest.raises(ProgrammingError, match="permission denied"), transaction.atomic():
         acting(sql, role, "SELECT the_count FROM tk_pending_archive_work")
 
 
 def test_everybody_may_read_what_is_pending_for_what_everybody_may_read(sql: Sql, role: str, kept: Rules) -> None:
     sql("GRANT SELECT ON archive_work TO PUBLIC")
-    install(plan_all(kept))
+    install_anew(plan_all(kept))
     assert acting(sql, role, "SELECT the_count FROM tk_exact_archive_work") == []
 
 
 def test_a_view_of_the_users_over_ours_survives_another_installation(sql: Sql, kept: Rules) -> None:
     sql("CREATE VIEW users_own AS SELECT * FROM tk_exact_archive_work")
-    install(plan_all(kept))
+    install_anew(plan_all(kept))
     assert sql("SELECT the_count FROM users_own") == []
 
 
@@ -897,7 +899,7 @@ def test_rules_that_go_take_everything_with_them(sql: Sql, kept: Rules) -> None:
     review(work.pk, 2)
     sql("SET CONSTRAINTS ALL IMMEDIATE")
     for plan in plan_all(kept):
-        change_triggers(connection, compile_plan(plan), ())
+        converge(connection, [Change(before=Wanted(plan))])
     assert stored() == {work.pk: 2}, "what was pending is folded first"
     assert sql("SELECT proname FROM pg_proc WHERE proname LIKE '%tk%archive_work'") == []
     assert sql("SELECT relname FROM pg_class WHERE relname LIKE 'tk%archive_work'") == []
@@ -926,7 +928,7 @@ def installed_for_all(rules: Rules) -> Iterator[None]:
     finally:
         with transaction.atomic():
             for plan in plans:
-                change_triggers(connection, compile_plan(plan), ())
+                converge(connection, [Change(before=Wanted(plan))])
 
 
 @pytest.fixture

@@ -18,10 +18,13 @@ from trigger_kit import Denormalize, Timing
 from trigger_kit.database.installation import live_plans
 from trigger_kit.maintenance.status import rule_statuses
 from trigger_kit.plan.plan import plan_all
+from trigger_kit.sql import Comment
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
+# What the COMMENT of a trigger says that was made from another text.
+OTHER_TEXT = Comment(1, "library_author", "0" * 40).write()
 FUNCTIONS = "SELECT proname, prosrc, prosecdef, proconfig, proacl FROM pg_proc WHERE proname ~ '^~?tk_' ORDER BY 1"
 TRIGGERS = (
     "SELECT tgname, tgrelid::regclass::text, tgenabled, pg_get_triggerdef(oid), obj_description(oid, 'pg_trigger') "
@@ -108,7 +111,7 @@ def test_everything_uninstalled_and_installed_again(author: Author, sql: Sql) ->
 def test_install_replaces_what_is_outdated_and_keeps_states(author: Author, sql: Sql) -> None:
     name = next(name for name in of_author(sql) if "book_insert" in name)
     guard = next(name for name in of_author(sql) if "guard" in name)
-    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS 'trigger_kit v1 {'0' * 40}'")
+    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS '{OTHER_TEXT}'")
     sql(f'ALTER TABLE library_book ENABLE ALWAYS TRIGGER "{name}"')
     sql(f'ALTER TABLE library_author DISABLE TRIGGER "{guard}"')
     assert "1 trigger replaced" in run("install", "library.Author:num_books", "--dry-run")
@@ -200,7 +203,7 @@ def test_states_survive_disabling(db: None, sql: Sql) -> None:
 def test_disabled_triggers_that_are_outdated_are_not_enabled(db: None, sql: Sql) -> None:
     run("disable", "library.Author")
     name = next(name for name in of_author(sql) if "book_insert" in name)
-    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS 'trigger_kit v1 {'0' * 40}'")
+    sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS '{OTHER_TEXT}'")
     assert "are not those of today's rules: run trigger_kit install library.Author first" in run("enable", code=1)
 
 
@@ -214,7 +217,7 @@ def make_trigger(sql: Sql, name: str, comment: str | None, body: str = "BEGIN RE
         sql(f"COMMENT ON TRIGGER \"{name}\" ON library_book IS '{comment}'")
 
 
-OURS = f"trigger_kit v1 {'0' * 40}"
+OURS = Comment(1, "gone", "0" * 40).write()
 BODY = '-- Rules of library.Gone:\n--   n = Count("books")\n-- Written by trigger_kit. To …\nBEGIN RETURN NULL; END;'
 
 
@@ -276,8 +279,8 @@ def test_prune_leaves_alone_what_a_migration_may_still_replace(db: None, sql: Sq
 @contextmanager
 def declared(monkeypatch: pytest.MonkeyPatch, rules: Any) -> Iterator[None]:
     """Let these rules be declared, beside those of the library."""
-    plans = plan_all([*[(plan.model, [m.resolved.rule for m in plan.measures]) for plan in live_plans()], *rules])
-    pairs = [(plan.model, [m.resolved.rule for m in plan.measures]) for plan in plans]
+    plans = plan_all([*[(plan.model, [m.resolved.rule for m in plan.kept_columns]) for plan in live_plans()], *rules])
+    pairs = [(plan.model, [m.resolved.rule for m in plan.kept_columns]) for plan in plans]
     with monkeypatch.context() as patch:
         patch.setattr("trigger_kit.database.installation.declared", lambda apps: pairs)
         patch.setattr("trigger_kit.maintenance.prune.declared", lambda apps: pairs)

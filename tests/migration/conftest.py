@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
 from dev.postgres import Server
+from tests.migration.inplace import InPlace
 from tests.migration.project import OURS, Project
 from tests.migration.worker import Worker
 
@@ -145,3 +147,46 @@ def blank(workshop: Workshop, bench: list[Project]) -> Make:
         return bench[-1]
 
     return made
+
+
+# In one process -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def grounds(workshop: Workshop) -> list[InPlace]:
+    """Return two databases for projects without processes: one to work on, one to compare with."""
+    return [InPlace(workshop.folder, workshop.server, workshop.worker, workshop.new_database(), []) for _ in range(2)]
+
+
+@pytest.fixture
+def inplace(grounds: list[InPlace], tmp_path: Path, django_db_blocker: Any) -> Iterator[Make]:
+    """Make a project without processes, migrated, with rows, or with apps that have no models yet: one at a time."""
+    numbers = itertools.count(1)
+    made: list[InPlace] = []
+
+    def make(*apps: str, **kwargs: str) -> InPlace:
+        made.append(grounds[0].fresh(tmp_path / f"project_{next(numbers)}", *apps, **kwargs))
+        return made[-1]
+
+    with django_db_blocker.unblock():
+        yield make
+    for project in made:
+        project.close()
+
+
+@pytest.fixture
+def anew(grounds: list[InPlace], tmp_path: Path, django_db_blocker: Any) -> Iterator[Make]:
+    """Build a database from scratch, to compare with, as ``scratch`` does: it lasts until the next one is asked for."""
+    numbers = itertools.count(1)
+    made: list[InPlace] = []
+
+    def make(**kwargs: str) -> InPlace:
+        if made:
+            made[-1].close()
+        made.append(grounds[1].fresh(tmp_path / f"anew_{next(numbers)}", **kwargs))
+        return made[-1]
+
+    with django_db_blocker.unblock():
+        yield make
+    if made:
+        made[-1].close()

@@ -15,7 +15,7 @@ from dev.postgres import Server
 from tests.migration import written
 from tests.migration.worker import Outcome, Worker, run_alone, run_in
 
-OURS = ["pgtrigger", "trigger_kit"]
+OURS = ["trigger_kit"]
 
 MANAGE = """
 import sys
@@ -151,6 +151,13 @@ class Project:
         return {item["rule"]: item["status"] for item in json.loads(self.manage("trigger_kit ls --json").stdout)}
 
     # Database
+
+    def new_database(self) -> None:
+        """Go on with an empty database in place of this one."""
+        self.close()
+        with psycopg.connect(self.server.url, autocommit=True) as connection:
+            connection.execute(f'DROP DATABASE "{self.database}" WITH (FORCE)')
+            connection.execute(f'CREATE DATABASE "{self.database}" TEMPLATE template0')
 
     @property
     def url(self) -> str:

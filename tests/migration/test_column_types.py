@@ -48,21 +48,21 @@ CAST_IN_WHEN = pytest.mark.xfail(strict=True, reason="a WHEN that went through t
 @pytest.mark.parametrize(
     "what", [pytest.param(what, marks=[CAST_IN_WHEN] if what == "maintained, decimal" else []) for what in CHANGES]
 )
-def test_the_type_of_a_column_changes_and_back(make: Make, scratch: Make, what: str) -> None:
+def test_the_type_of_a_column_changes_and_back(inplace: Make, anew: Make, what: str) -> None:
     before, after = CHANGES[what]
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.deploy(books=after)
     project.sql(CHURN)
     project.assert_in_sync()
-    project.assert_like(scratch(books=after))
+    project.assert_like(anew(books=after))
     project.manage("migrate books 0001")
     project.write_models(books=before)
     project.assert_in_sync()
-    project.assert_like(scratch(books=before))
+    project.assert_like(anew(books=before))
 
 
-def test_a_disabled_trigger_stays_disabled_over_a_change_of_type(make: Make) -> None:
-    project = make(books=SMALL_MODELS, rows=ROWS)
+def test_a_disabled_trigger_stays_disabled_over_a_change_of_type(inplace: Make) -> None:
+    project = inplace(books=SMALL_MODELS, rows=ROWS)
     project.sql("ALTER TABLE books_author DISABLE TRIGGER USER")
     project.makemigrations(books=library(NUM_BOOKS, PAGES_TOTAL))
     project.manage("migrate")

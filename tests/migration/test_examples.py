@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from tests.migration.programs import run
 from tests.migration.project import Project
 
 FOLDER = Path(__file__).parents[2] / "migrations_examples"
+PROGRESS = re.compile(r"(?:\n    [^\n]* rows[^\n]*)+\n(?= OK)")
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -131,7 +135,8 @@ def shell(project: Project, command: str) -> str:
     assert [program, arguments.pop(0)] == ["python", "manage.py"], command
     if arguments[:2] == ["dbshell", "--"]:
         return run(project.server, "psql", "--no-psqlrc", "--dbname", project.url, *arguments[2:])
-    return project.manage(shlex.join(arguments)).stdout
+    # On a slow machine migrate says how far a fill is, in lines of their own.
+    return PROGRESS.sub("", project.manage(shlex.join(arguments)).stdout)
 
 
 @pytest.mark.parametrize("name", examples.EXAMPLES)
@@ -147,3 +152,22 @@ def test_every_example_is_listed() -> None:
     listed = set(re.findall(r"^\| \[(\w+)\]", (FOLDER / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
     folders = {path.parent.name for path in FOLDER.glob("*/manage.py")}
     assert folders == listed == set(examples.EXAMPLES)
+
+
+MIGRATIONS = sorted(FOLDER.glob("*/*/migrations/[0-9]*.py"))
+
+
+@pytest.mark.parametrize("path", MIGRATIONS, ids=lambda path: f"{path.parents[2].name}-{path.stem}")
+def test_formatters_and_hooks_leave_a_migration_what_it_is(path: Path, tmp_path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert all(line == line.rstrip() for line in text.splitlines())
+    copy = tmp_path / path.name
+    copy.write_text(text, encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--isolated", "--quiet", str(copy)], check=True)
+    formatted = copy.read_text(encoding="utf-8")
+    assert ast.dump(ast.parse(formatted)) == ast.dump(ast.parse(text))
+
+
+def test_migrations_are_short() -> None:
+    assert len((FOLDER / "first_rule/shop/migrations/0003_rule.py").read_text().splitlines()) <= 40
+    assert len((FOLDER / "forum/forum/migrations/0002_rules.py").read_text().splitlines()) <= 300

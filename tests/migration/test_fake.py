@@ -18,34 +18,70 @@ MODELS = library(NUM_BOOKS.replace("default=0,", "default=0, db_default=0,"))
 CHANGED = MODELS.replace('Count("books")', 'Count("books", filter=Q(books__published=True))')
 
 
-def test_an_initial_migration_that_is_faked_leaves_the_triggers_out(make: Make, scratch: Make) -> None:
+OFF = 'TRIGGER_KIT = {"UPGRADE": False}\n'
+
+
+def test_an_initial_migration_that_is_faked_has_its_triggers_all_the_same(make: Make, scratch: Make) -> None:
+    """The same run of migrate installs and fills; where that is turned off, check tells what is missing."""
     project = make(books=MODELS, rows=ROWS)
     project.manage("trigger_kit uninstall")
     project.sql("DELETE FROM django_migrations WHERE app = 'books'; UPDATE books_author SET num_books = 9 WHERE id = 3")
+    project.write_settings(extra=OFF)
     assert "FAKED" in project.manage("migrate --fake-initial").stdout
     assert project.statuses() == {RULE: "missing"}
     printed = project.manage("check --database default")
     assert "trigger_kit.W" in printed.stderr
     assert RULE in printed.stderr
-    project.manage("trigger_kit install")
+    project.write_settings()
+    project.sql("DELETE FROM django_migrations WHERE app = 'books'")
+    printed = project.manage("migrate --fake-initial")
+    assert "FAKED" in printed.stdout
+    assert "Triggers of books.Author brought over" in printed.stdout
     project.assert_settled()
     project.sql(CHURN)
     project.assert_in_sync()
     project.assert_like(scratch(books=MODELS))
 
 
-def test_a_change_that_is_faked_is_outdated(make: Make, scratch: Make) -> None:
-    project = make(books=MODELS, rows=ROWS)
+def test_a_change_that_is_faked_is_made_all_the_same(inplace: Make, anew: Make) -> None:
+    project = inplace(books=MODELS, rows=ROWS)
     project.makemigrations(books=CHANGED)
+    project.write_settings(extra=OFF)
     project.manage("migrate --fake")
     assert project.statuses() == {RULE: "outdated"}
-    project.manage("trigger_kit install")
+    project.write_settings()
+    assert project.manage("migrate").stdout == "  Triggers of books.Author brought over to this version of its rules."
     project.assert_settled()
-    project.assert_like(scratch(books=CHANGED))
+    project.assert_like(anew(books=CHANGED))
 
 
-def test_a_faked_way_back_leaves_the_triggers_in_place(make: Make) -> None:
-    project = make(books=library(), rows=ROWS)
+def test_a_faked_rule_then_another_one(inplace: Make, anew: Make) -> None:
+    """What the state before says is not there: the catalog counts."""
+    project = inplace(books=MODELS.replace("denormalizations", "verbose_name_plural = ''  # "), rows=ROWS)
+    project.write_settings(extra=OFF)
+    project.makemigrations(books=MODELS)
+    project.manage("migrate --fake")
+    assert project.objects() == {"functions": [], "triggers": []}
+    project.makemigrations(books=CHANGED)
+    project.manage("migrate")
+    project.assert_settled()
+    project.assert_like(anew(books=CHANGED))
+
+
+def test_a_migration_that_is_deleted_is_noticed(inplace: Make) -> None:
+    """Code that does not know what is applied leaves triggers as they are, and says so."""
+    project = inplace(books=MODELS, rows=ROWS)
+    project.deploy(books=CHANGED)
+    before = project.objects()
+    project.last("books").unlink()
+    project.write_models(books=MODELS)
+    assert "does not know books.0002" in project.manage("migrate").stdout
+    assert project.objects() == before
+    assert project.statuses() == {RULE: "outdated"}
+
+
+def test_a_faked_way_back_leaves_the_triggers_in_place(inplace: Make) -> None:
+    project = inplace(books=library(), rows=ROWS)
     project.deploy(books=MODELS)
     project.manage("migrate --fake books 0001")
     project.write_models(books=library())

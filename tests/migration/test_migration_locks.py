@@ -37,9 +37,9 @@ def wait_for_lock(project: Project, thread: threading.Thread) -> None:
 
 @pytest.mark.parametrize("first", FIRST)
 @pytest.mark.parametrize("what", MIGRATIONS)
-def test_a_migration_lets_go(make: Make, what: str, first: str) -> None:
+def test_a_migration_lets_go(inplace: Make, what: str, first: str) -> None:
     before, after = MIGRATIONS[what]
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.sql("CREATE VIEW w_book AS SELECT id, author_id, pages, published FROM books_book")
     project.makemigrations(answers="y\n", books=after)
     outcomes: list[Outcome] = []

@@ -17,13 +17,13 @@ IMPORTS = HEADER + "import pgtrigger\n"
 MODELS = library(NUM_BOOKS, NUM_PUBLISHED, meta=KEPT, header=IMPORTS, book=BOOK + FROZEN)
 ORDERS = pytest.mark.parametrize(
     "installed",
-    [["pgtrigger", "trigger_kit"], ["trigger_kit", "pgtrigger"]],
+    [["pgtrigger", "trigger_kit"], pytest.param(["trigger_kit", "pgtrigger"], marks=pytest.mark.thorough)],
     ids=["pgtrigger first", "trigger_kit first"],
 )
 VALUES = "SELECT num_books, num_published FROM books_author ORDER BY id"
 
 
-@ORDERS
+@pytest.mark.parametrize("installed", [["pgtrigger", "trigger_kit"], ["trigger_kit", "pgtrigger"]], ids="-".join)
 def test_makemigrations_writes_both_kinds(make: Make, installed: list[str]) -> None:
     project = make(books=library(), rows=ROWS, installed=installed)
     found = project.deploy(books=MODELS)["books"]
@@ -34,7 +34,6 @@ def test_makemigrations_writes_both_kinds(make: Make, installed: list[str]) -> N
         "AddRule",
         "AddTrigger",
         "AddTrigger",
-        "BackfillRule",
     ]
     project.sql(CHURN)
     assert project.sql(VALUES) == [(2, 2), (2, 1), (0, 0)]
@@ -65,7 +64,7 @@ def test_uninstall_install_and_prune_of_pgtrigger_leave_ours_alone(make: Make, i
 
 
 def test_ignore_switches_theirs_off_and_not_ours(make: Make) -> None:
-    project = make(books=MODELS, rows=ROWS)
+    project = make(books=MODELS, rows=ROWS, installed=["pgtrigger", "trigger_kit"])
     script = [
         "import pgtrigger",
         "from books.models import Author, Book",
@@ -90,3 +89,27 @@ def test_both_kinds_go_and_come_back(make: Make, scratch: Make, installed: list[
     project.write_models(books=MODELS)
     project.assert_in_sync()
     project.assert_like(scratch(books=MODELS, installed=installed))
+
+
+def test_pgtrigger_need_not_be_installed(make: Make, scratch: Make) -> None:
+    """It is a library of ours then; what it adds to models and to makemigrations stays away."""
+    project = make(books=library(), rows=ROWS, installed=["trigger_kit"])
+    models = library(NUM_BOOKS, NUM_PUBLISHED)
+    assert "AddTrigger" not in str(project.deploy(books=models))
+    project.sql(CHURN)
+    assert project.sql(VALUES) == [(2, 2), (2, 1), (0, 0)]
+    assert "trigger_kit" not in project.manage("check --database default").stderr
+    project.assert_settled()
+    project.assert_like(scratch(books=models, installed=["trigger_kit"]))
+    project.manage("trigger_kit uninstall")
+    project.manage("trigger_kit install")
+    project.assert_settled()
+
+    # It may come later, and go again.
+    objects = project.objects()
+    for installed in (["pgtrigger", "trigger_kit"], ["trigger_kit"]):
+        project.installed = installed
+        project.write_settings()
+        project.assert_settled()
+        assert "No migrations to apply" in project.manage("migrate").stdout
+        assert project.objects() == objects

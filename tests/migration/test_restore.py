@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,21 +150,22 @@ def plain_schema_then_data_without_triggers(source: Project, target: Project, tm
     )
 
 
+def thorough(way: Callable[..., None]) -> Any:
+    return pytest.param(way, marks=pytest.mark.thorough)
+
+
 WHOLE = (
     custom,
     plain,
-    inserts,
     in_parallel,
-    in_one_transaction,
-    without_owner,
     by_section,
-    over_what_is_there,
     without_unlogged,
+    *map(thorough, (inserts, in_one_transaction, without_owner, over_what_is_there)),
 )
-IN_TWO_STEPS = (schema_then_data_without_triggers, plain_schema_then_data_without_triggers)
+IN_TWO_STEPS = (schema_then_data_without_triggers, thorough(plain_schema_then_data_without_triggers))
 
 
-def ways(*functions: Callable[[Project, Project, Path], None]) -> pytest.MarkDecorator:
+def ways(*functions: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("way", functions, ids=lambda function: function.__name__)
 
 

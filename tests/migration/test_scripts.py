@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.migration.conftest import Make
 from tests.migration.library import CHURN, NUM_BOOKS, NUM_PUBLISHED, PAGES_TOTAL, ROWS, library
 
+LEFT = 'TRIGGER_KIT = {"UPGRADE": False}\n'
 PLAIN = NUM_BOOKS.replace("default=0", "default=0, db_default=0")
 
 
@@ -23,33 +24,34 @@ def test_sqlmigrate_prints_a_script_that_makes_the_same_database(blank: Make, sc
     project.assert_like(scratch(books=models))
 
 
-def test_sqlmigrate_of_a_change_forwards_and_backwards(make: Make, scratch: Make) -> None:
+def test_sqlmigrate_of_a_change_forwards_and_backwards(inplace: Make, anew: Make) -> None:
     before, after = library(NUM_BOOKS, NUM_PUBLISHED), library(PAGES_TOTAL, NUM_PUBLISHED)
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.makemigrations(books=after)
     project.psql(project.manage("sqlmigrate books 0002").stdout)
     project.manage("migrate --fake")
     project.assert_settled()
-    project.assert_like(scratch(books=after))
+    project.assert_like(anew(books=after))
 
     project.sql(CHURN)
     project.psql(project.manage("sqlmigrate --backwards books 0002").stdout)
     project.manage("migrate --fake books 0001")
     project.write_models(books=before)
     project.assert_in_sync()
-    project.assert_like(scratch(books=before))
+    project.assert_like(anew(books=before))
 
 
-def test_sqlmigrate_changes_nothing(make: Make) -> None:
-    project = make(books=library(NUM_BOOKS), rows=ROWS)
+def test_sqlmigrate_changes_nothing(inplace: Make) -> None:
+    project = inplace(books=library(NUM_BOOKS), rows=ROWS)
     project.makemigrations(books=library(NUM_PUBLISHED))
     before = project.objects()
     project.manage("sqlmigrate books 0002")
     assert project.objects() == before
 
 
-def test_the_script_installs_and_fills_what_a_faked_migration_left_out(make: Make, scratch: Make) -> None:
-    project = make(books=library(PLAIN.without_rule), rows=ROWS)
+def test_the_script_installs_and_fills_what_a_faked_migration_left_out(inplace: Make, anew: Make) -> None:
+    project = inplace(books=library(PLAIN.without_rule), rows=ROWS)
+    project.write_settings(extra=LEFT)
     project.makemigrations(books=library(PLAIN))
     project.manage("migrate --fake")
     assert project.statuses() == {"books.Author:num_books": "missing"}
@@ -58,14 +60,14 @@ def test_the_script_installs_and_fills_what_a_faked_migration_left_out(make: Mak
     project.assert_settled()
     project.sql(CHURN)
     project.assert_in_sync()
-    project.assert_like(scratch(books=library(PLAIN)))
+    project.assert_like(anew(books=library(PLAIN)))
 
 
-def test_the_script_runs_twice(make: Make, scratch: Make) -> None:
+def test_the_script_runs_twice(inplace: Make, anew: Make) -> None:
     models = library(NUM_BOOKS, PAGES_TOTAL)
-    project = make(books=models, rows=ROWS)
+    project = inplace(books=models, rows=ROWS)
     script = project.manage("trigger_kit sql").stdout
     project.psql(script)
     project.psql(script)
     project.assert_settled()
-    project.assert_like(scratch(books=models))
+    project.assert_like(anew(books=models))

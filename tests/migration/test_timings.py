@@ -12,17 +12,18 @@ from typing import Any
 
 import psycopg
 import pytest
-from django.db.migrations.serializer import serializer_factory
 
 from tests.migration.conftest import Make
 from tests.migration.library import BOOK, CHURN, HEADER, NUM_BOOKS, NUM_PUBLISHED, PAGES_TOTAL, ROWS, Kept, library
 from tests.migration.project import Project
 from tests.migration.test_schemas import TENANTS, enter
-from trigger_kit.migration.operations import AlterRule
 
+THOROUGH = [pytest.mark.thorough]
 TIMED = HEADER.replace("Guard", "Guard, Timing")
 TIMINGS = ("IMMEDIATE", "DEFERRED", "QUEUED")
-PAIRS = list(itertools.permutations(TIMINGS, 2))
+# Each pair goes there and back in most tests, so that by default one direction of each will do.
+FIRST = [("IMMEDIATE", "QUEUED"), ("QUEUED", "DEFERRED"), ("DEFERRED", "IMMEDIATE")]
+PAIRS = [pytest.param(*pair, marks=[] if pair in FIRST else THOROUGH) for pair in itertools.permutations(TIMINGS, 2)]
 SHARED = ["tk_commit", "tk_state", "tk_touched", "tk_waiting"]
 ESSAY = (
     '\nclass Essay(models.Model):\n    author = models.ForeignKey("Author", models.CASCADE, related_name="essays")\n'
@@ -195,16 +196,16 @@ def connect(stack: ExitStack) -> Callable[[Project], psycopg.Connection[Any]]:
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_a_timing_changes_and_back_and_again_with_changes_pending(
-    make: Make, scratch: Make, old: str, new: str
+    inplace: Make, anew: Make, old: str, new: str
 ) -> None:
-    project = make(books=one(old), rows=ROWS)
+    project = inplace(books=one(old), rows=ROWS)
     project.sql(CHURN)
     assert project.makemigrations(books=one(new)) == {"books": ["AlterRule author.pages_total"]}
     project.manage("migrate")
     project.assert_settled()
     assert stored(project, "pages_total") == true(project, "pages_total")
     assert_exact(project, new, "pages_total")
-    assert_same(project, scratch(books=one(new)))
+    assert_same(project, anew(books=one(new)))
 
     project.sql(MORE)
     assert_exact(project, new, "pages_total")
@@ -212,7 +213,7 @@ def test_a_timing_changes_and_back_and_again_with_changes_pending(
     project.write_models(books=one(old))
     assert stored(project, "pages_total") == true(project, "pages_total")
     assert_exact(project, old, "pages_total")
-    assert_same(project, scratch(books=one(old)))
+    assert_same(project, anew(books=one(old)))
 
     project.sql(AGAIN)
     assert_exact(project, old, "pages_total")
@@ -220,12 +221,12 @@ def test_a_timing_changes_and_back_and_again_with_changes_pending(
     project.manage("migrate")
     project.assert_settled()
     assert stored(project, "pages_total") == true(project, "pages_total")
-    assert_same(project, scratch(books=one(new)))
+    assert_same(project, anew(books=one(new)))
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_the_timings_of_two_rules_change_together_and_back(make: Make, scratch: Make, old: str, new: str) -> None:
-    project = make(books=both(old), rows=ROWS)
+def test_the_timings_of_two_rules_change_together_and_back(inplace: Make, anew: Make, old: str, new: str) -> None:
+    project = inplace(books=both(old), rows=ROWS)
     project.sql(CHURN)
     assert project.makemigrations(books=both(new)) == {
         "books": ["AlterRule author.num_books", "AlterRule author.pages_total"]
@@ -233,18 +234,18 @@ def test_the_timings_of_two_rules_change_together_and_back(make: Make, scratch: 
     project.manage("migrate")
     project.assert_settled()
     assert stored(project) == true(project)
-    assert_same(project, scratch(books=both(new)))
+    assert_same(project, anew(books=both(new)))
     project.sql(MORE)
     assert_exact(project, new)
     project.manage("migrate books 0001")
     project.write_models(books=both(old))
     assert stored(project) == true(project)
     assert_exact(project, old)
-    assert_same(project, scratch(books=both(old)))
+    assert_same(project, anew(books=both(old)))
 
 
-def test_the_pending_changes_are_folded_and_not_computed_afresh(make: Make) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
+def test_the_pending_changes_are_folded_and_not_computed_afresh(inplace: Make) -> None:
+    project = inplace(books=both("QUEUED"), rows=ROWS)
     project.sql("SELECT tk_flush_books_author(); SELECT set_config('trigger_kit.depth', '0', false)")
     project.sql("UPDATE books_author SET pages_total = pages_total + 1000")
     project.sql("SELECT set_config('trigger_kit.depth', '', false)")
@@ -255,24 +256,24 @@ def test_the_pending_changes_are_folded_and_not_computed_afresh(make: Make) -> N
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_one_of_two_rules_changes_its_timing(make: Make, scratch: Make, old: str, new: str) -> None:
+def test_one_of_two_rules_changes_its_timing(inplace: Make, anew: Make, old: str, new: str) -> None:
     before = models_of(timed(NUM_BOOKS, old), timed(PAGES_TOTAL, "QUEUED"))
     after = models_of(timed(NUM_BOOKS, new), timed(PAGES_TOTAL, "QUEUED"))
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.sql(CHURN)
     assert project.makemigrations(books=after) == {"books": ["AlterRule author.num_books"]}
     project.manage("migrate")
     project.assert_settled()
     project.sql(MORE)
     project.assert_in_sync()
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     project.manage("migrate books 0001")
     project.write_models(books=before)
     project.assert_in_sync()
     project.sql(AGAIN + "SELECT tk_flush_books_author()")
     project.assert_in_sync()
     assert stored(project) == true(project)
-    assert_same(project, scratch(books=before))
+    assert_same(project, anew(books=before))
 
 
 # Rules that come, go and change --------------------------------------------------------------------------------------
@@ -281,40 +282,40 @@ def test_one_of_two_rules_changes_its_timing(make: Make, scratch: Make, old: str
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
 @pytest.mark.parametrize("other", TIMINGS)
 def test_a_second_rule_comes_to_an_edge_that_has_changes_pending(
-    make: Make, scratch: Make, timing: str, other: str
+    inplace: Make, anew: Make, timing: str, other: str
 ) -> None:
     first = timed(NUM_BOOKS, timing)
-    project = make(books=models_of(first), rows=ROWS)
+    project = inplace(books=models_of(first), rows=ROWS)
     project.sql(CHURN)
     after = models_of(first, timed(PAGES_TOTAL, other))
     assert project.makemigrations(books=after) == {
-        "books": ["AddField author.pages_total", "AddRule author.pages_total", "BackfillRule author.pages_total"]
+        "books": ["AddField author.pages_total", "AddRule author.pages_total"]
     }
     project.manage("migrate")
     project.assert_settled()
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     project.sql(MORE)
     project.assert_in_sync()
     project.manage("migrate books 0001")
     project.write_models(books=models_of(first))
     assert_exact(project, timing, "num_books")
-    assert_same(project, scratch(books=models_of(first)))
+    assert_same(project, anew(books=models_of(first)))
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
 @pytest.mark.parametrize("with_field", [False, True], ids=["field stays", "field goes"])
 @pytest.mark.parametrize("is_last", [False, True], ids=["another stays", "the last"])
 def test_a_rule_goes_with_changes_pending(
-    make: Make, scratch: Make, timing: str, with_field: bool, is_last: bool
+    inplace: Make, anew: Make, timing: str, with_field: bool, is_last: bool
 ) -> None:
     left = [] if is_last else [timed(NUM_BOOKS, timing)]
     going = timed(PAGES_TOTAL, timing)
     before = models_of(*left, going)
     after = models_of(*left) if with_field else models_of(*left, going.without_rule)
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.sql(CHURN)
     project.deploy(books=after)
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     columns = [name for name, there in (("num_books", not is_last), ("pages_total", not with_field)) if there]
     if columns:
         assert stored(project, *columns) == true(project, *columns)
@@ -324,37 +325,35 @@ def test_a_rule_goes_with_changes_pending(
     project.manage("migrate books 0001")
     project.write_models(books=before)
     project.assert_in_sync()
-    assert_same(project, scratch(books=before))
+    assert_same(project, anew(books=before))
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_a_filter_changes_with_changes_pending(make: Make, scratch: Make, timing: str) -> None:
+def test_a_filter_changes_with_changes_pending(inplace: Make, anew: Make, timing: str) -> None:
     published = timed(NUM_PUBLISHED, timing)
     before = models_of(timed(NUM_BOOKS, timing), published)
     after = models_of(timed(NUM_BOOKS, timing), published.replace("=True", "=False"))
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.sql(CHURN)
-    assert project.deploy(books=after) == {
-        "books": ["AlterRule author.num_published", "BackfillRule author.num_published"]
-    }
+    assert project.deploy(books=after) == {"books": ["AlterRule author.num_published"]}
     assert stored(project, "num_books", "num_published") == [(2, 0), (2, 1), (0, 0)]
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     project.sql(MORE)
     project.manage("migrate books 0001")
     project.write_models(books=before)
     project.assert_in_sync()
-    assert_same(project, scratch(books=before))
+    assert_same(project, anew(books=before))
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_one_of_two_sources_goes_with_changes_pending(make: Make, scratch: Make, timing: str) -> None:
+def test_one_of_two_sources_goes_with_changes_pending(inplace: Make, anew: Make, timing: str) -> None:
     before = models_of(timed(NUM_BOOKS, timing), timed(NUM_ESSAYS, timing), book=BOOK + ESSAY)
     after = models_of(timed(NUM_BOOKS, timing), NUM_ESSAYS.without_rule, book=BOOK + ESSAY)
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.sql(CHURN + "INSERT INTO books_essay (author_id) VALUES (1), (1), (3)")
     project.deploy(books=after)
     assert stored(project, "num_books", "num_essays") == [(2, 2), (2, 0), (0, 1)]
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
 
 
 PUBLISHER = """
@@ -372,7 +371,7 @@ CHAINS = {
 
 
 @pytest.mark.parametrize("what", CHAINS)
-def test_the_timings_of_rules_that_build_on_each_other_change(make: Make, scratch: Make, what: str) -> None:
+def test_the_timings_of_rules_that_build_on_each_other_change(inplace: Make, anew: Make, what: str) -> None:
     def models_at(timings: tuple[str, str]) -> str:
         total = timed(Kept("", 'Denormalize("num_books", Sum("authors__num_books", default=0))'), timings[1])
         publisher = Kept("publisher = models.ForeignKey(Publisher, models.CASCADE, null=True, related_name='authors')")
@@ -382,22 +381,22 @@ def test_the_timings_of_rules_that_build_on_each_other_change(make: Make, scratc
     before, after = map(models_at, CHAINS[what])
     rows = "INSERT INTO books_publisher VALUES (1), (2);" + ROWS + "UPDATE books_author SET publisher_id = 1"
     move = "UPDATE books_author SET publisher_id = 2 WHERE id = 1;"
-    project = make(books=before, rows=rows)
+    project = inplace(books=before, rows=rows)
     project.sql(CHURN + move)
     project.deploy(books=after)
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     project.sql(MORE + "UPDATE books_author SET publisher_id = 3 - publisher_id;")
     project.assert_in_sync()
     project.manage("migrate books 0001")
     project.write_models(books=before)
     project.assert_in_sync()
-    assert_same(project, scratch(books=before))
+    assert_same(project, anew(books=before))
     project.sql(AGAIN + move)
     project.assert_in_sync()
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_the_timing_of_rules_with_two_keys_changes(make: Make, scratch: Make, old: str, new: str) -> None:
+def test_the_timing_of_rules_with_two_keys_changes(inplace: Make, anew: Make, old: str, new: str) -> None:
     code = Kept("code = models.CharField(max_length=9, unique=True, null=True)")
     essay = ESSAY.replace('related_name="essays"', 'related_name="essays", to_field="code"')
     before, after = (
@@ -407,10 +406,10 @@ def test_the_timing_of_rules_with_two_keys_changes(make: Make, scratch: Make, ol
         for timing in (old, new)
     )
     rows = ROWS + "UPDATE books_author SET code = name;"
-    project = make(books=before, rows=rows)
+    project = inplace(books=before, rows=rows)
     project.sql(CHURN + "INSERT INTO books_essay (author_id) VALUES ('a'), ('a'), ('c')")
     assert project.deploy(books=after) == {"books": ["AlterRule author.num_essays"]}
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     project.sql(MORE + "DELETE FROM books_essay WHERE id = 1; INSERT INTO books_essay (author_id) VALUES ('b')")
     project.assert_in_sync()
     project.manage("migrate books 0001")
@@ -418,31 +417,31 @@ def test_the_timing_of_rules_with_two_keys_changes(make: Make, scratch: Make, ol
     project.assert_in_sync()
     project.sql("SELECT tk_flush_books_author()")
     assert stored(project, "num_books", "num_essays") == [(1, 1), (2, 1), (2, 1)]
-    assert_same(project, scratch(books=before))
+    assert_same(project, anew(books=before))
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_a_timing_changes_on_a_table_with_a_name_that_needs_quotes(
-    make: Make, scratch: Make, old: str, new: str
+    inplace: Make, anew: Make, old: str, new: str
 ) -> None:
     meta = "db_table = 'all of the \\'Authors\\' {{in}} table'"
     before, after = (library(timed(NUM_BOOKS, timing), header=TIMED, meta=meta) for timing in (old, new))
-    project = make(books=before)
+    project = inplace(books=before)
     table = "\"all of the 'Authors' {{in}} table\""
     project.sql(ROWS.replace("books_author", table) + CHURN)
     project.deploy(books=after)
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     project.sql(MORE)
     project.psql(project.manage("sqlmigrate --backwards books 0002").stdout)
     project.manage("migrate --fake books 0001")
     project.write_models(books=before)
     project.assert_in_sync()
     assert project.sql(f"SELECT num_books FROM {table} ORDER BY id") == [(1,), (2,), (2,)]
-    assert_same(project, scratch(books=before))
+    assert_same(project, anew(books=before))
 
 
-def test_whoever_may_read_or_flush_may_after_a_change(make: Make) -> None:
-    project = make(books=models_of(timed(NUM_BOOKS, "QUEUED")), rows=ROWS)
+def test_whoever_may_read_or_flush_may_after_a_change(inplace: Make) -> None:
+    project = inplace(books=models_of(timed(NUM_BOOKS, "QUEUED")), rows=ROWS)
     reader, flusher = "pg_read_all_stats", "pg_monitor"  # Roles that every server has.
     project.sql(
         f"GRANT SELECT ON books_author TO {reader}; GRANT EXECUTE ON FUNCTION tk_flush_books_author TO {flusher}"
@@ -479,41 +478,35 @@ CHANGED_TYPES = [(what, timing) for what in TYPES if what != "key, text" for tim
 
 
 @pytest.mark.parametrize(("what", "timing"), CHANGED_TYPES)
-def test_a_type_changes_with_changes_pending(make: Make, scratch: Make, what: str, timing: str) -> None:
+def test_a_type_changes_with_changes_pending(inplace: Make, anew: Make, what: str, timing: str) -> None:
     before, after = (source.replace("Timing.{}", f"Timing.{timing}") for source in TYPES[what])
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.sql(CHURN)
     project.deploy(books=after)
     assert stored(project) == true(project)
     assert_exact(project, timing)
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     project.sql(MORE)
     project.manage("migrate books 0001")
     project.write_models(books=before)
     assert_exact(project, timing)
-    assert_same(project, scratch(books=before))
+    assert_same(project, anew(books=before))
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_a_key_becomes_text_with_changes_pending(make: Make, scratch: Make, timing: str) -> None:
+def test_a_key_becomes_text_with_changes_pending(inplace: Make, anew: Make, timing: str) -> None:
     before, after = (source.replace("Timing.{}", f"Timing.{timing}") for source in TYPES["key, text"])
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.sql(CHURN)
     project.deploy(books=after)
     assert stored(project) == true(project)
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
 
 
-UNDONE_UNDER_TEXT = pytest.mark.xfail(
-    strict=True,
-    reason="a queue with a number as key is made while the target's is a text still: stops with an error (limits.md)",
-)
-
-
-@pytest.mark.parametrize("timing", ["IMMEDIATE", "DEFERRED", pytest.param("QUEUED", marks=UNDONE_UNDER_TEXT)])
-def test_a_key_that_became_text_is_a_number_again(make: Make, timing: str) -> None:
+@pytest.mark.parametrize("timing", TIMINGS)
+def test_a_key_that_became_text_is_a_number_again(inplace: Make, timing: str) -> None:
     before, after = (source.replace("Timing.{}", f"Timing.{timing}") for source in TYPES["key, text"])
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.deploy(books=after)
     project.sql(CHURN.replace("author_id = 2", "author_id = '2'"))
     project.manage("migrate books 0001")
@@ -524,37 +517,19 @@ def test_a_key_that_became_text_is_a_number_again(make: Make, timing: str) -> No
 # The file and its SQL ------------------------------------------------------------------------------------------------
 
 
-def test_the_migration_holds_the_queue_as_readable_text(make: Make) -> None:
-    project = make(books=both("IMMEDIATE"))
-    project.makemigrations(books=both("QUEUED"))
-    text = project.last("books").read_text()
-    assert "timing=trigger_kit.rules.Timing['QUEUED']" in text or "timing=trigger_kit.Timing.QUEUED" in text, text
-    assert 'undo=trigger_kit.sql.Sql("""' in text
-    assert 'drop=trigger_kit.sql.Sql("""' in text
-    assert "sources=['books_book']" in text
-    assert "\\n" not in text
-
-
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_the_triggers_of_a_migration_serialize_to_themselves(make: Make, timing: str) -> None:
-    project = make(books=both("IMMEDIATE"))
+def test_the_migration_holds_the_timing_alone(inplace: Make, timing: str) -> None:
+    project = inplace(books=both("IMMEDIATE"))
     project.makemigrations(books=both(timing))
-    names: dict[str, Any] = {}
-    exec(compile(project.last("books").read_text(), "migration", "exec"), names)
-    operations = [item for item in names["Migration"].operations if isinstance(item, AlterRule)]
-    triggers = operations[0].triggers
-    assert not any(operation.triggers for operation in operations[1:])
-    assert [trigger.sources for trigger in triggers if trigger.undo] == [("books_book",)]
-    for trigger in triggers:
-        text, imports = serializer_factory(trigger).serialize()
-        again: dict[str, Any] = {}
-        exec("\n".join(sorted(imports)), again)
-        assert eval(text, again) == trigger
+    text = project.last("books").read_text()
+    assert text.count(f"Timing['{timing}']") == 2
+    assert "SELECT" not in text
+    assert len(text.splitlines()) < 40
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_sqlmigrate_prints_the_change_forwards_and_backwards(make: Make, scratch: Make, old: str, new: str) -> None:
-    project = make(books=one(old), rows=ROWS)
+def test_sqlmigrate_prints_the_change_forwards_and_backwards(inplace: Make, anew: Make, old: str, new: str) -> None:
+    project = inplace(books=one(old), rows=ROWS)
     project.sql(CHURN)
     project.makemigrations(books=one(new))
     before = structure(project)
@@ -565,28 +540,28 @@ def test_sqlmigrate_prints_the_change_forwards_and_backwards(make: Make, scratch
     project.manage("migrate --fake")
     project.assert_settled()
     assert stored(project, "pages_total") == true(project, "pages_total")
-    assert_same(project, scratch(books=one(new)))
+    assert_same(project, anew(books=one(new)))
 
     project.sql(MORE)
     project.psql(project.manage("sqlmigrate --backwards books 0002").stdout)
     project.manage("migrate --fake books 0001")
     project.write_models(books=one(old))
     assert_exact(project, old, "pages_total")
-    assert_same(project, scratch(books=one(old)))
+    assert_same(project, anew(books=one(old)))
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_sqlmigrate_of_the_first_migration_makes_the_same_database(blank: Make, scratch: Make, timing: str) -> None:
-    project = blank("books")
+def test_sqlmigrate_of_the_first_migration_makes_the_same_database(inplace: Make, anew: Make, timing: str) -> None:
+    project = inplace("books")
     project.makemigrations(books=both(timing))
     project.psql(project.manage("sqlmigrate books 0001").stdout)
     project.manage("migrate --fake")
     project.sql(ROWS.replace("(id, name)", "(id, name, num_books, pages_total)").replace("')", "', 0, 0)"))
     assert_exact(project, timing)
-    assert_same(project, scratch(books=both(timing)))
+    assert_same(project, anew(books=both(timing)))
 
 
-def test_migrations_of_timings_can_be_squashed(make: Make, scratch: Make, blank: Make) -> None:
+def test_migrations_of_timings_can_be_squashed(make: Make, scratch: Make) -> None:
     project = make(books=both("IMMEDIATE"), rows=ROWS)
     for timing in ("QUEUED", "DEFERRED", "QUEUED"):
         project.deploy(books=both(timing))
@@ -602,8 +577,8 @@ Connect = Callable[[Project], "psycopg.Connection[Any]"]
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_the_migration_waits_for_a_writer(make: Make, connect: Connect, old: str, new: str) -> None:
-    project = make(books=both(old), rows=ROWS)
+def test_the_migration_waits_for_a_writer(inplace: Make, connect: Connect, old: str, new: str) -> None:
+    project = inplace(books=both(old), rows=ROWS)
     project.makemigrations(books=both(new))
     writer = connect(project)
     writer.execute(CHURN)
@@ -617,8 +592,8 @@ def test_the_migration_waits_for_a_writer(make: Make, connect: Connect, old: str
 
 
 @pytest.mark.parametrize("new", ["IMMEDIATE", "QUEUED"])
-def test_the_migration_waits_for_a_writer_that_has_noted_nothing_yet(make: Make, connect: Connect, new: str) -> None:
-    project = make(books=both("DEFERRED"), rows=ROWS)
+def test_the_migration_waits_for_a_writer_that_has_noted_nothing_yet(inplace: Make, connect: Connect, new: str) -> None:
+    project = inplace(books=both("DEFERRED"), rows=ROWS)
     project.makemigrations(books=both(new))
     writer = connect(project)
     writer.execute("UPDATE books_book SET published = NOT published")
@@ -630,9 +605,9 @@ def test_the_migration_waits_for_a_writer_that_has_noted_nothing_yet(make: Make,
 
 
 @pytest.mark.parametrize("timing", ["IMMEDIATE", "DEFERRED"])
-def test_the_migration_waits_for_a_writer_of_a_source_that_goes(make: Make, connect: Connect, timing: str) -> None:
+def test_the_migration_waits_for_a_writer_of_a_source_that_goes(inplace: Make, connect: Connect, timing: str) -> None:
     before = models_of(timed(NUM_BOOKS, timing), timed(NUM_ESSAYS, timing), book=BOOK + ESSAY)
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.makemigrations(books=models_of(timed(NUM_BOOKS, timing), NUM_ESSAYS.without_rule, book=BOOK + ESSAY))
     writer = connect(project)
     writer.execute("UPDATE books_essay SET author_id = 1")
@@ -644,8 +619,8 @@ def test_the_migration_waits_for_a_writer_of_a_source_that_goes(make: Make, conn
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
 @pytest.mark.parametrize("new", ["IMMEDIATE", "DEFERRED"])
-def test_the_migration_waits_for_a_flush(make: Make, connect: Connect, new: str, end: str) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
+def test_the_migration_waits_for_a_flush(inplace: Make, connect: Connect, new: str, end: str) -> None:
+    project = inplace(books=both("QUEUED"), rows=ROWS)
     project.sql(CHURN)
     project.makemigrations(books=both(new))
     flusher = connect(project)
@@ -658,8 +633,8 @@ def test_the_migration_waits_for_a_flush(make: Make, connect: Connect, new: str,
 
 
 @pytest.mark.parametrize("order", ["flush first", "migration first"])
-def test_a_flush_that_waits_for_a_row_meets_the_migration(make: Make, connect: Connect, order: str) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
+def test_a_flush_that_waits_for_a_row_meets_the_migration(inplace: Make, connect: Connect, order: str) -> None:
+    project = inplace(books=both("QUEUED"), rows=ROWS)
     project.makemigrations(books=both("IMMEDIATE"))
     holder, flusher = connect(project), connect(project)
     holder.execute("SELECT FROM books_author WHERE id = 2 FOR UPDATE")
@@ -683,8 +658,8 @@ def test_a_flush_that_waits_for_a_row_meets_the_migration(make: Make, connect: C
     project.assert_settled()
 
 
-def test_a_queue_is_made_anew_while_others_flush_and_write(make: Make, connect: Connect) -> None:
-    project = make(books=models_of(timed(NUM_BOOKS, "QUEUED"), BARE), rows=ROWS)
+def test_a_queue_is_made_anew_while_others_flush_and_write(inplace: Make, connect: Connect) -> None:
+    project = inplace(books=models_of(timed(NUM_BOOKS, "QUEUED"), BARE), rows=ROWS)
     project.sql(CHURN)
     project.makemigrations(books=models_of(timed(NUM_BOOKS, "QUEUED"), timed(FILLED, "QUEUED")))
     flusher, writer = connect(project), connect(project)
@@ -698,8 +673,8 @@ def test_a_queue_is_made_anew_while_others_flush_and_write(make: Make, connect: 
     assert_exact(project, "QUEUED")
 
 
-def test_the_migration_waits_for_a_reader_of_the_queue(make: Make, connect: Connect) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
+def test_the_migration_waits_for_a_reader_of_the_queue(inplace: Make, connect: Connect) -> None:
+    project = inplace(books=both("QUEUED"), rows=ROWS)
     project.sql(CHURN)
     project.makemigrations(books=both("IMMEDIATE"))
     reader = connect(project)
@@ -712,9 +687,9 @@ def test_the_migration_waits_for_a_reader_of_the_queue(make: Make, connect: Conn
 @pytest.mark.parametrize("level", ["repeatable read", "serializable"])
 @pytest.mark.parametrize("new", ["IMMEDIATE", "DEFERRED"])
 def test_a_migration_that_would_see_the_past_only_is_refused(
-    make: Make, connect: Connect, new: str, level: str
+    inplace: Make, connect: Connect, new: str, level: str
 ) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
+    project = inplace(books=both("QUEUED"), rows=ROWS)
     project.sql(CHURN)
     project.makemigrations(books=both(new))
     before, waiting = structure(project), pending(project)
@@ -734,8 +709,8 @@ def test_a_migration_that_would_see_the_past_only_is_refused(
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_a_session_that_has_written_before_writes_after(make: Make, connect: Connect, old: str, new: str) -> None:
-    project = make(books=one(old), rows=ROWS)
+def test_a_session_that_has_written_before_writes_after(inplace: Make, connect: Connect, old: str, new: str) -> None:
+    project = inplace(books=one(old), rows=ROWS)
     project.makemigrations(books=one(new))
     session = connect(project)
     numbers = itertools.count(10)
@@ -763,18 +738,18 @@ def test_a_session_that_has_written_before_writes_after(make: Make, connect: Con
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_a_migration_writes_rows_before_a_timing_changes(make: Make, scratch: Make, old: str, new: str) -> None:
-    project = make(books=one(old), rows=ROWS)
+def test_a_migration_writes_rows_before_a_timing_changes(inplace: Make, anew: Make, old: str, new: str) -> None:
+    project = inplace(books=one(old), rows=ROWS)
     project.makemigrations(books=one(new))
     write_rows_first(project.last("books"), CHURN, MORE)
     project.manage("migrate")
     project.assert_settled()
     assert stored(project, "pages_total") == true(project, "pages_total")
-    assert_same(project, scratch(books=one(new)))
+    assert_same(project, anew(books=one(new)))
     project.manage("migrate books 0001")
     project.write_models(books=one(old))
     assert stored(project, "pages_total") == true(project, "pages_total")
-    assert_same(project, scratch(books=one(old)))
+    assert_same(project, anew(books=one(old)))
 
 
 WRITTEN_FIRST = [
@@ -785,7 +760,7 @@ WRITTEN_FIRST = [
 
 
 @pytest.mark.parametrize(("timing", "change"), WRITTEN_FIRST)
-def test_a_migration_writes_rows_before_rules_change(make: Make, scratch: Make, timing: str, change: str) -> None:
+def test_a_migration_writes_rows_before_rules_change(inplace: Make, anew: Make, timing: str, change: str) -> None:
     pages, books = timed(FILLED, timing), timed(NUM_BOOKS, timing)
     long = Kept(pages.field, pages.rule.replace("default=0)", "default=0, filter=Q(books__pages__gt=15))"))
     before, after = {
@@ -794,12 +769,12 @@ def test_a_migration_writes_rows_before_rules_change(make: Make, scratch: Make, 
         "the last goes": (models_of(pages), models_of(BARE)),
         "the filter": (models_of(books, pages), models_of(books, long)),
     }[change]
-    project = make(books=before, rows=ROWS)
+    project = inplace(books=before, rows=ROWS)
     project.makemigrations(books=after)
     write_rows_first(project.last("books"), CHURN, "")
     project.manage("migrate")
     project.assert_settled()
-    assert_same(project, scratch(books=after))
+    assert_same(project, anew(books=after))
     if change != "the filter":
         assert stored(project, "pages_total") == true(project, "pages_total")
 
@@ -808,15 +783,15 @@ def test_a_migration_writes_rows_before_rules_change(make: Make, scratch: Make, 
 
 
 @pytest.mark.parametrize("other", ["IMMEDIATE", "DEFERRED"])
-def test_changes_of_missing_targets_are_pending(make: Make, scratch: Make, other: str) -> None:
+def test_changes_of_missing_targets_are_pending(inplace: Make, anew: Make, other: str) -> None:
     queued, changed = (models_of(timed(PAGES_TOTAL, t), book=LOOSE_BOOK) for t in ("QUEUED", other))
-    project = make(books=queued, rows=ROWS)
+    project = inplace(books=queued, rows=ROWS)
     project.sql("INSERT INTO books_book (id, author_id, pages, published) VALUES (20, 9, 5, true), (21, 10, 6, true)")
     assert pending(project) > 0
     project.makemigrations(books=changed)
     project.manage("migrate")
     project.assert_settled()
-    assert_same(project, scratch(books=changed))
+    assert_same(project, anew(books=changed))
     project.sql("INSERT INTO books_author (id, name) VALUES (9, 'i')")
     project.sql("INSERT INTO books_book (id, author_id, pages, published) VALUES (22, 10, 7, true), (23, 9, 8, true)")
     assert stored(project, "pages_total") == true(project, "pages_total")
@@ -837,8 +812,8 @@ def test_changes_of_missing_targets_are_pending(make: Make, scratch: Make, other
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_at_zero_only_what_targets_share_is_left(make: Make, timing: str) -> None:
-    project = make(books=both(timing), rows=ROWS)
+def test_at_zero_only_what_targets_share_is_left(inplace: Make, timing: str) -> None:
+    project = inplace(books=both(timing), rows=ROWS)
     project.sql(CHURN)
     project.manage("migrate books zero")
     assert [name for (name,) in project.sql(NAMES)] == SHARED
@@ -850,7 +825,7 @@ def test_at_zero_only_what_targets_share_is_left(make: Make, timing: str) -> Non
     assert_exact(project, timing)
 
 
-INSTALL = "shell -v 0 -c 'from trigger_kit.database.installation import install; install()'"
+INSTALL = "trigger_kit install"
 OUTDATED = """
 SELECT format('COMMENT ON TRIGGER %I ON %s IS %L', tgname, tgrelid::regclass,
     regexp_replace(obj_description(oid, 'pg_trigger'), '[0-9a-f]{40}', repeat('0', 40)))
@@ -869,28 +844,28 @@ def make_outdated(project: Project, names: str) -> int:
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
 @pytest.mark.parametrize("names", ["_purge_|_commit_", "^~?tk_", "books_book", "nothing"])
-def test_install_keeps_what_is_pending(make: Make, scratch: Make, timing: str, names: str) -> None:
-    project = make(books=both(timing), rows=ROWS)
+def test_install_keeps_what_is_pending(inplace: Make, anew: Make, timing: str, names: str) -> None:
+    project = inplace(books=both(timing), rows=ROWS)
     project.sql(CHURN)
     assert (make_outdated(project, names) > 0) is (names != "nothing")
     project.manage(INSTALL)
     project.assert_settled()
     assert_exact(project, timing)
-    assert_same(project, scratch(books=both(timing)))
+    assert_same(project, anew(books=both(timing)))
 
 
-def test_install_brings_back_a_queue_that_somebody_has_dropped(make: Make, scratch: Make) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
+def test_install_brings_back_a_queue_that_somebody_has_dropped(inplace: Make, anew: Make) -> None:
+    project = inplace(books=both("QUEUED"), rows=ROWS)
     project.sql(CHURN)
     (name,) = (row[1] for row in project.objects()["triggers"] if "_purge_" in row[1])
     project.sql(f"DROP TRIGGER {name} ON books_author; DROP TABLE tk_pending_books_author CASCADE")
     project.manage(INSTALL)
     assert_exact(project, "QUEUED")
-    assert_same(project, scratch(books=both("QUEUED")))
+    assert_same(project, anew(books=both("QUEUED")))
 
 
-def test_install_waits_for_a_writer(make: Make, connect: Connect) -> None:
-    project = make(books=both("QUEUED"), rows=ROWS)
+def test_install_waits_for_a_writer(inplace: Make, connect: Connect) -> None:
+    project = inplace(books=both("QUEUED"), rows=ROWS)
     make_outdated(project, "^~?tk_")
     writer = connect(project)
     writer.execute(CHURN)
@@ -920,12 +895,12 @@ def test_a_timing_changes_without_migrations(blank: Make, old: str, new: str) ->
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_the_script_runs_twice_with_changes_pending(make: Make, scratch: Make, timing: str) -> None:
+def test_the_script_runs_twice_with_changes_pending(inplace: Make, anew: Make, timing: str) -> None:
     bare = library(
         *(kept.replace("default=0,", "default=0, db_default=0,").without_rule for kept in (NUM_BOOKS, PAGES_TOTAL))
     )
     ruled = both(timing).replace("Field(default=0,", "Field(default=0, db_default=0,")
-    project = make(books=bare, rows=ROWS)
+    project = inplace(books=bare, rows=ROWS)
     project.makemigrations(books=ruled)
     project.manage("migrate --fake")
     script = project.manage("trigger_kit sql").stdout
@@ -938,12 +913,12 @@ def test_the_script_runs_twice_with_changes_pending(make: Make, scratch: Make, t
     assert_exact(project, timing)
     project.psql(script)
     assert_exact(project, timing)
-    assert_same(project, scratch(books=ruled))
+    assert_same(project, anew(books=ruled))
 
 
-def tenants(blank: Make, timing: str) -> Project:
+def tenants(inplace: Make, timing: str) -> Project:
     """Return a project that is migrated in two schemas, with rows in both."""
-    project = blank("books")
+    project = inplace("books")
     project.makemigrations(books=both(timing))
     for tenant in TENANTS:
         project.sql(f"CREATE SCHEMA {tenant}")
@@ -954,8 +929,8 @@ def tenants(blank: Make, timing: str) -> Project:
     return project
 
 
-def test_each_schema_has_its_own_queue(blank: Make) -> None:
-    project = tenants(blank, "QUEUED")
+def test_each_schema_has_its_own_queue(inplace: Make) -> None:
+    project = tenants(inplace, "QUEUED")
     enter(project, "tenant_a")
     project.sql("SELECT tk_flush_books_author()")
     project.sql(CHURN)
@@ -973,8 +948,8 @@ def test_each_schema_has_its_own_queue(blank: Make) -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_a_timing_changes_in_one_schema_after_the_other(blank: Make, old: str, new: str) -> None:
-    project = tenants(blank, old)
+def test_a_timing_changes_in_one_schema_after_the_other(inplace: Make, old: str, new: str) -> None:
+    project = tenants(inplace, old)
     project.makemigrations(books=both(new))
     for tenant, statements in zip(TENANTS, (CHURN, CHURN + MORE), strict=True):
         enter(project, tenant)
@@ -989,8 +964,8 @@ def test_a_timing_changes_in_one_schema_after_the_other(blank: Make, old: str, n
 
 
 @pytest.mark.parametrize("timing", ["DEFERRED", "QUEUED"])
-def test_one_transaction_writes_in_two_schemas(blank: Make, timing: str) -> None:
-    project = tenants(blank, timing)
+def test_one_transaction_writes_in_two_schemas(inplace: Make, timing: str) -> None:
+    project = tenants(inplace, timing)
     project.sql("BEGIN")
     for tenant in TENANTS:
         project.sql(f"INSERT INTO {tenant}.books_book (id, author_id, pages, published) VALUES (9, 3, 5, true)")

@@ -29,13 +29,13 @@ def sources(order: tuple[str, ...], *kept: Kept, book: str = BOOK) -> dict[str, 
 
 
 @ORDERS
-def test_new_models_and_rules_in_two_apps(make: Make, order: tuple[str, ...]) -> None:
-    project = make(**sources(order, NUM_BOOKS), rows=PEOPLE_ROWS)
+def test_new_models_and_rules_in_two_apps(inplace: Make, order: tuple[str, ...]) -> None:
+    project = inplace(**sources(order, NUM_BOOKS), rows=PEOPLE_ROWS)
     theirs = [operation for file in project.files() if "books" in file.parts for operation in operations(file)]
     assert theirs == ["CreateModel Book", "AddField book.author"]
     first, second = (file for file in project.files() if "people" in file.parts)
     assert operations(first) == ["CreateModel Author"]
-    assert operations(second) == ["AddRule author.num_books", "BackfillRule author.num_books"]
+    assert operations(second) == ["AddRule author.num_books"]
     assert ("books", project.last("books").stem) in dependencies(second)
     assert project.sql(VALUES) == [(3,), (1,), (0,)]
     project.manage("migrate people zero")
@@ -46,8 +46,8 @@ def test_new_models_and_rules_in_two_apps(make: Make, order: tuple[str, ...]) ->
 
 
 @ORDERS
-def test_a_rule_comes_to_a_source_in_another_app(make: Make, scratch: Make, order: tuple[str, ...]) -> None:
-    project = make(**sources(order), rows=PEOPLE_ROWS)
+def test_a_rule_comes_to_a_source_in_another_app(inplace: Make, anew: Make, order: tuple[str, ...]) -> None:
+    project = inplace(**sources(order), rows=PEOPLE_ROWS)
     models = sources(order, NUM_BOOKS, NUM_PUBLISHED)
     assert project.deploy(**models) == {
         "people": [
@@ -55,48 +55,47 @@ def test_a_rule_comes_to_a_source_in_another_app(make: Make, scratch: Make, orde
             "AddField author.num_published",
             "AddRule author.num_books",
             "AddRule author.num_published",
-            "BackfillRule author.num_books,num_published",
         ]
     }
     assert ("books", "0001_initial") in dependencies(project.last("people"))
     assert project.sql(VALUES) == [(3,), (1,), (0,)]
     project.sql(CHURN)
     project.assert_in_sync()
-    project.assert_like(scratch(**models))
+    project.assert_like(anew(**models))
 
 
 @ORDERS
-def test_the_foreign_key_of_the_source_comes_in_the_same_run(make: Make, scratch: Make, order: tuple[str, ...]) -> None:
+def test_the_foreign_key_of_the_source_comes_in_the_same_run(inplace: Make, anew: Make, order: tuple[str, ...]) -> None:
     unlinked = BOOK.replace(
         '    author = models.ForeignKey("people.Author", models.CASCADE, related_name="books")\n', ""
     )
     rows = "INSERT INTO people_author (id, name) VALUES (1, 'a'); INSERT INTO books_book VALUES (1, 10, true)"
-    project = make(**sources(order, book=unlinked), rows=rows)
+    project = inplace(**sources(order, book=unlinked), rows=rows)
     models = sources(order, NUM_BOOKS, book=BOOK.replace("CASCADE", "CASCADE, null=True"))
     found = project.deploy(**models)
     assert found["books"] == ["AddField book.author"]
-    assert found["people"][-2:] == ["AddRule author.num_books", "BackfillRule author.num_books"]
+    assert found["people"][-1:] == ["AddRule author.num_books"]
     assert ("books", project.last("books").stem) in dependencies(project.last("people"))
     project.sql("UPDATE books_book SET author_id = 1")
     assert project.sql(VALUES) == [(1,)]
-    project.assert_like(scratch(**models))
+    project.assert_like(anew(**models))
 
 
 @ORDERS
-def test_the_column_that_is_summed_comes_in_the_same_run(make: Make, scratch: Make, order: tuple[str, ...]) -> None:
+def test_the_column_that_is_summed_comes_in_the_same_run(inplace: Make, anew: Make, order: tuple[str, ...]) -> None:
     short = BOOK.replace("    pages = models.IntegerField(default=0)\n", "")
     rows = "INSERT INTO people_author (id, name) VALUES (1, 'a'); INSERT INTO books_book VALUES (1, true, 1)"
-    project = make(**sources(order, book=short), rows=rows)
+    project = inplace(**sources(order, book=short), rows=rows)
     models = sources(order, PAGES_TOTAL, book=BOOK.replace("default=0", "default=7"))
     assert project.deploy(**models)["books"] == ["AddField book.pages"]
     assert ("books", project.last("books").stem) in dependencies(project.last("people"))
     assert project.sql("SELECT pages_total FROM people_author") == [(7,)]
-    project.assert_like(scratch(**models))
+    project.assert_like(anew(**models))
 
 
 @ORDERS
-def test_a_rule_goes_and_its_source_model_too(make: Make, order: tuple[str, ...]) -> None:
-    project = make(**sources(order, NUM_BOOKS), rows=PEOPLE_ROWS)
+def test_a_rule_goes_and_its_source_model_too(inplace: Make, order: tuple[str, ...]) -> None:
+    project = inplace(**sources(order, NUM_BOOKS), rows=PEOPLE_ROWS)
     found = project.deploy(**sources(order, book=""))
     assert found == {
         "people": ["RemoveRule author.num_books", "RemoveField author.num_books"],
@@ -106,8 +105,8 @@ def test_a_rule_goes_and_its_source_model_too(make: Make, order: tuple[str, ...]
 
 
 @ORDERS
-def test_a_filter_lets_go_of_a_column_that_goes(make: Make, order: tuple[str, ...]) -> None:
-    project = make(**sources(order, NUM_PUBLISHED), rows=PEOPLE_ROWS)
+def test_a_filter_lets_go_of_a_column_that_goes(inplace: Make, order: tuple[str, ...]) -> None:
+    project = inplace(**sources(order, NUM_PUBLISHED), rows=PEOPLE_ROWS)
     all_books = Kept(NUM_PUBLISHED.field, 'Denormalize("num_published", Count("books"))')
     short = BOOK.replace("    published = models.BooleanField(default=False)\n", "")
     project.deploy(**sources(order, all_books, book=short))
@@ -157,7 +156,7 @@ def test_a_custom_user_counts_rows_of_the_admin(blank: Make) -> None:
     project.deploy(people=USER.replace(NUM_ACTIONS.rule, ""))
     project.sql(USER_ROW.replace("(id", "(num_actions, id").replace("(1", "(7, 1") + LOG_ROW)
     found = project.deploy(people=USER)
-    assert found == {"people": ["AddRule user.num_actions", "BackfillRule user.num_actions"]}
+    assert found == {"people": ["AddRule user.num_actions"]}
     assert ("admin", before[-2].stem) in dependencies(project.last("people"))
     assert admin_migrations() == before
     assert project.value("SELECT num_actions FROM people_user") == 1

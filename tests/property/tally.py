@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.property.statements import Copy, Script
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.strategy import Measure
 
 WRITERS = ("INSERT", "ON CONFLICT", "UPDATE", "key UPDATE", "DELETE", "MERGE", "COPY", "CTE", "DO block", "TRUNCATE")
 _KEYS = re.compile(r"SET (id|code|number|work_id) = ")
@@ -25,9 +25,9 @@ def note(plans: list[Plan], step: Callable[[], None]) -> None:
     text = f"COPY {step.table}" if isinstance(step, Copy) else step.sql if isinstance(step, Script) else ""
     tables = set(re.findall(r"archive_[a-z_]+", text))
     for plan in plans:
-        for measure in plan.measures:
-            if tables & {plan.target, *(source.table for source in measure.resolved.sources)}:
-                TALLY[strategy_of(measure), relation_of(measure), writer_of(text)] += 1
+        for kept in plan.kept_columns:
+            if tables & {plan.target, *(source.table for source in kept.resolved.sources)}:
+                TALLY[strategy_of(kept), relation_of(kept), writer_of(text)] += 1
 
 
 def writer_of(text: str) -> str:
@@ -43,16 +43,16 @@ def writer_of(text: str) -> str:
     return text.split(" ", 1)[0]
 
 
-def strategy_of(measure: Measure) -> str:
+def strategy_of(kept: KeptColumn) -> str:
     """Return a rule's strategy; averages that are served and recursions are told apart."""
-    if measure.average_of is not None:
+    if kept.served_by:
         return "delta (average)"
-    return "recursion" if measure.resolved.is_recursive else measure.strategy.value
+    return "recursion" if kept.resolved.is_recursive else kept.strategy.value
 
 
-def relation_of(measure: Measure) -> str:
+def relation_of(kept: KeptColumn) -> str:
     """Return the widest kind of relation on a rule's paths."""
-    paths: list[Any] = [source.path for source in measure.resolved.sources if source.path]
+    paths: list[Any] = [source.path for source in kept.resolved.sources if source.path]
     hops = [hop for path in paths for hop in path]
     tables = {hop.table for hop in hops}
     if not hops:
@@ -63,9 +63,9 @@ def relation_of(measure: Measure) -> str:
         return "composite key"
     if tables & {"archive_work_tags", "archive_person_friends", "archive_person_follows", "archive_credit"}:
         return "many to many"
-    if "archive_novel" in tables or measure.resolved.column.table == "archive_novel":
+    if "archive_novel" in tables or kept.resolved.column.table == "archive_novel":
         return "inheritance"
-    if measure.resolved.column.table in tables:
+    if kept.resolved.column.table in tables:
         return "self"
     if all(hop.far_is_unique for hop in hops):
         return "forward"

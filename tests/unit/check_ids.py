@@ -17,6 +17,8 @@ TESTS = (
     "test_fitting.py",
     "test_orders.py",
     "test_refusals.py",
+    "../migration/test_leaving.py",
+    "../migration/test_order.py",
 )
 
 

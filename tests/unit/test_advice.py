@@ -34,14 +34,14 @@ BASE = "archive_work (publisher_id)"
 
 def wanted(expression: Any, field: str = "kept_number", model: type[Model] = Publisher, **options: Any) -> list[str]:
     """Return the indexes that a rule wants, as plan prints them."""
-    (measure,) = plan(model, [Denormalize(field, expression, **options)]).measures
-    return [index.words for index in wanted_indexes(measure)]
+    (kept,) = plan(model, [Denormalize(field, expression, **options)]).kept_columns
+    return [index.words for index in wanted_indexes(kept)]
 
 
 def special(expression: Any, field: str = "kept_number", model: type[Model] = Publisher) -> WantedIndex:
     """Return the index of a rule that is more than what finds its rows."""
-    (measure,) = plan(model, [Denormalize(field, expression)]).measures
-    return wanted_indexes(measure)[-1]
+    (kept,) = plan(model, [Denormalize(field, expression)]).kept_columns
+    return wanted_indexes(kept)[-1]
 
 
 # Wanted -------------------------------------------------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_declared_indexes_say_what_they_read() -> None:
         (BrinIndex(fields=["num_books"], name="it"), False),
     ],
 )
-def test_an_index_over_a_maintained_column_hinders_hot_updates(index: models.Index, is_named: bool) -> None:
+def test_an_index_over_a_kept_column_hinders_hot_updates(index: models.Index, is_named: bool) -> None:
     model = declare(
         "Writer",
         meta={"indexes": [index]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from dev import house
 from tests.unit.check_ids import REPOSITORY, ids_in_code
 
 PAGE = REPOSITORY / "docs" / "checks.md"
@@ -35,3 +36,7 @@ def test_checks_are_documented_once_and_in_order() -> None:
 
 def test_every_row_says_what_why_and_the_way_out() -> None:
     assert [row for row in documented_rows() if len(row) != 4 or not all(row)] == []
+
+
+def test_the_house_is_drawn_as_it_is() -> None:
+    assert house.PICTURE.read_text(encoding="utf-8") == house.picture(), "run make house"

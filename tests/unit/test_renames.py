@@ -14,7 +14,7 @@ from django.db.models import Exists as DjangoExists
 from django.db.models.functions import Coalesce, Concat, ExtractYear, Upper
 
 from trigger_kit import Denormalize, Exists, First, Rows
-from trigger_kit.migration.renames import Renaming, renamed_rule
+from trigger_kit.migration.renames import Renamings, renamed_rule
 
 KEY = models.BigAutoField(primary_key=True)
 
@@ -47,10 +47,10 @@ def renamed(model: str, rule: Denormalize, operation: Any) -> Denormalize:
     after = state()
     operation.state_forwards("shop", after)
     if isinstance(operation, RenameModel):
-        renaming = Renaming("shop", operation.old_name_lower, operation.new_name_lower)
+        renaming = Renamings({("shop", operation.old_name_lower): operation.new_name_lower})
     else:
         name = operation.model_name_lower
-        renaming = Renaming("shop", name, name, operation.old_name, operation.new_name)
+        renaming = Renamings(fields={("shop", name, operation.old_name): operation.new_name})
     return renamed_rule(rule, before.get_model("shop", model), after.apps, renaming)
 
 

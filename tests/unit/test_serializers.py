@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.migrations.autodetector import OperationDependency
@@ -26,7 +27,7 @@ from django.db.models.functions import Coalesce
 
 from tests.library.models import Book
 from trigger_kit import Denormalize, Rows, Timing
-from trigger_kit.migration.dependencies import swappable_dependencies, swappable_settings
+from trigger_kit.migration.dependencies import creates
 
 REVIEWS = Rows("library.Review").filter(book=OuterRef("pk"))
 
@@ -119,18 +120,10 @@ def test_a_setting_is_imported() -> None:
     assert imports == {"import trigger_kit"}
 
 
-def test_rows_tell_the_settings_that_name_their_models() -> None:
-    users = Rows("auth.User").filter(pk=OuterRef("pk"))
-    assert swappable_settings(Exists(Rows("archive.Work").filter(Exists(users)))) == ["AUTH_USER_MODEL"]
-    assert swappable_settings(Count("x", filter=Q(x__in=Rows("auth.user")))) == ["AUTH_USER_MODEL"]
-    assert swappable_settings(Exists(REVIEWS)) == []
-
-
-def test_a_rule_over_a_setting_waits_for_it() -> None:
-    rules = [Denormalize("a", Exists(Rows("auth.User"))), Denormalize("b", Exists(Rows("auth.user")))]
-    waits = OperationDependency("__setting__", "AUTH_USER_MODEL", None, OperationDependency.Type.CREATE)
-    assert swappable_dependencies(rules) == [waits]
-    assert swappable_dependencies([Denormalize("a", Exists(Rows("library.Book")))]) == []
+def test_a_rule_over_a_model_that_may_be_swapped_waits_for_its_setting() -> None:
+    waits = OperationDependency("__setting__", "AUTH_USER_MODEL", "username", OperationDependency.Type.CREATE)
+    assert creates(get_user_model(), "username") == waits
+    assert creates(Book, None) == OperationDependency("library", "book", None, OperationDependency.Type.CREATE)
 
 
 def test_other_arguments_of_a_subquery_are_refused() -> None:

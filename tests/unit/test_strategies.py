@@ -29,8 +29,9 @@ from tests.archive.aggregates import StringAgg
 from tests.archive.models import Country, Line, Node, Note, Novel, Person, Publisher, Review, Series, Tag, Work
 from trigger_kit import Denormalize, Exists, First, Rows
 from trigger_kit.maintenance.explain import explain
+from trigger_kit.plan.kept_columns import KeptColumn, Strategy
 from trigger_kit.plan.plan import plan
-from trigger_kit.plan.strategy import Measure, Strategy, measure_rule, serve_averages
+from trigger_kit.plan.strategy import kept_column, serve_averages
 from trigger_kit.resolve.rule import resolve
 
 Case_ = tuple[type[Model], str, Any]
@@ -136,13 +137,13 @@ ALL = [
 ]
 
 
-def measure(model: type[Model], field: str, expression: Any) -> Measure:
-    return measure_rule(resolve(Denormalize(field, expression), model))
+def kept(model: type[Model], field: str, expression: Any) -> KeptColumn:
+    return kept_column(resolve(Denormalize(field, expression), model))
 
 
 @pytest.mark.parametrize(("strategy", "model", "field", "expression"), ALL)
 def test_strategy(strategy: Strategy, model: type[Model], field: str, expression: Any) -> None:
-    assert measure(model, field, expression).strategy is strategy
+    assert kept(model, field, expression).strategy is strategy
 
 
 @pytest.mark.parametrize(("strategy", "model", "field", "expression"), ALL)
@@ -167,28 +168,28 @@ def test_the_plan_names_the_strategy(strategy: Strategy, model: type[Model], fie
     ],
 )
 def test_value_over_no_rows(expression: Any, empty: str | None) -> None:
-    assert measure(Publisher, "kept_number", expression).empty == empty
+    assert kept(Publisher, "kept_number", expression).empty == empty
 
 
 def test_sums_of_small_integers_are_added_as_bigint_and_decimals_may_be_nan() -> None:
-    small, decimal = (measure(Publisher, "the_total", Sum(f"works__{name}", default=0)) for name in ("pages", "price"))
+    small, decimal = (kept(Publisher, "the_total", Sum(f"works__{name}", default=0)) for name in ("pages", "price"))
     assert (small.exact_type, small.may_be_nan) == ("bigint", False)
     assert (decimal.exact_type, decimal.may_be_nan) == ("numeric", True)
 
 
 def test_a_sum_that_the_column_would_round_is_recomputed() -> None:
-    assert measure(Publisher, "kept_number", Sum("works__price")).strategy is Strategy.RECOMPUTE
+    assert kept(Publisher, "kept_number", Sum("works__price")).strategy is Strategy.RECOMPUTE
 
 
-def average_beside(*others: tuple[str, Any]) -> Measure:
+def average_beside(*others: tuple[str, Any]) -> KeptColumn:
     rules = [("kept_amount", Avg("works__pages")), *others]
-    return serve_averages([measure(Publisher, field, expression) for field, expression in rules])[0]
+    return serve_averages([kept(Publisher, field, expression) for field, expression in rules])[0]
 
 
 def test_an_average_is_served_from_its_sum_and_count() -> None:
     served = average_beside(("the_total", Sum("works__pages", default=0)), ("the_count", Count("works__pages")))
     assert served.strategy is Strategy.DELTA
-    assert served.average_of == ("the_total", "the_count")
+    assert served.served_by == ("the_total", "the_count")
     assert not served.is_sum
 
 
@@ -216,13 +217,13 @@ def test_an_average_of_a_column_that_is_never_null_is_served_from_a_count_of_row
         ("the_total", Sum("credits__share", default=0)),
         ("the_count", Count("credits")),
     ]
-    served = serve_averages([measure(Person, field, expression) for field, expression in rules])[0]
-    assert served.average_of == ("the_total", "the_count")
+    served = serve_averages([kept(Person, field, expression) for field, expression in rules])[0]
+    assert served.served_by == ("the_total", "the_count")
 
 
 def test_a_tree_is_recursive_and_a_count_of_children_is_not() -> None:
-    tree = measure(Node, "the_total", F("own") + Sum("children__the_total", default=0))
+    tree = kept(Node, "the_total", F("own") + Sum("children__the_total", default=0))
     assert tree.resolved.is_recursive
-    assert not measure(Node, "the_count", Count("children")).resolved.is_recursive
+    assert not kept(Node, "the_count", Count("children")).resolved.is_recursive
     (edge,) = [edge for edge in plan(Node, [tree.resolved.rule]).edges if edge.is_recursive]
     assert (edge.source, edge.target) == ("archive_node", "archive_node")

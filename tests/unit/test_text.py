@@ -125,7 +125,7 @@ def _read_literal(text: str) -> str:
     ("name", "sql"),
     [("order", '"order"'), ('a"b', '"a""b"'), ("Port {x}", '"Port {{x}}"'), ("ü", '"ü"')],
 )
-def test_quote_is_safe_inside_frozen_text(name: str, sql: str) -> None:
+def test_quote_is_safe_inside_compiled_text(name: str, sql: str) -> None:
     assert quote(name) == sql
 
 

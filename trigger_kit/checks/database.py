@@ -1,4 +1,4 @@
-"""OBSERVE: checks of a database: whether what it has installed is what the rules say, and whether it is at work.
+"""OBSERVE: checks of a database: whether what it has installed is what the rules say, and what its triggers cannot see.
 
 ``migrate`` runs them before it migrates, ``check`` where a ``--database`` is named. What a migration is about to change
 is no news, so that only what no migration will mend is told.
@@ -17,10 +17,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.exceptions import BadMigrationError, CircularDependencyError, NodeNotFoundError
 from django.db.migrations.loader import MigrationLoader
 
+from trigger_kit.database.installation import live_plans
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.maintenance.blind_spots import BlindSpot, blind_spots
 from trigger_kit.maintenance.status import RuleStatus, rule_statuses
 
-__all__ = ["check_database"]
+__all__ = ["check_blind_spots", "check_database"]
 
 MIGRATE = "Run manage.py makemigrations and manage.py migrate, or manage.py trigger_kit install {model}."
 # Status: id, what it says, the way out. ``{rules}`` and ``{model}`` are the target's.
@@ -54,10 +56,10 @@ def check_database(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Check what the named databases have installed."""
-    return [message for alias in databases or () for message in _check(connections[alias])]
+    return [message for alias in databases or () for message in _installed(connections[alias])]
 
 
-def _check(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+def _installed(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     """Check one database; where it cannot be read, or rules are refused, others have said so."""
     if connection.vendor != "postgresql":
         return
@@ -108,3 +110,31 @@ def _is_migration_pending(connection: BaseDatabaseWrapper) -> bool:
     except (BadMigrationError, CircularDependencyError, NodeNotFoundError):
         return True
     return bool(set(loader.graph.nodes) - set(loader.applied_migrations))
+
+
+# Blind spots --------------------------------------------------------------------------------------------------------
+
+
+def check_blind_spots(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check the named databases for writes that go unseen, as far as their catalogs tell."""
+    return [message for alias in databases or () for message in _unseen(connections[alias])]
+
+
+def _unseen(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+    """Check one database; where it cannot be read, or rules are refused, others have said so."""
+    if connection.vendor != "postgresql":
+        return
+    try:
+        found = blind_spots(connection, live_plans(connection.alias))
+    except (DatabaseError, InterfaceError, TriggerKitError):
+        return
+    yield from (_spot_message(spot, connection.alias) for spot in found)
+
+
+def _spot_message(spot: BlindSpot, alias: str) -> CheckMessage:
+    text = f"{', '.join(spot.uris)} (database {alias!r}): {spot.reason}"
+    if spot.is_certain:
+        return checks.Warning(text, hint=spot.hint, id="trigger_kit.W014")
+    return checks.Info(text, hint=spot.hint, id="trigger_kit.W015")

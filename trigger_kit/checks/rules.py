@@ -18,8 +18,9 @@ from django.db.models import Avg, Model
 
 from trigger_kit.database.routing import is_kept_apart
 from trigger_kit.exceptions import RuleError
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn
 from trigger_kit.plan.plan import plan_all
-from trigger_kit.plan.strategy import Measure, measure_rule, serve_averages
+from trigger_kit.plan.strategy import kept_column, serve_averages
 from trigger_kit.resolve.declared import declared, rules_of
 from trigger_kit.resolve.rule import resolve, rule_uri
 from trigger_kit.resolve.sources import joins
@@ -32,24 +33,24 @@ def check_rules(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
     """Check every declared rule."""
     models = [model for model in live_apps.get_models() if app_configs is None or model._meta.app_config in app_configs]
     messages: list[CheckMessage] = []
-    measures: list[Measure] = []
+    kept_columns: list[KeptColumn] = []
     databases = kwargs.get("databases") or ()
     for model in models:
-        for message, measure in _check_model(model, databases):
+        for message, kept in _check_model(model, databases):
             messages += [message] if message else []
-            measures += [measure] if measure else []
+            kept_columns += [kept] if kept else []
     for model in models:
-        own = [measure for measure in measures if measure.resolved.model is model]
-        messages += [message for measure in serve_averages(own) for message in _check_cost(measure)]
-    return messages + list(_check_together(measures))
+        own = [kept for kept in kept_columns if kept.resolved.model is model]
+        messages += [message for kept in serve_averages(own) for message in _check_cost(kept)]
+    return messages + list(_check_together(kept_columns))
 
 
-def _check_together(measures: Sequence[Measure]) -> Iterator[CheckMessage]:
+def _check_together(kept_columns: Sequence[KeptColumn]) -> Iterator[CheckMessage]:
     """Check what rules have to do with each other."""
     try:
         rules: dict[type[Model], list[Denormalize]] = {}
-        for measure in measures:
-            rules.setdefault(measure.resolved.model, []).append(measure.resolved.rule)
+        for kept in kept_columns:
+            rules.setdefault(kept.resolved.model, []).append(kept.resolved.rule)
         plan_all(rules.items())
     except RuleError as error:
         yield _error(error, None)
@@ -98,7 +99,7 @@ def _check_writers() -> Iterator[CheckMessage]:
 
 def _check_model(
     model: type[Model], databases: Collection[str]
-) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
+) -> Iterator[tuple[CheckMessage | None, KeptColumn | None]]:
     value = getattr(model._meta, "denormalizations", ())
     if not isinstance(value, (list, tuple)) or any(not isinstance(rule, Denormalize) for rule in value):
         yield (
@@ -131,20 +132,20 @@ def _check_model(
 
 def _check_rule(
     rule: Denormalize, model: type[Model], databases: Collection[str]
-) -> Iterator[tuple[CheckMessage | None, Measure | None]]:
+) -> Iterator[tuple[CheckMessage | None, KeptColumn | None]]:
     try:
-        measure = measure_rule(resolve(rule, model))
+        kept = kept_column(resolve(rule, model))
     except RuleError as error:
         yield _error(error, model), None
         return
-    yield None, measure
-    for message in (*_check_databases(measure, databases), *_check_foreign_key(measure), *_check_advice(measure)):
+    yield None, kept
+    for message in (*_check_databases(kept, databases), *_check_foreign_key(kept), *_check_advice(kept)):
         yield message, None
 
 
-def _check_databases(measure: Measure, databases: Collection[str]) -> Iterator[CheckMessage]:
+def _check_databases(kept: KeptColumn, databases: Collection[str]) -> Iterator[CheckMessage]:
     """Check that sources are wherever their target is; ``databases`` are those that may be asked."""
-    resolved = measure.resolved
+    resolved = kept.resolved
     for alias, model in product(settings.DATABASES, dict.fromkeys(source.model for source in resolved.sources)):
         if is_kept_apart(alias, resolved.model, model, may_ask=alias in databases):
             yield Error(
@@ -156,9 +157,9 @@ def _check_databases(measure: Measure, databases: Collection[str]) -> Iterator[C
             )
 
 
-def _check_foreign_key(measure: Measure) -> Iterator[CheckMessage]:
-    """Check that deleting the row which a maintained foreign key names does what its author means."""
-    resolved = measure.resolved
+def _check_foreign_key(kept: KeptColumn) -> Iterator[CheckMessage]:
+    """Check that deleting the row which a kept foreign key names does what its author means."""
+    resolved = kept.resolved
     field: Any = resolved.field
     if not field.is_relation:
         return
@@ -181,9 +182,9 @@ def _check_foreign_key(measure: Measure) -> Iterator[CheckMessage]:
         )
 
 
-def _check_cost(measure: Measure) -> Iterator[CheckMessage]:
+def _check_cost(kept: KeptColumn) -> Iterator[CheckMessage]:
     """Tell about joins that multiply rows, and about averages that could be served."""
-    resolved = measure.resolved
+    resolved = kept.resolved
     many = [join for join in joins(resolved.query) if not join.hop.far_is_unique]
     parents = [join.parent for join in many]
     aliases = {join.alias: join.parent for join in joins(resolved.query)}
@@ -195,7 +196,7 @@ def _check_cost(measure: Measure) -> Iterator[CheckMessage]:
             obj=resolved.model,
             id="trigger_kit.W004",
         )
-    if measure.chain is not None and measure.chain.aggregate is Avg and measure.average_of is None:
+    if isinstance(kept, KeptAggregate) and kept.aggregate.function is Avg and not kept.served_by:
         yield checks.Info(
             f"{resolved.uri} is computed from all its rows on every change.",
             hint="Keep a Sum and a Count over the same rows as well: the average then follows from them.",
@@ -214,8 +215,8 @@ def _is_above(alias: str, other: str, parents: dict[str, str]) -> bool:
     return False
 
 
-def _check_advice(measure: Measure) -> Iterator[CheckMessage]:
-    resolved = measure.resolved
+def _check_advice(kept: KeptColumn) -> Iterator[CheckMessage]:
+    resolved = kept.resolved
     if resolved.field.editable:
         yield checks.Warning(
             f"{resolved.uri} is editable, so forms and the admin offer a value that the database will not take.",

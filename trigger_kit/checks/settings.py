@@ -23,7 +23,7 @@ def check_fills(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
     plans = list(_plans())
     messages: list[CheckMessage] = [message for item in plans for message in _check_plan(item)]
     names = {name for model in live_apps.get_models() for name in (model._meta.app_label, model._meta.label)}
-    uris = [measure.resolved.uri for item in plans for measure in item.measures]
+    uris = [kept.resolved.uri for item in plans for kept in item.kept_columns]
     return messages + [
         checks.Warning(
             f'TRIGGER_KIT["BATCHED_BACKFILL"] names {name!r}, which is no app, model or rule.',
@@ -43,8 +43,8 @@ def _plans() -> Iterator[Plan]:
 
 
 def _check_plan(item: Plan) -> Iterator[CheckMessage]:
-    for measure in item.measures:
+    for kept in item.kept_columns:
         try:
-            batched_fields(item, [measure.resolved.rule.field])
+            batched_fields(item, [kept.resolved.rule.field])
         except RuleError as error:
             yield checks.Error(error.reason, hint=error.hint, obj=item.model, id=error.check_id)

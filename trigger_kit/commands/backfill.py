@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from trigger_kit.commands.arguments import add_rules, positive
 from trigger_kit.commands.printing import NO_RULES
+from trigger_kit.commands.subcommand import add_rules, positive
 from trigger_kit.database.batches import Progress
 from trigger_kit.database.progress import ProgressReport, counted
 from trigger_kit.maintenance.backfill import Forecast, backfill

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from trigger_kit.commands.arguments import add_rules, positive
+from trigger_kit.commands.subcommand import add_rules, positive
 from trigger_kit.maintenance.flush import BATCH_SIZE, Queue, flush, follow, pending_rows, queues
 
 HELP = "Fold what is pending for QUEUED rules, once or for ever."

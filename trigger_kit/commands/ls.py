@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from trigger_kit.commands.arguments import add_json, add_rules
 from trigger_kit.commands.printing import NO_RULES, json_text
+from trigger_kit.commands.subcommand import add_json, add_rules
 from trigger_kit.database.installation import chosen_plans, require_postgresql
 from trigger_kit.maintenance.blind_spots import blind_spots
 from trigger_kit.maintenance.status import RuleStatus, rule_statuses

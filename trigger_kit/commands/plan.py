@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from trigger_kit.commands.arguments import add_rules
 from trigger_kit.commands.printing import NO_RULES
+from trigger_kit.commands.subcommand import add_rules
 from trigger_kit.database.indexes import installed_indexes, update_counts
 from trigger_kit.database.installation import chosen_plans, live_plans, require_postgresql
 from trigger_kit.maintenance.explain import explain

@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from trigger_kit.commands.arguments import add_json, add_rules, positive
 from trigger_kit.commands.printing import JsonListing, table_text, value_text
+from trigger_kit.commands.subcommand import add_json, add_rules, positive
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.comparison import Drift
 from trigger_kit.maintenance.listings import read_listing

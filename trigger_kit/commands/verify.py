@@ -7,8 +7,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from trigger_kit.commands.arguments import add_json, add_rules, positive
 from trigger_kit.commands.printing import NO_RULES, JsonListing, table_text, value_text
+from trigger_kit.commands.subcommand import add_json, add_rules, positive
 from trigger_kit.maintenance.comparison import Drift
 from trigger_kit.maintenance.ranges import Sample
 from trigger_kit.maintenance.status import paused_targets

@@ -17,7 +17,7 @@ from django.db import OperationalError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import Placement
-from trigger_kit.database.changeover import runner
+from trigger_kit.database.converge import runner
 from trigger_kit.database.filling import Filling, Key, last_key, lock_keys, lock_next, set_sql, write_locked
 from trigger_kit.database.records import forget_record, read_records, write_record
 from trigger_kit.database.table_locks import LOCK_NOT_AVAILABLE, TRY_AGAIN, waiting_at_most

@@ -1,4 +1,4 @@
-"""OPERATE: what a database has installed now, and where its tables live."""
+"""INSTALL: what a database has installed now, and where its tables live."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.sql import CompiledTrigger, comment_digest
+from trigger_kit.sql import TEMPLATE_VERSION, Comment, CompiledTrigger
 from trigger_kit.sql.pausing import PAUSED_FOR_ALL
 from trigger_kit.sql.text import REGCLASS, SCHEMA, SCHEMA_TAG, SEARCH_PATH, identifier, literal, short_digest
 
@@ -35,31 +35,47 @@ class InstalledTrigger:
     """A trigger of ours in the catalog.
 
     ``name`` and ``schema`` are its function's; the trigger's own name, ``trigger``, is longer on a table of another
-    schema, ``table_schema``. ``enabled`` is pg_trigger's ``tgenabled``. ``is_paused`` says that the function only notes
-    what it would do, for all sessions.
+    schema, ``table_schema``. ``enabled`` is pg_trigger's ``tgenabled``, ``comment`` what its COMMENT says: whose it is.
+    ``is_paused`` says that the function only notes what it would do, for all sessions.
     """
 
     name: str
     schema: str
     table: str
     enabled: str
-    digest: str
+    comment: Comment
     trigger: str
     table_schema: str
+    table_name: str
     is_paused: bool = False
+
+    @property
+    def sql_table(self) -> str:
+        """The table that it sits on, as SQL that means it whatever the search_path is."""
+        return f"{identifier(self.table_schema)}.{identifier(self.table_name)}"
+
+    @property
+    def target(self) -> str:
+        """The ``db_table`` of the target that it serves."""
+        return self.comment.target
+
+    def is_made_from(self, compiled: CompiledTrigger) -> bool:
+        """Whether it was made from this text, by this version of the template."""
+        return self.comment.text == compiled.digest and self.comment.version == TEMPLATE_VERSION
 
 
 class Placement:
-    """Resolves the placeholders of frozen text in one database, as its search_path stands now.
+    """Resolves the placeholders of compiled text in one database, as its search_path stands now.
 
-    ``owner`` is the ``db_table`` whose schema the functions go to. A table that does not exist yet is taken to come
-    into the current schema.
+    ``owner`` is the ``db_table`` whose schema the functions go to, unless ``schema`` names another one. A table that
+    does not exist yet is taken to come into the current schema.
     """
 
-    def __init__(self, connection: BaseDatabaseWrapper, owner: str) -> None:
+    def __init__(self, connection: BaseDatabaseWrapper, owner: str, schema: str | None = None) -> None:
         self.connection = connection
         self.owner = owner
-        self._tables: dict[str, tuple[str, str]] = {}
+        self._schema = schema
+        self._tables: dict[str, tuple[str, str] | None] = {}
 
     def __call__(self, placeholder: str) -> str:
         """Return the SQL that a placeholder stands for."""
@@ -78,16 +94,23 @@ class Placement:
     @property
     def schema(self) -> str:
         """The schema of the owner's table."""
-        return self.schema_of(self.owner)
+        return self._schema or self._locate(self.owner)[0]
+
+    def has(self, table: str) -> bool:
+        """Whether a table is there, named by its ``db_table``."""
+        return self._find(table) is not None
 
     def schema_of(self, table: str) -> str:
         """Return the schema of a table, named by its ``db_table``."""
         return self.schema if table in OWN_TABLES else self._locate(table)[0]
 
     def _locate(self, table: str) -> tuple[str, str]:
+        return self._find(table) or (_current_schema(self.connection), table)
+
+    def _find(self, table: str) -> tuple[str, str] | None:
         if table not in self._tables:
-            row = _row(self.connection, _LOCATION, [_quoted(self.connection, table)])
-            self._tables[table] = row or (_current_schema(self.connection), table)
+            name = self(table) if table in OWN_TABLES else _quoted(self.connection, table)
+            self._tables[table] = _row(self.connection, _LOCATION, [name])
         return self._tables[table]
 
 
@@ -135,7 +158,7 @@ WHERE class.oid = to_regclass(%s)
 
 _TRIGGERS = """
 SELECT function.proname, function_schema.nspname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
-       trigger.tgname, table_schema.nspname, obj_description(trigger.oid, 'pg_trigger'),
+       trigger.tgname, table_schema.nspname, class.relname, obj_description(trigger.oid, 'pg_trigger'),
        position(%s IN function.prosrc) > 0
 FROM pg_trigger AS trigger
 JOIN pg_proc AS function ON function.oid = trigger.tgfoid
@@ -153,10 +176,12 @@ def installed_triggers(connection: BaseDatabaseWrapper) -> list[InstalledTrigger
         cursor.execute(_TRIGGERS, [PAUSED_FOR_ALL])
         rows = cursor.fetchall()
     found = []
-    for name, schema, table, enabled, trigger, table_schema, comment, is_paused in rows:
-        digest = comment_digest(comment)
-        if digest is not None:
-            found.append(InstalledTrigger(name, schema, table, enabled, digest, trigger, table_schema, is_paused))
+    for name, schema, table, enabled, trigger, table_schema, table_name, text, is_paused in rows:
+        comment = Comment.read(text)
+        if comment is not None:
+            found.append(
+                InstalledTrigger(name, schema, table, enabled, comment, trigger, table_schema, table_name, is_paused)
+            )
     return found
 
 
@@ -178,4 +203,4 @@ def trigger_status(expected: CompiledTrigger, installed: InstalledTrigger | None
         return "missing"
     if installed.enabled == "D":
         return "disabled"
-    return "installed" if installed.digest == expected.hash else "outdated"
+    return "installed" if installed.is_made_from(expected) else "outdated"

@@ -56,7 +56,7 @@ class Filling:
     def of(cls, plan: Plan, columns: Iterable[str] | None = None) -> Filling:
         """Return the filling of all columns of a plan, or of some."""
         wanted = None if columns is None else set(columns)
-        fields = [m.resolved.rule.field for m in plan.measures if wanted is None or m.column in wanted]
+        fields = [kept.resolved.rule.field for kept in plan.kept_columns if wanted is None or kept.column in wanted]
         return cls(plan.model._meta.label, tuple(fields), plan.target, plan.key, fill_sql(plan, wanted))
 
     @property
@@ -174,7 +174,7 @@ def count_differing(
     """Return the number of rows, of those with these keys, that a fill would change; change nothing."""
     if not keys:
         return 0
-    columns = [m.column for m in plan.measures if m.resolved.rule.field in filling.fields]
+    columns = [kept.column for kept in plan.kept_columns if kept.resolved.rule.field in filling.fields]
     place = Placement(connection, filling.target)
     text = _with_keys(connection, filling, place, count_differing_sql(plan, columns), keys)
     before = _settings(connection, PLANNING)
@@ -200,7 +200,7 @@ def drawn_keys(connection: BaseDatabaseWrapper, filling: Filling, place: Placeme
 def _with_keys(
     connection: BaseDatabaseWrapper, filling: Filling, place: Placement, text: str, keys: Sequence[Sequence[Any]]
 ) -> str:
-    """Return frozen text for some keys."""
+    """Return compiled text for some keys."""
     arrays = dict(zip(key_arrays(filling.key), _arrays(connection, filling, keys), strict=True))
     return fill_placeholders(text, lambda name: arrays.get(name) or place(name))
 

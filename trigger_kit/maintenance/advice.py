@@ -21,9 +21,9 @@ from django.db.models.sql.where import WhereNode
 from trigger_kit.database.indexes import KeyColumn, TableIndex, UpdateCounts
 from trigger_kit.expressions import Exists, First
 from trigger_kit.notation import describe
-from trigger_kit.plan.aggregates import Chain
+from trigger_kit.plan.aggregates import PathAggregate
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.strategy import Measure, Strategy
 from trigger_kit.resolve.columns import Path, column_of, offline_connection
 from trigger_kit.resolve.sources import children, nodes
 from trigger_kit.sql.text import short_digest
@@ -153,10 +153,10 @@ class WantedIndex:
 # Wanted -------------------------------------------------------------------------------------------------------------
 
 
-def wanted_indexes(measure: Measure) -> list[WantedIndex]:
+def wanted_indexes(kept: KeptColumn) -> list[WantedIndex]:
     """Return the indexes that the SQL of a rule makes use of: those that find rows first."""
     wanted: dict[tuple[str, tuple[str, ...]], WantedIndex] = {}
-    for source in measure.resolved.sources:
+    for source in kept.resolved.sources:
         for place, hop in enumerate(source.path):
             kind = hop.far_names[len(hop.far) :]
             sides = [
@@ -164,64 +164,64 @@ def wanted_indexes(measure: Measure) -> list[WantedIndex]:
                 (source.path[:place], hop.near_is_unique, tuple(hop.near_names)),
             ]
             for path, is_unique, columns in sides:
-                model = _model_at(measure, path)
+                model = _model_at(kept, path)
                 if not is_unique:
                     gain = "without it, every look-up reads the whole table"
                     wanted.setdefault((model._meta.db_table, columns), WantedIndex(model, columns, gain))
-    return [*wanted.values(), *_of_group(measure)]
+    return [*wanted.values(), *_of_group(kept)]
 
 
-def _model_at(measure: Measure, path: Path) -> type[Model]:
+def _model_at(kept: KeptColumn, path: Path) -> type[Model]:
     """Return the model of the rows at the end of a path from the target."""
-    return next((source.model for source in measure.resolved.sources if source.path == path), measure.resolved.model)
+    return next((source.model for source in kept.resolved.sources if source.path == path), kept.resolved.model)
 
 
-def _of_group(measure: Measure) -> Iterator[WantedIndex]:
+def _of_group(kept: KeptColumn) -> Iterator[WantedIndex]:
     """Yield the index by which a value needs less than all rows of its group, or not the rows themselves."""
-    chain = measure.chain
-    path = _first_hop(measure)
+    path = _first_hop(kept)
     if not path:
         return
-    model, hop = _model_at(measure, path), path[0]
+    model, hop = _model_at(kept, path), path[0]
     equal = (*hop.far_names[len(hop.far) :], *(column.name for column in hop.far))
-    if chain is not None and (takes_one_row(chain) or (measure.null_when_empty and measure.is_sum)):
-        order = _order(chain) if takes_one_row(chain) else ()
-        condition = _as_q(chain.condition, chain.aliases[0])
+    if isinstance(kept, KeptAggregate) and (takes_one_row(kept.aggregate) or (kept.null_when_empty and kept.is_sum)):
+        aggregate = kept.aggregate
+        order = _order(aggregate) if takes_one_row(aggregate) else ()
+        condition = _as_q(aggregate.condition, aggregate.aliases[0])
         if order or condition is not None:
             needless = "the whole group is read where one row would do"
             if condition is not None:
                 needless = "rows that the filter leaves out are read as well; it pays where they are many"
             gain = f"without it, {needless}{_limit(model, order)}"
-            has_two_ends = chain.aggregate in {Max, Min}
+            has_two_ends = aggregate.function in {Max, Min}
             ties = 1 if len(order) > 1 else 0  # The key of a First.
             yield WantedIndex(model, equal, gain, order, (), condition, has_two_ends, ties)
-    elif measure.strategy is Strategy.RECOMPUTE and len(measure.resolved.sources) == 2:
-        yield from _covering(measure, model, equal)
+    elif kept.strategy is Strategy.RECOMPUTE and len(kept.resolved.sources) == 2:
+        yield from _covering(kept, model, equal)
 
 
-def _first_hop(measure: Measure) -> Path:
+def _first_hop(kept: KeptColumn) -> Path:
     """Return the path to the group that a value is read from: many rows, with at most one behind each."""
-    paths = [source.path for source in measure.resolved.sources if source.path]
+    paths = [source.path for source in kept.resolved.sources if source.path]
     first = {path[:1] for path in paths}
     is_one_group = len(first) == 1 and all(hop.far_is_unique for path in paths for hop in path[1:])
     path = first.pop() if is_one_group else ()
-    return () if not path or path[0].far_is_unique or measure.resolved.is_recursive else path
+    return () if not path or path[0].far_is_unique or kept.resolved.is_recursive else path
 
 
-def takes_one_row(chain: Chain) -> bool:
+def takes_one_row(aggregate: PathAggregate) -> bool:
     """Whether an index can find the one row that the value comes from."""
-    if chain.aggregate is Exists:
+    if aggregate.function is Exists:
         return True
-    compared = [getattr(item, "expression", item) for item in chain.order or [chain.argument]]
-    is_near = all(isinstance(node, Col) and node.alias == chain.aliases[0] for node in compared)
-    return chain.aggregate in {First, Max, Min} and is_near and all(hop.far_is_unique for hop in chain.path[1:])
+    compared = [getattr(item, "expression", item) for item in aggregate.order or [aggregate.argument]]
+    is_near = all(isinstance(node, Col) and node.alias == aggregate.aliases[0] for node in compared)
+    return aggregate.function in {First, Max, Min} and is_near and all(hop.far_is_unique for hop in aggregate.path[1:])
 
 
-def _order(chain: Chain) -> tuple[KeyColumn, ...]:
+def _order(aggregate: PathAggregate) -> tuple[KeyColumn, ...]:
     """Return the columns that a look-up takes the first row by."""
-    if chain.aggregate in {Max, Min}:
-        return (KeyColumn(str(chain.argument.target.column)),)
-    return _sorted_by(chain.order) if chain.aggregate is First else ()
+    if aggregate.function in {Max, Min}:
+        return (KeyColumn(str(aggregate.argument.target.column)),)
+    return _sorted_by(aggregate.order) if aggregate.function is First else ()
 
 
 def _sorted_by(orders: Iterable[OrderBy]) -> tuple[KeyColumn, ...]:
@@ -235,10 +235,10 @@ def _sorted_by(orders: Iterable[OrderBy]) -> tuple[KeyColumn, ...]:
     return tuple(keys.values())
 
 
-def _covering(measure: Measure, model: type[Model], equal: tuple[str, ...]) -> Iterator[WantedIndex]:
+def _covering(kept: KeptColumn, model: type[Model], equal: tuple[str, ...]) -> Iterator[WantedIndex]:
     """Yield the index that holds all that an aggregate reads, in its order, where all of it is short."""
-    found = list(nodes(measure.resolved.expression))
-    (read,) = (source.columns for source in measure.resolved.sources if source.path)
+    found = list(nodes(kept.resolved.expression))
+    (read,) = (source.columns for source in kept.resolved.sources if source.path)
     is_plain = sum(isinstance(node, Aggregate) for node in found) == 1 and not any(isinstance(n, Query) for n in found)
     if not is_plain or not all(_is_short(model, name) for name in read):
         return
@@ -293,8 +293,8 @@ def _as_q(node: Any, alias: str) -> Q | None:
 
 
 def hindering_indexes(plan: Plan, indexes: Callable[[type[Model]], list[TableIndex]]) -> list[tuple[str, list[str]]]:
-    """Return the indexes of a target that depend on maintained columns, with these: writing them is no HOT update."""
-    columns = [measure.column for measure in plan.measures]
+    """Return the indexes of a target that depend on kept columns, with these: writing them is no HOT update."""
+    columns = [kept.column for kept in plan.kept_columns]
     found = []
     for index in indexes(plan.model):
         held = [column for column in columns if column in index.reads]

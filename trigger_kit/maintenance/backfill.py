@@ -69,7 +69,9 @@ def backfill(
     connection = require_postgresql(using)
     plans = _installed_plans(connection, uris)
     chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
-    fillings = [Filling.of(plan, [m.column for m in plan.measures if m.resolved.uri in chosen]) for plan in plans]
+    fillings = [
+        Filling.of(plan, [kept.column for kept in plan.kept_columns if kept.resolved.uri in chosen]) for plan in plans
+    ]
     if dry_run:
         pairs = zip(plans, fillings, strict=True)
         return [_forecast(connection, plan, filling, restart=restart) for plan, filling in pairs]
@@ -83,7 +85,7 @@ def _installed_plans(connection: BaseDatabaseWrapper, uris: Sequence[str]) -> li
     """Return the plans of rules, a target before the sources that it sums: filling these then sends changes on."""
     plans = chosen_plans(uris, connection.alias)[::-1]
     for plan in plans:
-        names = {str(trigger.name) for trigger in compile_plan(plan)}
+        names = {trigger.name for trigger in compile_plan(plan)}
         if not find_triggers(connection, names, Placement(connection, plan.target).schema):
             raise TriggerKitError(
                 f"The triggers of {plan.model._meta.label} are not installed in the database {connection.alias!r}: "

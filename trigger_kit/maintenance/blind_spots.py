@@ -13,8 +13,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement, installed_triggers
 from trigger_kit.database.installation import uris_of
+from trigger_kit.maintenance.catalog_queries import CATALOG_QUERIES, COMMIT, EDITED, ELSEWHERE, ROLE, CatalogQuery
 from trigger_kit.maintenance.edits import edited_objects
-from trigger_kit.maintenance.looks import COMMIT, EDITED, ELSEWHERE, LOOKS, ROLE, Look
 from trigger_kit.plan.plan import Plan
 from trigger_kit.rules import Timing
 from trigger_kit.sql import CompiledTrigger, compile_plan
@@ -45,9 +45,9 @@ class BlindSpot:
 
 @dataclass(frozen=True)
 class Sight:
-    """What one look has found for one plan."""
+    """What one query has found for one plan."""
 
-    look: Look
+    query: CatalogQuery
     table: str
     subject: str
     plan: Plan
@@ -59,7 +59,7 @@ class Ground:
     def __init__(self, connection: BaseDatabaseWrapper, plan: Plan, installed: Iterable[InstalledTrigger]) -> None:
         self.plan = plan
         self.place = Placement(connection, plan.target)
-        self.compiled: dict[str, CompiledTrigger] = {str(trigger.name): trigger for trigger in compile_plan(plan)}
+        self.compiled: dict[str, CompiledTrigger] = {trigger.name: trigger for trigger in compile_plan(plan)}
         schema = self.place.schema
         self.known = {item.name: item for item in installed if item.schema == schema and item.name in self.compiled}
         self.queue = fill_placeholders(queue_table(plan.target), self.place) if plan.folds(Timing.QUEUED) else ""
@@ -72,7 +72,7 @@ class Ground:
         return [*map(self.place, (*self.plan.tables, *on)), *([self.queue] if self.queue else [])]
 
     def tables(self, of: str) -> list[str]:
-        """Return the SQL of the tables that a look is about."""
+        """Return the SQL of the tables that a query is about."""
         sources = [edge.source for edge in self.plan.edges]
         names = {"all": self.plan.tables, "sources": sources, "target": [self.plan.target]}[of]
         return list(dict.fromkeys(map(self.place, names)))
@@ -84,7 +84,7 @@ def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan]) -> list[
     grounds = [Ground(connection, plan, installed) for plan in plans]
     tables = _present(connection, {name for ground in grounds for name in ground.names})
     asked = {"tables": list(set(tables.values())), "triggers": [item.trigger for item in installed]}
-    answers = {look: _answers(connection, look, asked) for look in LOOKS}
+    answers = {query: _answers(connection, query, asked) for query in CATALOG_QUERIES}
     roles = [subject for _, subject in _rows(connection, ROLE.sql)]
     sights: list[Sight] = []
     for ground in grounds:
@@ -104,28 +104,28 @@ def _present(connection: BaseDatabaseWrapper, names: Iterable[str]) -> dict[str,
     return {name: table for name, table in _rows(connection, sql, {"names": list(names)}) if table is not None}
 
 
-def _answers(connection: BaseDatabaseWrapper, look: Look, asked: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the subjects of a look by table."""
+def _answers(connection: BaseDatabaseWrapper, query: CatalogQuery, asked: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the subjects of a query by table."""
     found: dict[str, list[str]] = {}
-    for table, subject in _rows(connection, look.sql, asked):
+    for table, subject in _rows(connection, query.sql, asked):
         found.setdefault(table, []).append(subject)
     return found
 
 
 def _seen(
-    ground: Ground, tables: Mapping[str, str], answers: Mapping[Look, Mapping[str, list[str]]]
+    ground: Ground, tables: Mapping[str, str], answers: Mapping[CatalogQuery, Mapping[str, list[str]]]
 ) -> Iterator[Sight]:
     """Tell which answers concern a plan."""
     own = {item.trigger for item in ground.known.values()}
     others = {"target": tables.get(ground.target), "queue": tables.get(ground.queue)}
-    for look, found in answers.items():
-        for table in (tables[name] for name in ground.tables(look.of) if name in tables):
-            other = others.get(look.unless)
-            if not look.unless:
-                subjects = [name for name in found.get(table, ()) if not look.is_own or name in own]
-                yield from (Sight(look, table, subject, ground.plan) for subject in subjects)
+    for query, found in answers.items():
+        for table in (tables[name] for name in ground.tables(query.of) if name in tables):
+            other = others.get(query.unless)
+            if not query.unless:
+                subjects = [name for name in found.get(table, ()) if not query.is_own or name in own]
+                yield from (Sight(query, table, subject, ground.plan) for subject in subjects)
             elif table in found and other is not None and other not in found:
-                yield Sight(look, table, other, ground.plan)
+                yield Sight(query, table, other, ground.plan)
 
 
 def _elsewhere(ground: Ground, tables: Mapping[str, str]) -> Iterator[Sight]:
@@ -145,25 +145,25 @@ def _without_commit(connection: BaseDatabaseWrapper, ground: Ground) -> Iterator
 
 def _spots(sights: Iterable[Sight]) -> list[BlindSpot]:
     """Put together what was found for several plans, and write it down."""
-    plans: dict[tuple[Look, str, str], dict[Plan, None]] = {}
+    plans: dict[tuple[CatalogQuery, str, str], dict[Plan, None]] = {}
     for sight in sights:
-        plans.setdefault((sight.look, sight.table, sight.subject), {})[sight.plan] = None
+        plans.setdefault((sight.query, sight.table, sight.subject), {})[sight.plan] = None
     return [
         BlindSpot(
-            look.kind,
+            query.kind,
             subject,
             tuple(uri for plan in concerned for uri in uris_of(plan)),
-            *_texts(look, table, subject, concerned),
-            look.is_certain,
+            *_texts(query, table, subject, concerned),
+            query.is_certain,
         )
-        for (look, table, subject), concerned in plans.items()
+        for (query, table, subject), concerned in plans.items()
     ]
 
 
-def _texts(look: Look, table: str, subject: str, plans: Iterable[Plan]) -> tuple[str, str]:
+def _texts(query: CatalogQuery, table: str, subject: str, plans: Iterable[Plan]) -> tuple[str, str]:
     models = " ".join(plan.model._meta.label for plan in plans)
     words = {"table": table, "subject": subject, "quoted": identifier(subject), "models": models}
-    return look.reason.format(**words), look.hint.format(**words)
+    return query.reason.format(**words), query.hint.format(**words)
 
 
 def _rows(connection: BaseDatabaseWrapper, sql: str, params: Mapping[str, Any] | None = None) -> list[tuple[str, Any]]:

@@ -15,8 +15,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import BooleanField, Expression, F, Field, FloatField, Model, QuerySet
 from django.utils import timezone
 
+from trigger_kit.database.converge import runner
 from trigger_kit.database.filling import PLANNING
-from trigger_kit.database.installation import runner
 from trigger_kit.exact import exact
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.resolve.columns import column_of, key_type

@@ -15,7 +15,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.database.catalog import InstalledTrigger, Placement
 from trigger_kit.sql import CompiledTrigger
 from trigger_kit.sql.pausing import PAUSE_TEST, PAUSED_FOR_ALL
-from trigger_kit.sql.text import fill_placeholders
 
 __all__ = ["edited_objects"]
 
@@ -38,7 +37,7 @@ SELECT proname, prosrc, prosecdef AND coalesce('row_security=off' = ANY (proconf
 FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(%s)) AND proname = ANY (%s)
 """
 _TRIGGERS = """
-SELECT function.proname, trigger.tgtype, trigger.tgqual IS NOT NULL
+SELECT trigger.tgname, trigger.tgtype, trigger.tgqual IS NOT NULL
 FROM pg_trigger AS trigger JOIN pg_proc AS function ON function.oid = trigger.tgfoid
 WHERE function.pronamespace = to_regnamespace(quote_ident(%s)) AND trigger.tgname = ANY (%s)
   AND trigger.tgparentid = 0
@@ -47,7 +46,7 @@ WHERE function.pronamespace = to_regnamespace(quote_ident(%s)) AND trigger.tgnam
 
 @dataclass
 class Expected:
-    """What frozen texts make, by name: functions with body and rights, triggers with level, events and WHEN."""
+    """What compiled texts make, by name: functions with body and rights, triggers with level, events and WHEN."""
 
     functions: dict[str, tuple[str, bool]]
     triggers: dict[str, tuple[int, bool]]
@@ -76,17 +75,15 @@ def edited_objects(
     ``compiled`` are a plan's triggers, ``known`` those that are installed, both by name. A pause for all sessions is no
     edit, though it replaces functions.
     """
-    current = {name: compiled[name] for name, found in known.items() if found.digest == compiled[name].hash}
-    expected = Expected.of(fill_placeholders(trigger.text, place) for trigger in current.values())
+    current = {name: compiled[name] for name, found in known.items() if found.is_made_from(compiled[name])}
+    expected = Expected.of(trigger.render_text(place) for trigger in current.values())
     with connection.cursor() as cursor:
         cursor.execute(_FUNCTIONS, [place.schema, list(expected.functions)])
         functions = {name: (_awake(body), rights) for name, body, rights in cursor.fetchall()}
         cursor.execute(_TRIGGERS, [place.schema, [known[name].trigger for name in current]])
         triggers = {name: (bits, has_when) for name, bits, has_when in cursor.fetchall()}
     names = [f"function {name}" for name, made in expected.functions.items() if functions.get(name) != made]
-    return names + [
-        f"trigger {known[name].trigger}" for name, made in expected.triggers.items() if triggers.get(name) != made
-    ]
+    return names + [f"trigger {name}" for name, made in expected.triggers.items() if triggers.get(name) != made]
 
 
 def _awake(body: str) -> str:

@@ -16,8 +16,8 @@ from trigger_kit.maintenance.advice import (
     takes_one_row,
     wanted_indexes,
 )
-from trigger_kit.plan.plan import Event, Plan, Step, Strategy
-from trigger_kit.plan.strategy import Measure
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
+from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.resolve.columns import Path
 from trigger_kit.rules import Timing
 
@@ -28,6 +28,8 @@ _WHEN = {
     Timing.DEFERRED: ", once, when the writer commits",
     Timing.QUEUED: ", appended to a queue, added by the next flush",
 }
+
+_GROUP = "O(group): its rows are read again"
 
 Indexes = Callable[[type[Model]], list[TableIndex]]
 
@@ -44,16 +46,14 @@ def explain(
     table of a model has, and ``counts`` how its rows were updated, where a database was asked.
     """
     lines = [f"{plan.model._meta.label} (table {plan.target}, rank {plan.rank})"]
-    for measure in plan.measures:
-        lines.append(f"  {measure.resolved.uri}: {measure.resolved.description}")
-        lines.append(f"      strategy: {strategy_words(measure)}")
-        lines += [line for wanted in wanted_indexes(measure) for line in _index_words(wanted, indexes)]
+    for kept in plan.kept_columns:
+        lines.append(f"  {kept.resolved.uri}: {kept.resolved.description}")
+        lines.append(f"      strategy: {strategy_words(kept)}")
+        lines += [line for wanted in wanted_indexes(kept) for line in _index_words(wanted, indexes)]
     for step in plan.steps:
         paths = " and ".join(dict.fromkeys(_path_words(feed.path) for feed in step.edge.feeds_of(step.event)))
         lines.append(f"  after {step.event.name} on {step.edge.source} ({paths}):")
-        lines += [
-            f"      {measure.column}: {measure.strategy.value}, {cost(step, measure)}" for measure in step.measures
-        ]
+        lines += [f"      {kept.column}: {kept.strategy.value}, {cost(step, kept)}" for kept in step.kept_columns]
         lines += [f"      locks {lock}" for lock in locks_of(plan, step)]
     lines += _update_words(plan, indexes, counts)
     found = inherent_deadlocks([*plans] or [plan])
@@ -61,27 +61,27 @@ def explain(
     return "\n".join(lines)
 
 
-def cost(step: Step, measure: Measure) -> str:
+def cost(step: Step, kept: KeptColumn) -> str:
     """Return the cost of one changed source row for one rule."""
     if step.event is Event.TRUNCATE:
         return "one UPDATE of the rows with a value"
-    if measure.strategy is Strategy.DELTA:
-        return _delta_cost(step, measure)
-    if measure.strategy is Strategy.EXTREMUM:
-        assert measure.chain is not None
-        afresh = "one index look-up" if takes_one_row(measure.chain) else "O(group)"
-        return f"O(1), and {afresh} when the extremum leaves"
-    if measure.strategy is Strategy.COPY:
-        return "O(targets that point at it)"
-    if measure.chain is not None and takes_one_row(measure.chain):
-        return "one index look-up"
-    return "O(group): its rows are read again"
+    if isinstance(kept, KeptAggregate):
+        return _cost_of_aggregate(step, kept)
+    return "O(targets that point at it)" if kept.strategy is Strategy.COPY else _GROUP
 
 
-def _delta_cost(step: Step, measure: Measure) -> str:
-    assert measure.chain is not None
-    last = step.edge.source == measure.chain.path[-1].table
-    if step.event is not Event.INSERT and measure.null_when_empty:
+def _cost_of_aggregate(step: Step, kept: KeptAggregate) -> str:
+    if kept.strategy is Strategy.DELTA:
+        return _delta_cost(step, kept)
+    is_near = takes_one_row(kept.aggregate)
+    if kept.strategy is Strategy.EXTREMUM:
+        return f"O(1), and {'one index look-up' if is_near else 'O(group)'} when the extremum leaves"
+    return "one index look-up" if is_near else _GROUP
+
+
+def _delta_cost(step: Step, kept: KeptAggregate) -> str:
+    last = step.edge.source == kept.aggregate.path[-1].table
+    if step.event is not Event.INSERT and kept.null_when_empty:
         return "O(1), and one index look-up when rows leave"
     return "O(1)" if last else "O(its own rows further along the path)"
 
@@ -94,8 +94,8 @@ def locks_of(plan: Plan, step: Step) -> list[str]:
     if step.event is Event.TRUNCATE:
         return [f"{plan.target}: every row with a value, FOR NO KEY UPDATE, in key order"]
     feeds = step.edge.feeds_of(step.event)
-    along = [lock for feed in feeds for lock in plan.path_locks(feed.path, feed.measures)]
-    linked = [link for feed in feeds for link in plan.links(feed.path, feed.measures)]
+    along = [lock for feed in feeds for lock in plan.path_locks(feed.path, feed.kept_columns)]
+    linked = [link for feed in feeds for link in plan.links(feed.path, feed.kept_columns)]
     last = f"{plan.target}: the touched rows, FOR NO KEY UPDATE, in key order"
     last += ", at commit" if step.edge.is_deferred else ""
     return [*dict.fromkeys(map(str, [*linked, *along])), *([] if step.edge.is_queued else [last])]
@@ -142,12 +142,12 @@ def _reached_twice(arcs: dict[str, set[str]], source: str) -> Iterator[str]:
 # Words --------------------------------------------------------------------------------------------------------------
 
 
-def strategy_words(measure: Measure) -> str:
+def strategy_words(kept: KeptColumn) -> str:
     """Say how a rule is kept."""
-    words = measure.strategy.value
-    if measure.average_of is not None:
-        words = f"delta, served from {' and '.join(measure.average_of)}"
-    return words + _WHEN[measure.timing]
+    words = kept.strategy.value
+    if kept.served_by:
+        words = f"delta, served from {' and '.join(kept.served_by)}"
+    return words + _WHEN[kept.timing]
 
 
 def _index_words(wanted: WantedIndex, indexes: Indexes) -> list[str]:
@@ -163,7 +163,7 @@ def _index_words(wanted: WantedIndex, indexes: Indexes) -> list[str]:
 
 
 def _update_words(plan: Plan, indexes: Indexes, counts: UpdateCounts | None) -> list[str]:
-    """Say whether the maintained columns can be written by HOT updates, and what keeps them from it."""
+    """Say whether the kept columns can be written by HOT updates, and what keeps them from it."""
     hindering = hindering_indexes(plan, indexes)
     lines = [
         f"  no HOT updates: {name} holds {', '.join(columns)}, so that each write of it goes into every index of "
@@ -171,7 +171,7 @@ def _update_words(plan: Plan, indexes: Indexes, counts: UpdateCounts | None) -> 
         for name, columns in hindering
     ]
     if not hindering:
-        lines.append(f"  HOT updates: possible, no index holds a maintained column of {plan.target}")
+        lines.append(f"  HOT updates: possible, no index holds a kept column of {plan.target}")
     if counts is not None and counts.all:
         moved = "" if counts.moved is None else f", {counts.moved / counts.all:.0%} went to another page"
         lines.append(

@@ -18,9 +18,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.batches import fill_all
 from trigger_kit.database.catalog import Placement, find_triggers, trigger_status
-from trigger_kit.database.changeover import tables_to_lock
+from trigger_kit.database.changes import Places, tables_of
+from trigger_kit.database.converge import runner
 from trigger_kit.database.filling import Filling
-from trigger_kit.database.installation import chosen_plans, require_postgresql, runner, uris_of
+from trigger_kit.database.installation import chosen_plans, require_postgresql, uris_of
 from trigger_kit.database.records import forget_record, read_records, write_record
 from trigger_kit.database.table_locks import MOMENT, TRY_AGAIN, lock_statement, patiently
 from trigger_kit.exceptions import TriggerKitError
@@ -101,7 +102,7 @@ def resume(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS, dry_run: 
 
 def paused_functions(connection: BaseDatabaseWrapper, plan: Plan) -> dict[str, bool]:
     """Return the installed functions of a plan that can be paused, and whether they are, for all sessions."""
-    names = {str(trigger.name) for trigger in _pausing_triggers(plan)}
+    names = {trigger.name for trigger in _pausing_triggers(plan)}
     known = find_triggers(connection, names, Placement(connection, plan.target).schema)
     return {name: item.is_paused for name, item in known.items()}
 
@@ -113,7 +114,7 @@ def since(record: dict[str, Any] | None) -> str:
 
 def rule_names(plan: Plan) -> str:
     """Return the names of a plan's rules in words."""
-    return ", ".join(measure.resolved.rule.field for measure in plan.measures)
+    return ", ".join(kept.resolved.rule.field for kept in plan.kept_columns)
 
 
 def _pausing_triggers(plan: Plan) -> list[CompiledTrigger]:
@@ -123,10 +124,8 @@ def _pausing_triggers(plan: Plan) -> list[CompiledTrigger]:
 def _require_installed(connection: BaseDatabaseWrapper, plan: Plan) -> None:
     """Raise TriggerKitError where what a plan's triggers do now is not what they should do."""
     triggers = compile_plan(plan)
-    known = find_triggers(
-        connection, {str(trigger.name) for trigger in triggers}, Placement(connection, plan.target).schema
-    )
-    states = {trigger_status(trigger, known.get(str(trigger.name))) for trigger in triggers} - {"installed"}
+    known = find_triggers(connection, {trigger.name for trigger in triggers}, Placement(connection, plan.target).schema)
+    states = {trigger_status(trigger, known.get(trigger.name)) for trigger in triggers} - {"installed"}
     if states:
         raise TriggerKitError(
             f"triggers are {' and '.join(sorted(states))}: manage.py trigger_kit ls says which. Migrate, install or "
@@ -243,7 +242,7 @@ def _try_to_repair(connection: BaseDatabaseWrapper, plan: Plan, columns: tuple[C
 def _finish(connection: BaseDatabaseWrapper, plan: Plan, schema: str) -> int:
     """Repair the rest and let the functions be what they were, under the locks of all who note; return the keys."""
     triggers = _pausing_triggers(plan)
-    known = find_triggers(connection, {str(trigger.name) for trigger in triggers}, schema)
+    known = find_triggers(connection, {trigger.name for trigger in triggers}, schema)
     names = [name for name, item in known.items() if item.is_paused]
     left = 0
 
@@ -259,7 +258,8 @@ def _finish(connection: BaseDatabaseWrapper, plan: Plan, schema: str) -> int:
             _repair(connection, plan, _noted(connection, plan, schema), "true")
         forget_record(connection, schema, plan.model._meta.label, PAUSE)
 
-    tables = tables_to_lock(connection, triggers, known)
+    found = tables_of(Places(connection), [trigger for trigger in triggers if trigger.name in known])
+    tables = sorted(found, key=found.__getitem__)
     with read_committed(connection):
         patiently(connection, finish, tables)
     return left

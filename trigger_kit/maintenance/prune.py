@@ -16,7 +16,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement, installed_triggers, search_path
-from trigger_kit.database.installation import require_postgresql, runner
+from trigger_kit.database.converge import runner
+from trigger_kit.database.installation import require_postgresql
 from trigger_kit.database.table_locks import lock_tables
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.status import rule_statuses
@@ -140,7 +141,7 @@ def _needed(connection: BaseDatabaseWrapper, plan: Plan) -> Iterator[tuple[str, 
     """Yield schema and name of what a plan's rules need."""
     schema = Placement(connection, plan.target).schema
     for trigger in compile_plan(plan):
-        yield schema, str(trigger.name)
+        yield schema, trigger.name
     prefixes = [QUEUE, FLUSH, EXACT] if plan.folds(Timing.QUEUED) else []
     prefixes += [NOTES] if any(edge.is_deferred for edge in plan.edges) else []
     for prefix in prefixes:

@@ -25,8 +25,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from trigger_kit.database.catalog import Placement
+from trigger_kit.database.converge import runner
 from trigger_kit.database.filling import Filling, lock_keys, write_locked
-from trigger_kit.database.installation import live_plans, require_postgresql, runner
+from trigger_kit.database.installation import live_plans, require_postgresql
 from trigger_kit.maintenance.comparison import Drift, Key, KeyRange, Pass, Values, passes, reading
 from trigger_kit.maintenance.listings import listed_keys
 from trigger_kit.maintenance.ranges import pieces, range_rows
@@ -38,8 +39,8 @@ from trigger_kit.maintenance.verify import (
     record_result,
     set_commits,
 )
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.resolve.declared import select
 from trigger_kit.rules import Denormalize, Timing
 
@@ -120,14 +121,14 @@ def repair(
     if batch_size < 1:
         raise ValueError(f"batch_size is 1 or more, not {batch_size}.")
     connection = require_postgresql(using)
-    kept = {measure.resolved.uri: (plan, measure) for plan in live_plans(using) for measure in plan.measures}
-    chosen = select(uris, list(kept))
+    known = {kept.resolved.uri: (plan, kept) for plan in live_plans(using) for kept in plan.kept_columns}
+    chosen = select(uris, list(known))
     listed = None
     if drifts is not None:
-        models = {uri: plan.model for uri, (plan, _) in kept.items()}
+        models = {uri: plan.model for uri, (plan, _) in known.items()}
         listed = {uri: keys for uri, keys in listed_keys(drifts, models).items() if uri in chosen}
-    work = _Work(connection, kept, batch_size, dry_run=dry_run, on_batch=on_batch)
-    rules = [(plan.model, measure.resolved.rule) for plan, measure in kept.values()]
+    work = _Work(connection, known, batch_size, dry_run=dry_run, on_batch=on_batch)
+    rules = [(plan.model, kept.resolved.rule) for plan, kept in known.values()]
     with explained(connection), as_committed(connection, rules) if dry_run else nullcontext():
         work.run(chosen, listed)
     if not dry_run:
@@ -141,18 +142,18 @@ class _Work:
     def __init__(
         self,
         connection: BaseDatabaseWrapper,
-        kept: dict[str, tuple[Plan, Measure]],
+        known: dict[str, tuple[Plan, KeptColumn]],
         batch_size: int,
         *,
         dry_run: bool,
         on_batch: OnBatch | None,
     ) -> None:
         self.connection = connection
-        self.kept = kept
+        self.known = known
         self.batch_size = batch_size
         self.dry_run = dry_run
         self.on_batch = on_batch
-        self.sources = _sources(measure for _, measure in kept.values())
+        self.sources = _sources(kept for _, kept in known.values())
         self.fillings: dict[tuple[str, ...], Filling] = {}
         self.done = Repair()
         self.rows: dict[str, int] = {}
@@ -186,9 +187,9 @@ class _Work:
     def _with_sums(self, uris: Iterable[str]) -> Iterator[str]:
         """Yield rules, and the sums and counts that averages among them follow from."""
         for uri in uris:
-            plan, measure = self.kept[uri]
+            plan, kept = self.known[uri]
             yield uri
-            yield from (other.resolved.uri for other in plan.measures if other.column in (measure.average_of or ()))
+            yield from (other.resolved.uri for other in plan.kept_columns if other.column in kept.served_by)
 
     def _with_sums_of(self, listed: dict[str, list[Key]]) -> dict[str, list[Key]]:
         """Return listed keys, those of an average for its sum and its count as well."""
@@ -202,8 +203,8 @@ class _Work:
         found = defaultdict(list)
         for uri in level:
             if uri in wanted:
-                plan, measure = self.kept[uri]
-                found[plan.model].append((uri, measure.resolved.rule))
+                plan, kept = self.known[uri]
+                found[plan.model].append((uri, kept.resolved.rule))
         return found
 
     # Rows
@@ -211,8 +212,8 @@ class _Work:
     def _repair_listed(self, uri: str, keys: Sequence[Key]) -> bool:
         """Repair rows of one rule by their keys; return whether any was changed."""
         self._settle()
-        plan, measure = self.kept[uri]
-        return bool(self._repair_keys(Pass(plan.model, ((uri, measure.resolved.rule),)), keys, are_listed=True))
+        plan, kept = self.known[uri]
+        return bool(self._repair_keys(Pass(plan.model, ((uri, kept.resolved.rule),)), keys, are_listed=True))
 
     def _repair_all(self, one: Pass) -> set[str]:
         """Repair all rows of a pass, those of a tree until nothing changes; return the rules that were changed."""
@@ -309,15 +310,15 @@ class _Work:
         """Return what writes the columns of a pass."""
         uris = tuple(uri for uri, _ in one.rules)
         if uris not in self.fillings:
-            plan, _ = self.kept[uris[0]]
-            self.fillings[uris] = Filling.of(plan, [self.kept[uri][1].column for uri in uris])
+            plan, _ = self.known[uris[0]]
+            self.fillings[uris] = Filling.of(plan, [self.known[uri][1].column for uri in uris])
         return self.fillings[uris]
 
     def _settle(self) -> None:
         """Bring the DEFERRED columns of the open transaction up to date, so that they are not taken for drift."""
         if not self.connection.in_atomic_block or self.dry_run:
             return
-        tables = {plan.target for plan, measure in self.kept.values() if measure.timing is Timing.DEFERRED}
+        tables = {plan.target for plan, kept in self.known.values() if kept.timing is Timing.DEFERRED}
         for mode in ("IMMEDIATE", "DEFERRED"):
             set_commits(self.connection, tables, mode)
 
@@ -332,14 +333,15 @@ def write_wrong(connection: BaseDatabaseWrapper, one: Pass, filling: Filling, ke
     return before, one.rows(connection, wrong)
 
 
-def _sources(measures: Iterable[Measure]) -> dict[str, set[str]]:
+def _sources(kept_columns: Iterable[KeptColumn]) -> dict[str, set[str]]:
     """Return the rules whose columns each rule reads, those that a step computes an average from included."""
-    found = list(measures)
-    kept = {(m.resolved.column.table, m.resolved.column.name): m.resolved.uri for m in found}
+    found = list(kept_columns)
+    known = {(kept.resolved.column.table, kept.resolved.column.name): kept.resolved.uri for kept in found}
     read = {
-        m: m.resolved.dependencies | {(m.resolved.column.table, column) for column in m.average_of or ()} for m in found
+        kept: kept.resolved.dependencies | {(kept.resolved.column.table, column) for column in kept.served_by}
+        for kept in found
     }
-    return {m.resolved.uri: {kept[column] for column in read[m] if column in kept} for m in found}
+    return {kept.resolved.uri: {known[column] for column in read[kept] if column in known} for kept in found}
 
 
 def _wrong(rows: Rows) -> Rows:

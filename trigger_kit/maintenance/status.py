@@ -57,7 +57,7 @@ def rule_statuses(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> li
     statuses, explained = [], set()
     for plan in live_plans(using):
         schema = Placement(connection, plan.target).schema
-        found = {str(t.name): installed.get((schema, str(t.name))) for t in compile_plan(plan)}
+        found = {t.name: installed.get((schema, t.name)) for t in compile_plan(plan)}
         explained |= {(schema, name) for name in found}
         statuses += _statuses(plan, found, knowledge.of(schema))
     if uris:
@@ -76,7 +76,7 @@ def paused_targets(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> d
 
 def _statuses(plan: Plan, found: Mapping[str, InstalledTrigger | None], known: Knowledge) -> list[RuleStatus]:
     """Return the statuses of a plan's rules, which share their triggers."""
-    states = {str(t.name): trigger_status(t, found[str(t.name)]) for t in compile_plan(plan)}
+    states = {t.name: trigger_status(t, found[t.name]) for t in compile_plan(plan)}
     problems = tuple((name, state) for name, state in states.items() if state != "installed")
     status = next((state for state in WORST_FIRST if state in states.values()), "installed")
     detail = ""
@@ -85,15 +85,15 @@ def _statuses(plan: Plan, found: Mapping[str, InstalledTrigger | None], known: K
         status, detail = known.state_of(plan, is_paused=is_paused)
     return [
         RuleStatus(
-            m.resolved.uri,
+            kept.resolved.uri,
             status,
-            repr(m.resolved.rule),
+            repr(kept.resolved.rule),
             problems,
             detail,
             plan.model._meta.label,
-            known.verified.get(m.resolved.uri),
+            known.verified.get(kept.resolved.uri),
         )
-        for m in plan.measures
+        for kept in plan.kept_columns
     ]
 
 

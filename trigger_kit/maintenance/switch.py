@@ -15,10 +15,12 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement, find_triggers, trigger_status
-from trigger_kit.database.changeover import change_triggers, tables_to_lock
-from trigger_kit.database.installation import chosen_plans, left_over, require_postgresql, runner, uris_of
+from trigger_kit.database.changes import Change, Places, owned_by, tables_of
+from trigger_kit.database.converge import converge, runner
+from trigger_kit.database.installation import chosen_plans, require_postgresql, uris_of
 from trigger_kit.database.records import forget_record, read_records, write_record
 from trigger_kit.database.table_locks import lock_tables
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.long_pauses import PAUSE, end_pause, pause_installed, paused_functions, rule_names
 from trigger_kit.maintenance.switched import Switched, counted, each_target, read_committed
@@ -48,9 +50,9 @@ def install_rules(
         if missing := _missing_tables(plan, connection, tables):
             raise TriggerKitError(f"{', '.join(missing)} does not exist. Run manage.py migrate.")
         triggers, known = compiled_and_known(connection, plan)
-        states = {str(t.name): trigger_status(t, known.get(str(t.name))) for t in triggers}
-        needed = [trigger for trigger in triggers if states[str(trigger.name)] in {"missing", "outdated"}]
-        left = left_over(plan, triggers, connection)
+        states = {t.name: trigger_status(t, known.get(t.name)) for t in triggers}
+        needed = [trigger for trigger in triggers if states[trigger.name] in {"missing", "outdated"}]
+        left = left_over(connection, plan)
         if not needed and not left:
             disabled = sum(state == "disabled" for state in states.values())
             advice = f"{counted(disabled, 'trigger')} disabled: see trigger_kit enable" if disabled else ""
@@ -60,7 +62,7 @@ def install_rules(
         if dry_run:
             return Switched("+", label, f"{text}; values filled")
         with read_committed(connection):
-            change_triggers(connection, left, needed)
+            converge(connection, [Change(after=Wanted(plan))], fill=_at_the_end_of_the_pause)
             pause_installed(connection, plan, "install")
         changed, _ = end_pause(connection, plan)
         return Switched("+", label, f"{text}; {counted(changed, 'value')} changed")
@@ -80,16 +82,15 @@ def uninstall(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS, dry_ru
 
     def change(plan: Plan) -> Switched:
         label = plan.model._meta.label
-        triggers, known = compiled_and_known(connection, plan)
-        left = left_over(plan, triggers, connection)
+        _, known = compiled_and_known(connection, plan)
+        left = left_over(connection, plan)
         if not known and not left:
             return Switched(" ", label, "is not installed")
         require_running(connection, plan)
         text = f"{rule_names(plan)}: {counted(len(known) + len(left), 'trigger')} dropped; stored values stay"
         if not dry_run:
             with read_committed(connection):
-                going = [trigger for trigger in triggers if str(trigger.name) in known]
-                change_triggers(connection, [*going, *left], ())
+                converge(connection, [Change(table=plan.target)])
                 forget_record(connection, Placement(connection, plan.target).schema, label, DISABLED)
         advice = f"an INSERT must name them where they are NOT NULL; back by trigger_kit install {label}"
         return Switched("-", label, text, advice)
@@ -142,8 +143,8 @@ def enable(
         disabled = [item for item in known.values() if item.enabled == "D"]
         if not disabled:
             return Switched(" ", label, "is enabled" if known else "is not installed")
-        digests = {str(trigger.name): trigger.hash for trigger in triggers}
-        if len(known) < len(triggers) or any(digests[name] != item.digest for name, item in known.items()):
+        made = {trigger.name: trigger for trigger in triggers}
+        if len(known) < len(triggers) or any(not item.is_made_from(made[name]) for name, item in known.items()):
             raise TriggerKitError(
                 f"its triggers are not those of today's rules: run trigger_kit install {label} first."
             )
@@ -189,7 +190,7 @@ def compiled_and_known(
 ) -> tuple[tuple[CompiledTrigger, ...], dict[str, InstalledTrigger]]:
     """Return the triggers of a plan, and those of them that are installed, by name."""
     triggers = compile_plan(plan)
-    names = {str(trigger.name) for trigger in triggers}
+    names = {trigger.name for trigger in triggers}
     return triggers, find_triggers(connection, names, Placement(connection, plan.target).schema)
 
 
@@ -199,6 +200,16 @@ def require_running(connection: BaseDatabaseWrapper, plan: Plan) -> None:
     records = read_records(connection, Placement(connection, plan.target).schema, PAUSE)
     if label in records or any(paused_functions(connection, plan).values()):
         raise TriggerKitError(f"it is paused: run trigger_kit resume {label} first.")
+
+
+def _at_the_end_of_the_pause(wanted: Wanted, fields: list[str]) -> None:
+    """Leave the values to the end of the pause, which fills every row; an interrupted one is shown until then."""
+
+
+def left_over(connection: BaseDatabaseWrapper, plan: Plan) -> list[InstalledTrigger]:
+    """Return the installed triggers of a target that its rules do not need any more: they would count twice."""
+    wanted = {trigger.name for trigger in compile_plan(plan)}
+    return [item for item in owned_by(connection, plan.target) if item.name not in wanted]
 
 
 def _missing_tables(plan: Plan, connection: BaseDatabaseWrapper, tables: set[str]) -> list[str]:
@@ -222,7 +233,8 @@ def _what(states: Counter[str], left: int) -> str:
 def _lock(connection: BaseDatabaseWrapper, plan: Plan) -> None:
     """Lock the tables of a plan's triggers; checks that wait for the end of the transaction come first."""
     triggers, known = compiled_and_known(connection, plan)
-    lock_tables(connection, tables_to_lock(connection, [t for t in triggers if str(t.name) in known], known))
+    tables = tables_of(Places(connection), [t for t in triggers if t.name in known])
+    lock_tables(connection, sorted(tables, key=tables.__getitem__))
     for sql in CHECK_NOW.splitlines():
         runner(connection)(sql)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from trigger_kit.database.changeover import READ_COMMITTED_ONLY, runner
+from trigger_kit.database.converge import READ_COMMITTED_ONLY, runner
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.plan.plan import Plan
 

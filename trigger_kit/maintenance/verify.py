@@ -14,7 +14,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Model
 
 from trigger_kit.database.catalog import Placement
-from trigger_kit.database.installation import require_postgresql, runner
+from trigger_kit.database.converge import runner
+from trigger_kit.database.installation import require_postgresql
 from trigger_kit.database.records import read_records, write_record
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.comparison import Drift, Pass, find_drift, passes, reading

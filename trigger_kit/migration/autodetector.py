@@ -1,64 +1,56 @@
-"""INSTALL: what makemigrations sees of rules.
+"""MIGRATE: what makemigrations sees of rules.
 
-Django compares two project states; this mixin compares their rules and the frozen text of their triggers as well.
-Rules that go are removed before fields and models go, compiled as the old state was. Rules that come or change are
-added after everything else, compiled against the new state, with dependencies on every column that their SQL reads.
+Django compares two project states; this mixin compares their rules as well, by what they say. Rules that go are removed
+before fields and models go. Rules that come or change are added after everything else, with dependencies on every
+column that they read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from django.apps import apps as live_apps
+from django.apps.registry import Apps
+from django.conf import settings
+from django.core.exceptions import FieldDoesNotExist
 from django.core.management import get_commands, load_command_class
 from django.core.management.commands import makemigrations, migrate, optimizemigration
 from django.db.migrations.autodetector import MigrationAutodetector, OperationDependency
-from django.db.migrations.operations import (
-    AddField,
-    AlterField,
-    CreateModel,
-    RemoveField,
-)
+from django.db.migrations.operations import AddField, RemoveField
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
+from django.db.models import Model
 
-from trigger_kit.exceptions import RuleError
-from trigger_kit.migration.batched import RuleMigrationWriter, batched_fields, batched_fill, recomputing, set_apart
-from trigger_kit.migration.branches import fields_of_branches
+from trigger_kit.database.wanted import value_digest
+from trigger_kit.migration.batched import RuleMigrationWriter, batched_fields, set_apart
+from trigger_kit.migration.compiled import Compiled, compiled
 from trigger_kit.migration.cycles import cut_cycles
 from trigger_kit.migration.dependencies import (
     CREATE,
-    RenameDependency,
     RuleDependency,
+    ShapeDependency,
     dependencies_of,
-    gives_name,
+    gives_shape,
     removed_by,
-    swappable_dependencies,
 )
-from trigger_kit.migration.following import plans_of, rules_concerned
-from trigger_kit.migration.meaning import is_unwritten, new_names, time_zones, values_of_fields
-from trigger_kit.migration.operations import (
-    FOLLOWED,
-    RULES,
-    AddRule,
-    AlterRule,
-    BackfillRule,
-    RemoveRule,
-    RuleOperation,
-    rules_in,
-    triggers_in,
-)
+from trigger_kit.migration.following import renamed_rules
+from trigger_kit.migration.operations import AddRule, AlterRule, BackfillRule, RemoveRule, RuleOperation
+from trigger_kit.migration.order import CHANGING, named_before, names_read
+from trigger_kit.migration.relations import crossed_relations
+from trigger_kit.migration.renames import Renamings, crossed_names
+from trigger_kit.migration.rendering import reading
+from trigger_kit.migration.states import ModelKey, StateRule, all_rules, names_of, set_rules
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.plan import plan as plan_rules
-from trigger_kit.resolve.declared import complete
+from trigger_kit.resolve.meaning import FieldName
 from trigger_kit.rules import Denormalize
-from trigger_kit.sql import CompiledTrigger, Sql, compile_plan
-from trigger_kit.sql.full_values import backfill_sql
+from trigger_kit.sql.django import depends_on_time_zone
 
 __all__ = ["RuleAutodetectorMixin", "is_patched", "patch_commands"]
 
-ModelKey = tuple[str, str]
+META_OPTION = "denormalizations"
 
 
 class RuleAutodetectorMixin(MigrationAutodetector):
@@ -66,19 +58,19 @@ class RuleAutodetectorMixin(MigrationAutodetector):
 
     from_state: ProjectState
     to_state: ProjectState
-    rules_wanted: dict[ModelKey, list[Denormalize]]
     old_model_keys: set[ModelKey]
-    new_model_keys: set[ModelKey]
+    renamed_models: dict[ModelKey, str]
     migrations: dict[str, list[Any]]
     generated_operations: dict[str, list[Operation]]
 
     def _detect_changes(self, convert_apps: Any = None, graph: Any = None) -> Any:
         # The rules leave the options, or Django would write them into CreateModel.
-        found = {key: own_rules(self.to_state, key) for key in self.to_state.models}
+        declared = {key: own_rules(self.to_state, key) for key in self.to_state.models}
         for model_state in self.to_state.models.values():
-            model_state.options.pop(RULES, None)
+            model_state.options.pop(META_OPTION, None)
+        self.declared = {key: rules for key, rules in declared.items() if rules}
         self.rules_wanted = {
-            key: rules for key, rules in found.items() if rules and self._has_migrations(key[0], convert_apps)
+            key: rules for key, rules in self.declared.items() if self._has_migrations(key[0], convert_apps)
         }
         return super()._detect_changes(convert_apps, graph)  # type: ignore[misc]
 
@@ -93,51 +85,216 @@ class RuleAutodetectorMixin(MigrationAutodetector):
     def generate_deleted_models(self) -> None:
         """Remove rules first: what they read may be about to go."""
         self.create_renamed_fields()
-        self.triggers_left: dict[ModelKey, list[CompiledTrigger]] = {}
-        self.until_filled: dict[ModelKey, Plan] = {}
-        old = {key: rules for key, model_state in self.from_state.models.items() if (rules := rules_in(model_state))}
-        for key in old:
-            self._generate_removed_rules(key, old)
-        self.plans_before = _resolvable_plans(self.from_state, old)
+        self.rules_before = {
+            key: rules for key, rules in all_rules(self.from_state).items() if key in self.from_state.models
+        }
+        self.before = compiled(self.from_state)
+        self.wanted_state = self._wanted_state()
+        for key in self.rules_before:
+            self._generate_removed_rules(key)
         super().generate_deleted_models()  # type: ignore[misc]
 
     def generate_altered_db_table(self) -> None:
         """Add and alter rules last, when every model and column is in its new shape."""
         super().generate_altered_db_table()  # type: ignore[misc]
-        plans = plans_of(self.to_state.apps, self.rules_wanted)
-        for plan in plans:
-            self._generate_rules(plan)
-        self._generate_backfills(plans)
-        for plan in self.plans_before:
-            self._let_removals_wait(plan)
-        self._let_renames_wait()
+        if not self.declared and not self.rules_before:
+            return
+        self.after = self._compiled_wanted()
+        self.old_rules = self._old_rules_by_now()
+        for key in self.rules_wanted:
+            self._generate_rules(key)
+        for key, wanted in self.before.targets.items():
+            self._let_removals_wait(key, wanted.plan)
+        self._let_changes_wait()
 
     def check_dependency(self, operation: Operation, dependency: Any) -> bool:
         """Tell whether an operation must run first; a removal may wait for the operations of a rule."""
         if isinstance(dependency, RuleDependency):
             return isinstance(operation, RuleOperation) and operation.model_name == dependency.model_name
-        if isinstance(dependency, RenameDependency):
-            return gives_name(operation, dependency)
+        if isinstance(dependency, ShapeDependency):
+            return gives_shape(operation, dependency)
         return bool(super().check_dependency(operation, dependency))  # type: ignore[misc]
 
-    def _let_removals_wait(self, plan: Plan) -> None:
+    def _resolve_dependency(self, dependency: Any) -> tuple[Any, bool]:
+        """Return a dependency on a swappable model with the model's name; Django's loses of which kind it is."""
+        resolved, is_swappable = super()._resolve_dependency(dependency)  # type: ignore[misc]
+        return type(dependency)(*resolved), is_swappable
+
+    def _build_migration_list(self, graph: Any = None) -> None:
+        """Cut the operations into migrations."""
+        super()._build_migration_list(graph)  # type: ignore[misc]
+        cut_cycles(self.migrations, graph)
+        set_apart(self.migrations)
+
+    # Names ----------------------------------------------------------------------------------------------------------
+
+    def _new_key(self, old_key: ModelKey) -> ModelKey:
+        """Return a model's key after the renames of this run."""
+        renamed = {(app, old): (app, new) for (app, new), old in self.renamed_models.items()}
+        return renamed.get(old_key, old_key)
+
+    def _renamings(self) -> Renamings:
+        """Return the renames of this run."""
+        models = {(app, old.lower()): new for (app, new), old in self.renamed_models.items()}
+        fields = {}
+        for (app, model, new), old in vars(self)["renamed_fields"].items():
+            fields[app, self.renamed_models.get((app, model), model).lower(), old] = new
+        return Renamings(models, fields)
+
+    def _now(self, name: FieldName) -> FieldName:
+        """Return the name that a field has by now."""
+        app_label, _, model = name[0].partition(".")
+        renamings = self._renamings()
+        return ".".join(renamings.new_key((app_label, model))), renamings.new_field(app_label, model, name[1])
+
+    def _old_rules_by_now(self) -> dict[ModelKey, dict[str, StateRule]]:
+        """Return the rules of before, by their models and names of now, written with the names of now."""
+        renamings = self._renamings()
+        new_names = {*renamings.models.values(), *renamings.fields.values()}
+        kept = {self._new_key(key): (key, rules) for key, rules in self.rules_before.items()}
+        kept = {key: item for key, item in kept.items() if key in self.to_state.models}
+        rules = {**all_rules(self.wanted_state), **{key: items for key, (_, items) in kept.items()}}
+        extra = names_of(all_rules(self.wanted_state)) | new_names | {f"{name}_id" for name in new_names}
+        after = reading(self.wanted_state, extra, rules).render()
+        before = reading(self.from_state, rules=self.rules_before).render()
+        found: dict[ModelKey, dict[str, StateRule]] = {}
+        for key, (old_key, items) in kept.items():
+            for item in items:
+                try:
+                    is_lost = self._loses_its_way(item, before.get_model(*old_key), after)
+                    item = replace(item, is_lost=is_lost)
+                    (by_now,) = renamed_rules([item], old_key, before, after, renamings)
+                except (FieldDoesNotExist, LookupError):
+                    by_now = item  # What it reads has gone: the rule is another one.
+                found.setdefault(key, {})[by_now.name] = by_now
+        return found
+
+    def _loses_its_way(self, item: StateRule, model: type[Model], after: Apps) -> bool:
+        """Whether a relation on a rule's path goes on by another name, and another relation takes the one that it had.
+
+        On the way, both may have it at once.
+        """
+        names = crossed_names(item.rule.expression, model).items()
+        return any(self._is_taken_over(step, self._now(relation), after) for step, found in names for relation in found)
+
+    def _is_taken_over(self, step: tuple[str, str], relation: FieldName, after: Apps) -> bool:
+        label, name = step
+        app_label, _, model_name = label.partition(".")
+        here = after.get_model(*self._renamings().new_key((app_label, model_name)))
+        taken = {key for keys in crossed_names(name, here).values() for key in keys}
+        fields = {field.name for field in after.get_model(relation[0])._meta.get_fields()}
+        return bool(taken) and relation not in taken and relation[1] in fields
+
+    # Rules that are wanted ------------------------------------------------------------------------------------------
+
+    def _wanted_state(self) -> ProjectState:
+        """Return the state to come with its rules.
+
+        Fields are cloned: where a model is renamed, Django lets the relations of its own state lead to the old name.
+        """
+        state = ProjectState({key: model.clone() for key, model in self.to_state.models.items()})
+        for model in state.models.values():
+            model.fields = {name: field.clone() for name, field in model.fields.items()}
+        for key, rules in self.declared.items():
+            set_rules(state, key, [self._state_rule(key, rule) for rule in rules])
+        return state
+
+    def _state_rule(self, key: ModelKey, rule: Denormalize) -> StateRule:
+        """Return a rule with the generic relations of today's models that it crosses."""
+        try:
+            model = live_apps.get_model(*key)
+        except LookupError:
+            return StateRule(rule, origin=".".join(key))
+        return StateRule(rule, crossed_relations(rule, model), origin=".".join(key))
+
+    def _compiled_wanted(self) -> Compiled:
+        """Return what the state to come wants.
+
+        Raises RuleError for a rule that cannot be kept.
+        """
+        after = compiled(self.wanted_state)
+        for error in after.errors.values():
+            raise error
+        return after
+
+    def _generate_removed_rules(self, old_key: ModelKey) -> None:
+        key = self._new_key(old_key)
+        old_names = {new: old for (app, model, new), old in vars(self)["renamed_fields"].items() if (app, model) == key}
+        wanted = {old_names.get(rule.field, rule.field) for rule in self.rules_wanted.get(key, ())}
+        for item in self.rules_before[old_key]:
+            if item.name not in wanted:
+                self.add_operation(key[0], RemoveRule(key[1], item.name))
+
+    def _generate_rules(self, key: ModelKey) -> None:
+        """Write the operations of one model."""
+        plan, old = self.after.targets[key].plan, self.old_rules.get(key, {})
+        measures = {measure.resolved.rule.field: measure for measure in plan.kept_columns}
+        is_old = key in self.old_model_keys or key in self.renamed_models
+        operations = [self._operation(key, measures[rule.field], old) for rule in self.rules_wanted[key]]
+        changed = [rule.field for rule in self.rules_wanted[key] if self._means_another(key, measures[rule.field], old)]
+        later = set(batched_fields(plan, changed)) if is_old else set()
+        dependencies: list[Any] = [*dependencies_of(plan), *_shapes(plan)]
+        for rule, operation in zip(self.rules_wanted[key], operations, strict=True):
+            if operation is None and rule.field in later:
+                operation = self._new_operation(AlterRule, key, measures[rule.field])
+            if operation is not None:
+                operation.fill = rule.field not in later
+                self.add_operation(key[0], operation, dependencies=dependencies)
+        again = [
+            rule.field
+            for rule, operation in zip(self.rules_wanted[key], operations, strict=True)
+            if operation is None and rule.field in changed and rule.field not in later
+        ]
+        waits: list[Any] = [*dependencies, RuleDependency(*key, None, OperationDependency.Type.ALTER)]
+        for fields, batched in ((again, False), ([field for field in changed if field in later], True)):
+            if fields:
+                self.add_operation(key[0], BackfillRule(key[1], fields, batched=batched), dependencies=waits)
+
+    def _operation(self, key: ModelKey, measure: KeptColumn, old: dict[str, StateRule]) -> AddRule | None:
+        """Return what adds or alters a rule, or None where it is as it was."""
+        before = old.get(measure.resolved.rule.field)
+        operation = self._new_operation(AddRule if before is None else AlterRule, key, measure)
+        if before is None:
+            return operation
+        is_same = (
+            not before.is_lost and before.rule == operation.rule and set(before.relations) == set(operation.relations)
+        )
+        return None if is_same and (before.time_zone is None) is (operation.time_zone is None) else operation
+
+    def _new_operation(self, kind: type[AddRule], key: ModelKey, measure: KeptColumn) -> AddRule:
+        (item,) = (item for item in all_rules(self.wanted_state)[key] if item.name == measure.resolved.rule.field)
+        time_zone = settings.TIME_ZONE if depends_on_time_zone(measure.resolved) else None
+        return kind(key[1], item.rule, relations=item.relations, time_zone=time_zone)
+
+    def _means_another(self, key: ModelKey, measure: KeptColumn, old: dict[str, StateRule]) -> bool:
+        """Whether the value of a field may be another one than what is stored."""
+        before = old.get(measure.resolved.rule.field)
+        old_key = key[0], self.renamed_models.get(key, key[1]).lower()
+        target = self.before.targets.get(old_key)
+        if before is None:
+            return True
+        if target is None:  # What it reads is not in the migrations yet, so that there are no rows either.
+            return before.rule != measure.resolved.rule
+        names = {item.name: item.name for item in self.rules_before[old_key]}
+        renamings = self._renamings()
+        names = {renamings.new_field(*old_key, name): name for name in names}
+        was = next((m for m in target.plan.kept_columns if m.resolved.rule.field == names.get(before.name)), None)
+        if was is None:
+            return True
+        return value_digest(was.resolved, self._now, before.rule) != value_digest(measure.resolved)
+
+    # What waits for what --------------------------------------------------------------------------------------------
+
+    def _let_removals_wait(self, old_key: ModelKey, plan: Plan) -> None:
         """Let columns and models go only when the old rules that read them have gone or changed."""
-        key = self._new_key(_key(plan))
+        key = self._new_key(old_key)
         if not self._has_operation(key):
             return
-        read = {dependency[:3] for dependency in dependencies_of(plan)}
+        read = names_read(plan)
         for app_label, generated in self.generated_operations.items():
             for operation in generated:
                 if removed_by(app_label, operation) in read and not self._comes_back(app_label, operation):
                     vars(operation)["_auto_deps"].append(RuleDependency(*key, None, OperationDependency.Type.ALTER))
-
-    def _let_renames_wait(self) -> None:
-        """Let what gives other names come after the migrations of the rules that are to follow it, in whatever app."""
-        for app_label, generated in self.generated_operations.items():
-            for operation in generated:
-                for other, model_name in rules_concerned(operation, app_label, self.from_state):
-                    if other != app_label:
-                        vars(operation)["_auto_deps"].append(OperationDependency(other, model_name, None, CREATE))
 
     def _comes_back(self, app_label: str, operation: Operation) -> bool:
         """Whether a field goes only to come back as another kind, which has to wait for it, and rules for that."""
@@ -147,156 +304,17 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             for other in self.generated_operations.get(app_label, ())
         )
 
-    def _generate_removed_rules(self, old_key: ModelKey, state_rules: dict[ModelKey, list[Denormalize]]) -> None:
-        key = self._new_key(old_key)
-        old = state_rules[old_key]
-        names = self._old_names(key)
-        wanted = {names.get(rule.field, rule.field) for rule in self.rules_wanted.get(key, ())}
-        gone = [rule for rule in old if rule.field not in wanted]
-        before = triggers_in(self.from_state.models[old_key])
-        if not gone:
-            self.triggers_left[key] = before
-            return
-        left = [rule for rule in old if rule.field in wanted]
-        plans = plans_of(self.from_state.apps, {**state_rules, old_key: left}) if left else []
-        after = [t for item in plans if _key(item) == old_key for t in compile_plan(item)]
-        operations: list[RuleOperation] = [RemoveRule(key[1], rule.field) for rule in gone]
-        _attach(operations[0], before, after)
-        for operation in operations:
-            self.add_operation(key[0], operation)
-        self.triggers_left[key] = after
-
-    def _new_key(self, old_key: ModelKey) -> ModelKey:
-        """Return a model's key after the renames of this run."""
-        renamed = {(app, old): (app, new) for (app, new), old in self.renamed_models.items()}
-        return renamed.get(old_key, old_key)
-
-    def _old_names(self, key: ModelKey) -> dict[str, str]:
-        """Return the old names of a model's fields that are renamed in this run, by their new names."""
-        return {name: old for (app, model, name), old in self.renamed_fields.items() if (app, model) == key}
-
-    def _old_rules(self, key: ModelKey) -> dict[str, Denormalize]:
-        """Return the rules that a model had, by the names that their fields have now."""
-        old_key = key[0], self.renamed_models.get(key, key[1])
-        names = {old: name for name, old in self._old_names(key).items()}
-        return {names.get(rule.field, rule.field): rule for rule in rules_in(self.from_state.models.get(old_key))}
-
-    def _generate_rules(self, plan: Plan) -> None:
-        """Write the operations of one model; the first of them carries the triggers of all."""
-        key = _key(plan)
-        old = self._old_rules(key)
-        wanted = [measure.resolved.rule for measure in plan.measures]
-        wanted.sort(key=self.rules_wanted[key].index)
-        operations: list[RuleOperation] = [
-            AlterRule(key[1], rule) if rule.field in old else AddRule(key[1], rule)
-            for rule in wanted
-            if old.get(rule.field) != rule
-        ]
-        before, after = self.triggers_left.get(key, []), list(compile_plan(self._until_filled(plan, operations)))
-        frozen = [] if self._is_renamed(key) else before
-        if not operations and set(before) == set(after) and (frozen or not before):
-            return
-        if not operations:
-            operations = [AlterRule(key[1], wanted[0])]
-        _attach(operations[0], before, after)
-        operations[0].triggers = [trigger for trigger in after if trigger not in frozen]
-        dependencies = [*dependencies_of(plan), *swappable_dependencies(wanted), *self._renames(plan)]
-        for operation in operations:
-            self.add_operation(key[0], operation, dependencies=dependencies)
-
-    def _is_renamed(self, key: ModelKey) -> bool:
-        """Whether triggers of a model follow a rename, one of this run or one that no AlterRule has come after yet."""
-        old_key = key[0], self.renamed_models.get(key, key[1])
-        model_state = self.from_state.models.get(old_key)
-        if model_state is None:
-            return False
-        renamed = (
-            rules_concerned(operation, app_label, self.from_state)
-            for app_label, operations in self.generated_operations.items()
-            for operation in operations
-        )
-        return bool(model_state.options.get(FOLLOWED)) or any(old_key in keys for keys in renamed)
-
-    def _renames(self, plan: Plan) -> list[OperationDependency]:
-        """Return the dependencies on operations of this run that give other names to what a plan reads or keeps."""
-        return [
-            RenameDependency(needed.app_label, needed.model_name, needed.field_name, OperationDependency.Type.ALTER)
-            for needed in dependencies_of(plan)
-        ]
-
-    def _generate_backfills(self, plans: Iterable[Plan]) -> None:
-        """Fill what is new on tables that may have rows; a target is filled before the sources that it sums.
-
-        Filling a source then sends its deltas on, and no value passes through one that is not filled yet.
-        """
-        before = {self._new_key(_key(plan)): plan for plan in self.plans_before}
-        self.new_plans: dict[ModelKey, Plan] = {}
-        for plan in reversed(list(plans)):
-            key = _key(plan)
-            if key not in self.old_model_keys | set(self.renamed_models):
-                self.new_plans[key] = plan
+    def _let_changes_wait(self) -> None:
+        """Let what changes under a rule of another app come after the migrations that hold the rule."""
+        for (other, model_name), wanted in self.before.targets.items():
+            if (other, model_name) not in self.from_state.models:
                 continue
-            new = self._new_fields(plan, before.get(key), is_touched=self._has_operation(key))
-            batched = batched_fields(plan, new)
-            fields = [field for field in new if field not in batched]
-            operations = [BackfillRule(key[1], fields, _frozen_backfill(plan, fields))] if fields else []
-            operations += [batched_fill(plan, batched, self.until_filled.get(key))] if batched else []
-            dependencies = [*dependencies_of(plan), RuleDependency(*key, None, OperationDependency.Type.ALTER)]
-            dependencies += self._altered_columns(plan)
-            for operation in operations:
-                self.add_operation(key[0], operation, dependencies=dependencies)
-
-    def _until_filled(self, plan: Plan, operations: Sequence[RuleOperation]) -> Plan:
-        """Return the plan whose triggers serve until batches have filled the columns of this run's operations."""
-        key = _key(plan)
-        if not operations or key not in self.old_model_keys | set(self.renamed_models):
-            return plan
-        before = {self._new_key(_key(plan)): plan for plan in self.plans_before}
-        batched = batched_fields(plan, self._new_fields(plan, before.get(key), is_touched=True))
-        if batched:
-            self.until_filled[key] = recomputing(plan, batched)
-        return self.until_filled.get(key, plan)
-
-    def _build_migration_list(self, graph: Any = None) -> None:
-        """Cut the operations into migrations; rules that come in another one than their table may meet rows."""
-        super()._build_migration_list(graph)  # type: ignore[misc]
-        cut_cycles(self.migrations, graph)
-        for key, plan in self.new_plans.items():
-            for migration in self.migrations.get(key[0], ()):
-                names = [
-                    operation.name_lower for operation in migration.operations if isinstance(operation, CreateModel)
-                ]
-                added = [
-                    operation.rule.field
-                    for operation in migration.operations
-                    if isinstance(operation, AddRule) and operation.model_name == key[1]
-                ]
-                if added and key[1] not in names:
-                    migration.operations.append(BackfillRule(key[1], added, _frozen_backfill(plan, added)))
-        set_apart(self.migrations)
-
-    def _new_fields(self, plan: Plan, before: Plan | None, *, is_touched: bool) -> list[str]:
-        """Return the fields whose values may be others than those that are stored."""
-        key = _key(plan)
-        rules = {measure.resolved.rule.field: measure.resolved.rule for measure in plan.measures}
-        if time_zones(self.triggers_left.get(key, [])) not in (set(), time_zones(compile_plan(plan))):
-            return list(rules)  # settings.TIME_ZONE is another one
-        kept = self._old_rules(key)
-        new = {field for field, rule in rules.items() if field not in kept} | self._fields_of_branches(key)
-        if before is None:
-            new |= {field for field, rule in rules.items() if kept.get(field) != rule}
-        else:
-            old, now = self._values(before), values_of_fields(plan)
-            new |= {field for field in rules if old.get(field) != now[field]}
-        if is_touched:  # What migrations do not hold may have changed.
-            new |= {m.resolved.rule.field for m in plan.measures if is_unwritten(m)}
-        return [field for field in rules if field in new]
-
-    def _fields_of_branches(self, key: ModelKey) -> set[str]:
-        """Return the fields that some branch of migrations did not keep, by the names of now."""
-        old_state = self.from_state.models.get((key[0], self.renamed_models.get(key, key[1])))
-        names = {old: name for name, old in self._old_names(key).items()}
-        return {names.get(field, field) for field in fields_of_branches(old_state, self.from_state.apps)}
+            read = names_read(wanted.plan)
+            for app_label, generated in self.generated_operations.items():
+                for operation in generated if app_label != other else ():
+                    if isinstance(operation, CHANGING) and named_before(app_label, operation) in read:
+                        dependency = OperationDependency(other, model_name, None, CREATE)
+                        vars(operation)["_auto_deps"].append(dependency)
 
     def _has_operation(self, key: ModelKey) -> bool:
         """Whether this run has written an operation for the rules of a model."""
@@ -305,65 +323,30 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             for operation in self.generated_operations.get(key[0], ())
         )
 
-    def _values(self, plan: Plan) -> dict[str, Any]:
-        """Return what the values of an old plan's fields follow from, in the names that models and columns have now."""
-        renamed: dict[str, str] = {}
-        for key in self.new_model_keys:
-            old_key = key[0], self.renamed_models.get(key, key[1])
-            if old_key in self.from_state.models:
-                old, new = self.from_state.apps.get_model(*old_key), self.to_state.apps.get_model(*key)
-                renamed |= new_names(old, new, self._old_names(key))
-        names = {old: name for name, old in self._old_names(self._new_key(_key(plan))).items()}
-        values = values_of_fields(plan, renamed)
-        return {names.get(field, field): value for field, value in values.items()}
 
-    def _altered_columns(self, plan: Plan) -> list[OperationDependency]:
-        """Return the alterations of columns that a plan reads or keeps: the values are computed after them."""
-        altered = {
-            (app_label, operation.model_name_lower, operation.name)
-            for app_label, operations in self.generated_operations.items()
-            for operation in operations
-            if isinstance(operation, AlterField)
-        }
-        return [
-            OperationDependency(needed.app_label, needed.model_name, needed.field_name, OperationDependency.Type.ALTER)
-            for needed in dependencies_of(plan)
-            if (needed.app_label, needed.model_name, needed.field_name) in altered
-        ]
-
-
-def _frozen_backfill(plan: Plan, fields: list[str]) -> Sql:
-    """Return the text that fills some fields: a migration must not depend on what models and functions become later."""
-    return Sql(backfill_sql(plan, {m.column for m in plan.measures if m.resolved.rule.field in fields}))
+def _shapes(plan: Plan) -> list[OperationDependency]:
+    """Return the dependencies on operations that give what a plan reads or keeps the shape of now."""
+    return [
+        ShapeDependency(needed.app_label, needed.model_name, needed.field_name, OperationDependency.Type.ALTER)
+        for needed in dependencies_of(plan)
+    ]
 
 
 def own_rules(state: ProjectState, key: ModelKey) -> list[Denormalize]:
-    """Return the rules of a model, without those that it only shares with a parent which has a table of its own."""
+    """Return the rules that a model declares, without those that it only shares with a parent in another table.
+
+    They come in the order of their fields' names.
+    """
+
+    def declared(other: ModelKey) -> list[Denormalize]:
+        value: Any = state.models[other].options.get(META_OPTION, ())
+        return [rule for rule in value if isinstance(rule, Denormalize)] if isinstance(value, (list, tuple)) else []
+
     model_state = state.models[key]
     parents = [base for base in model_state.bases if isinstance(base, str)]
-    keys = [parent_key for base in parents if (parent_key := tuple(base.lower().split("."))) in state.models]
-    kept = [rule for parent_key in keys for rule in rules_in(state.models[parent_key])]  # type: ignore[index]
-    return [rule for rule in rules_in(model_state) if rule.field in model_state.fields or rule not in kept]
-
-
-def _resolvable_plans(state: ProjectState, rules: dict[ModelKey, list[Denormalize]]) -> list[Plan]:
-    """Return the plans of old rules, without those that a rename has left under old names: what they read has gone."""
-    plans = []
-    for key, old in rules.items():
-        with suppress(RuleError):
-            plans.append(plan_rules(complete(state.apps).get_model(*key), old))
-    return plans
-
-
-def _key(plan: Plan) -> ModelKey:
-    return plan.model._meta.app_label, str(plan.model._meta.model_name)
-
-
-def _attach(operation: RuleOperation, before: list[CompiledTrigger], after: list[CompiledTrigger]) -> None:
-    """Let an operation carry the difference between two sets of triggers."""
-    names = {trigger.name for trigger in after}
-    operation.triggers = [trigger for trigger in after if trigger not in before]
-    operation.removed = [str(trigger.name) for trigger in before if trigger.name not in names]
+    keys: Iterable[Any] = [tuple(base.lower().split(".")) for base in parents]
+    kept = [rule for parent in keys if parent in state.models for rule in declared(parent)]
+    return [rule for rule in declared(key) if rule.field in model_state.fields or rule not in kept]
 
 
 def patch_commands() -> None:

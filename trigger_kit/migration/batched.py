@@ -1,8 +1,9 @@
-"""INSTALL: first fills in batches: what makemigrations writes for the rules of ``TRIGGER_KIT["BATCHED_BACKFILL"]``.
+"""MIGRATE: first fills in batches: what makemigrations writes for the rules of ``TRIGGER_KIT["BATCHED_BACKFILL"]``.
 
-Several migrations. One adds the rules with functions that compute every touched row afresh: a difference, added to a
-row that is not filled yet, would break its CHECKs. The next one is no transaction: it fills the rows in batches, then
-puts the functions in place that add differences. New columns come before, in a migration of their own.
+Several migrations. One adds the rules with ``fill=False``: until they are filled, functions compute every touched row
+afresh, because a difference, added to a row that is not filled yet, would break its CHECKs. The next one is no
+transaction: it fills the rows in batches, then puts the functions in place that add differences. New columns come
+before, in a migration of their own.
 """
 
 from __future__ import annotations
@@ -17,13 +18,11 @@ from django.db.migrations.writer import MigrationWriter
 
 from trigger_kit.conf import setting
 from trigger_kit.exceptions import RuleError
-from trigger_kit.migration.operations import AddRule, AlterRule, BackfillRule
+from trigger_kit.plan.kept_columns import KeptColumn, is_checked
 from trigger_kit.plan.plan import Plan, edges_of
-from trigger_kit.plan.strategy import Measure, Strategy, is_checked, serve_averages
-from trigger_kit.sql import Sql, compile_plan
-from trigger_kit.sql.full_values import fill_sql
+from trigger_kit.plan.strategy import serve_averages
 
-__all__ = ["RuleMigrationWriter", "batched_fields", "batched_fill", "names_without_rule", "recomputing", "set_apart"]
+__all__ = ["RuleMigrationWriter", "batched_fields", "is_listed", "names_without_rule", "recomputing", "set_apart"]
 
 
 def batched_fields(plan: Plan, fields: Iterable[str]) -> list[str]:
@@ -31,7 +30,7 @@ def batched_fields(plan: Plan, fields: Iterable[str]) -> list[str]:
 
     Raises RuleError for a rule that cannot wait for it.
     """
-    rules = {measure.resolved.rule.field: measure for measure in plan.measures}
+    rules = {measure.resolved.rule.field: measure for measure in plan.kept_columns}
     chosen = [field for field in fields if is_listed(rules[field].resolved.uri)]
     for field in chosen:
         require_no_check(rules[field])
@@ -43,7 +42,7 @@ def is_listed(uri: str) -> bool:
     return any(uri == name or uri.startswith((f"{name}:", f"{name}.")) for name in setting("BATCHED_BACKFILL"))
 
 
-def require_no_check(measure: Measure) -> None:
+def require_no_check(measure: KeptColumn) -> None:
     """Raise RuleError where a flush could break the CHECK of a row that is not filled yet."""
     if measure.is_queued and is_checked(measure.resolved):
         raise RuleError(
@@ -58,34 +57,13 @@ def recomputing(plan: Plan, fields: Iterable[str]) -> Plan:
     """Return a plan that computes some fields afresh for every touched row; what is queued stays in the queue."""
     wanted = set(fields)
 
-    def is_adding(measure: Measure) -> bool:
+    def is_adding(measure: KeptColumn) -> bool:
         return measure.resolved.rule.field in wanted and measure.is_added and not measure.is_queued
 
     # An average follows from its sum and its count only where both go on by differences.
-    raw = [
-        replace(m, strategy=Strategy.RECOMPUTE, average_of=None) if m.average_of or is_adding(m) else m
-        for m in plan.measures
-    ]
+    raw = [m.afresh() if m.served_by or is_adding(m) else m for m in plan.kept_columns]
     measures = serve_averages(raw)
-    return replace(plan, measures=tuple(measures), edges=edges_of(measures))
-
-
-def batched_fill(plan: Plan, fields: Sequence[str], until_filled: Plan | None) -> BackfillRule:
-    """Return the operation that fills some fields in batches.
-
-    ``until_filled`` is the plan whose triggers serve until then, where these are not the plan's own.
-    """
-    columns = {measure.column for measure in plan.measures if measure.resolved.rule.field in fields}
-    before, after = list(compile_plan(until_filled or plan)), list(compile_plan(plan))
-    names = {trigger.name for trigger in after}
-    return BackfillRule(
-        str(plan.model._meta.model_name),
-        fields,
-        Sql(fill_sql(plan, columns)),
-        batched=True,
-        triggers=[trigger for trigger in after if trigger not in before],
-        removed=[str(trigger.name) for trigger in before if trigger.name not in names],
-    )
+    return replace(plan, kept_columns=tuple(measures), edges=edges_of(measures))
 
 
 def set_apart(migrations: dict[str, list[Migration]]) -> None:
@@ -100,7 +78,7 @@ def set_apart(migrations: dict[str, list[Migration]]) -> None:
             continue
         for migration in list(chain):
             others = [operation for operation in migration.operations if not _is_batched(operation)]
-            first = next((n for n, item in enumerate(others) if isinstance(item, (AddRule, AlterRule))), 0)
+            first = next((n for n, item in enumerate(others) if hasattr(item, "rule")), 0)
             if first:
                 before = _new_migration(app_label, f"{migration.name}_before_rules", others[:first])
                 before.dependencies = migration.dependencies  # type: ignore[misc]
@@ -120,7 +98,7 @@ def _new_migration(app_label: str, name: str, operations: list[Operation]) -> An
 
 
 def _is_batched(operation: Any) -> bool:
-    return isinstance(operation, BackfillRule) and operation.batched
+    return bool(getattr(operation, "batched", False))
 
 
 class RuleMigrationWriter(MigrationWriter):

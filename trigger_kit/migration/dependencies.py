@@ -1,14 +1,14 @@
-"""INSTALL: what an operation of a rule has to wait for, and what has to wait for it."""
+"""MIGRATE: what an operation of a rule has to wait for, and what has to wait for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from django.apps import apps
+from django.apps import apps as live_apps
 from django.db.migrations.autodetector import OperationDependency
 from django.db.migrations.operations import (
     AlterField,
+    AlterModelOptions,
     AlterModelTable,
     DeleteModel,
     RemoveField,
@@ -18,22 +18,9 @@ from django.db.migrations.operations import (
 from django.db.migrations.operations.base import Operation
 from django.db.models import Model
 
-from trigger_kit.notation import parts
 from trigger_kit.plan.plan import Plan
-from trigger_kit.rows import Rows
-from trigger_kit.rules import Denormalize
 
-__all__ = [
-    "CREATE",
-    "RenameDependency",
-    "RuleDependency",
-    "creates",
-    "dependencies_of",
-    "gives_name",
-    "removed_by",
-    "swappable_dependencies",
-    "swappable_settings",
-]
+__all__ = ["CREATE", "RuleDependency", "ShapeDependency", "creates", "dependencies_of", "gives_shape", "removed_by"]
 
 CREATE = OperationDependency.Type.CREATE
 
@@ -42,15 +29,15 @@ class RuleDependency(OperationDependency):
     """A dependency on the operations of a model's rules."""
 
 
-class RenameDependency(OperationDependency):
-    """A dependency on what gives a model, its table, or one of its columns another name."""
+class ShapeDependency(OperationDependency):
+    """A dependency on what gives a model, its table, or one of its columns the shape that it has now."""
 
 
-def gives_name(operation: Operation, dependency: OperationDependency) -> bool:
-    """Whether an operation gives a model, its table, or a column the name that it has now."""
+def gives_shape(operation: Operation, dependency: OperationDependency) -> bool:
+    """Whether an operation gives a model, its table, or a column the name or the type that it has now."""
     if isinstance(operation, RenameModel):
         return operation.new_name_lower == dependency.model_name
-    if isinstance(operation, AlterModelTable):
+    if isinstance(operation, (AlterModelTable, AlterModelOptions)):
         return operation.name_lower == dependency.model_name
     if isinstance(operation, RenameField):
         return (operation.model_name_lower, operation.new_name) == (dependency.model_name, dependency.field_name)
@@ -69,26 +56,14 @@ def removed_by(app_label: str, operation: Operation) -> tuple[str, str, str | No
     return None
 
 
-def dependencies_of(plan: Plan) -> list[Any]:
+def dependencies_of(plan: Plan) -> list[OperationDependency]:
     """Return what must exist before a plan's SQL runs: models, and every column that it mentions."""
-    found = {creates(plan.model, measure.resolved.column.name) for measure in plan.measures}
+    found = {creates(plan.model, measure.resolved.column.name) for measure in plan.kept_columns}
     for source in plan.sources:
         found |= {creates(source.model, column) for column in (*source.columns, None)}
         kinds = [hop.content_type for hop in source.path if hop.content_type is not None]
         found |= {OperationDependency("contenttypes", "contenttype", None, CREATE) for _ in kinds}
     return sorted(found | {creates(plan.model, None)}, key=str)
-
-
-def swappable_settings(expression: Any) -> list[str]:
-    """Return the settings that name models of Rows in an expression, such as AUTH_USER_MODEL; models must be loaded."""
-    labels = {part.label for part in parts(expression) if isinstance(part, Rows)}
-    return sorted({name for label in labels if (name := apps.get_swappable_settings_name(label))})
-
-
-def swappable_dependencies(rules: Iterable[Denormalize]) -> list[OperationDependency]:
-    """Return what Rows of ``settings.AUTH_USER_MODEL`` wait for; Django writes them as ``swappable_dependency(…)``."""
-    names = {name for rule in rules for name in swappable_settings(rule.expression)}
-    return [OperationDependency("__setting__", name, None, CREATE) for name in sorted(names)]
 
 
 def creates(model: type[Model], column: str | None) -> OperationDependency:
@@ -100,4 +75,8 @@ def creates(model: type[Model], column: str | None) -> OperationDependency:
         (name,) = (f.name for f in owner._meta.local_many_to_many if f.remote_field.through is model)
         return OperationDependency(owner._meta.app_label, owner._meta.model_name, name, CREATE)
     field = next((field.name for field in meta.local_fields if field.column == column), None)
+    # Another project may have another model there, in another app.
+    setting = live_apps.get_swappable_settings_name(meta.label)
+    if setting is not None:
+        return OperationDependency("__setting__", setting, field, CREATE)
     return OperationDependency(meta.app_label, str(meta.model_name), field, CREATE)

@@ -10,7 +10,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.conf import setting
 from trigger_kit.database.batches import fill_all
 from trigger_kit.database.catalog import Placement
-from trigger_kit.database.changeover import Run, runner
+from trigger_kit.database.converge import Run, runner
 from trigger_kit.database.filling import Filling
 from trigger_kit.database.progress import ProgressReport
 from trigger_kit.exceptions import TriggerKitError
@@ -18,7 +18,7 @@ from trigger_kit.resolve.columns import key_type
 from trigger_kit.sql.full_values import key_arrays
 from trigger_kit.sql.text import CHECK_NOW, block, fill_placeholders
 
-__all__ = ["announce", "batches_script", "fill_in_batches", "require_few_rows", "silence"]
+__all__ = ["announce", "batches_script", "fill_in_batches", "has_few_rows", "require_few_rows", "silence"]
 
 # Where migrate writes to, and how much it says, by database.
 _outputs: dict[str, tuple[Any, int]] = {}
@@ -36,14 +36,20 @@ def silence(using: str) -> None:
     _outputs.pop(using, None)
 
 
-def require_few_rows(connection: BaseDatabaseWrapper, filling: Filling, *, is_batched: bool) -> None:
-    """Raise TriggerKitError where a table has more rows than a migration may fill in its transaction."""
+def has_few_rows(connection: BaseDatabaseWrapper, filling: Filling) -> bool:
+    """Whether a table has no more rows than a migration may fill in its transaction."""
     limit = setting("ATOMIC_BACKFILL_ROWS")
     table = Placement(connection, filling.target)(filling.target)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM (SELECT FROM {table} LIMIT {int(limit) + 1}) AS counted", None)
         (rows,) = cursor.fetchone()
-    if rows <= limit:
+    return bool(rows <= limit)
+
+
+def require_few_rows(connection: BaseDatabaseWrapper, filling: Filling, *, is_batched: bool) -> None:
+    """Raise TriggerKitError where a table has more rows than a migration may fill in its transaction."""
+    limit = setting("ATOMIC_BACKFILL_ROWS")
+    if has_few_rows(connection, filling):
         return
     advice = (
         "Set atomic = False in this migration, so that each batch can be a transaction of its own."

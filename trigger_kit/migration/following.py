@@ -1,274 +1,167 @@
-"""INSTALL: triggers follow a rename inside the migration operation that makes it.
+"""MIGRATE: rules in a state follow what changes the names on their paths.
 
-Django's operations that give a model, a field, a column or a table another name are taught two things. In the state of
-a migration, rules and the text of their triggers get the new names. In the database, the triggers concerned are
-replaced in the same transaction as the rename, and no writer is let in between. What the new text says stays open
-until the next AlterRule, which holds it in a migration file: ``FOLLOWED`` names such triggers.
+Django's operations change a state through a few methods of ProjectState: whatever operation calls them, Django's, one
+inside SeparateDatabaseAndState, or somebody else's, the rules of the state are rewritten along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from django.apps.registry import Apps
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.base.schema import BaseDatabaseSchemaEditor
-from django.db.migrations.operations import (
-    AlterField,
-    AlterModelTable,
-    RenameField,
-    RenameModel,
-    RunSQL,
-    SeparateDatabaseAndState,
-)
-from django.db.migrations.operations.base import Operation
-from django.db.migrations.state import ModelState, ProjectState
-from django.db.models import ManyToManyField
+from django.db.migrations.state import ProjectState
+from django.db.models import Model
 
-from trigger_kit.database.changeover import change_triggers
-from trigger_kit.database.routing import is_at_home
-from trigger_kit.exceptions import RuleError
-from trigger_kit.migration.operations import FOLLOWED, RULES, TRIGGERS, rules_in, triggers_in
-from trigger_kit.migration.renames import Renaming, renamed_rule
-from trigger_kit.migration.scripts import in_transaction
-from trigger_kit.plan.plan import Plan, plan_all
-from trigger_kit.plan.plan import plan as plan_rules
-from trigger_kit.resolve.declared import complete
-from trigger_kit.rules import Denormalize
-from trigger_kit.sql import CompiledTrigger, compile_plan
-from trigger_kit.sql.text import table_placeholder
+from trigger_kit.migration.relations import CrossedRelation
+from trigger_kit.migration.renames import Renamings, crossed_names, renamed_rule
+from trigger_kit.migration.rendering import reading
+from trigger_kit.migration.states import ModelKey, StateRule, all_rules, names_of, rules_in, set_rules
 
-__all__ = ["patch_operations", "plans_of", "rules_concerned", "tables_of"]
-
-ModelKey = tuple[str, str]
-Rules = dict[ModelKey, list[Denormalize]]
-Frozen = dict[tuple[ModelKey, str, str], CompiledTrigger]
-
-RENAMES = (RenameField, RenameModel, AlterField, AlterModelTable)
-# These run SQL of the user's beside the operations above.
-OTHERS = (RunSQL, SeparateDatabaseAndState)
+__all__ = ["patch_states", "renamed_rules"]
 
 
-def patch_operations() -> None:
-    """Teach Django's operations to take rules and triggers along."""
-    for rename in RENAMES:
-        _wrap(rename, "state_forwards", _following_state)
-    for kind in (*RENAMES, *OTHERS):
-        for method in ("database_forwards", "database_backwards"):
-            _wrap(kind, method, _following_database)
+def renamed_rules(
+    rules: Iterable[StateRule], key: ModelKey, before: Apps, after: Apps, renamings: Renamings
+) -> list[StateRule]:
+    """Return the rules of a model with the names of afterwards."""
+    model = before.get_model(*key)
+    return [
+        replace(
+            item.with_rule(renamed_rule(item.rule, model, after, renamings)),
+            relations=tuple(_renamed_relation(relation, renamings) for relation in item.relations),
+        )
+        for item in rules
+    ]
 
 
-def _wrap(kind: type[Operation], method: str, wrapper: Callable[[Any], Any]) -> None:
-    original = vars(kind)[method]
-    if original.__module__ != __name__:
-        setattr(kind, method, wrapper(original))
+def _renamed_relation(relation: CrossedRelation, renamings: Renamings) -> CrossedRelation:
+    to_app, to_name = relation.to.lower().split(".")
+    return replace(
+        relation,
+        model=_renamed_label(relation.model, renamings),
+        to=_renamed_label(relation.to, renamings),
+        object_id_field=renamings.new_field(to_app, to_name, relation.object_id_field),
+        content_type_field=renamings.new_field(to_app, to_name, relation.content_type_field),
+    )
+
+
+def _renamed_label(label: str, renamings: Renamings) -> str:
+    app_label, _, name = label.partition(".")
+    new = renamings.new_key((app_label, name.lower()))[1]
+    return label if new == name.lower() else f"{app_label}.{new}"
 
 
 # The state ----------------------------------------------------------------------------------------------------------
 
 
-def _following_state(original: Any) -> Any:
-    def state_forwards(self: Operation, app_label: str, state: ProjectState) -> None:
-        if not rules_concerned(self, app_label, state):
-            original(self, app_label, state)
-            return
-        before = _snapshot(state)
-        rules = {key: found for key, model_state in state.models.items() if (found := rules_in(model_state))}
-        original(self, app_label, state)
-        renaming = _renaming(self, app_label)
-        after = _snapshot(state)
-        new = _rename_rules(rules, before, after, renaming) if renaming else rules
-        for key, found in new.items():
-            state.models[key].options[RULES] = found
-            if "apps" in vars(state):
-                state.reload_model(key[0], key[1], delay=True)
-        # Plans depend on all rules: those that cannot be resolved are left out on both sides.
-        keys = {_new_key(key, renaming): key for key in rules if _is_resolvable(before, key, rules[key])}
-        keys = {key: old_key for key, old_key in keys.items() if _is_resolvable(after, key, new[key])}
-        old_plans = _plans(before, {key: rules[key] for key in keys.values()})
-        new_plans = _plans(after, {key: new[key] for key in keys})
-        for key, old_key in keys.items():
-            _follow(state.models[key], old_plans[old_key], new_plans[key])
-
-    return state_forwards
+def patch_states() -> None:
+    """Let states take their rules along."""
+    for method in (rename_model, rename_field, alter_field, alter_model_options):
+        original = vars(ProjectState)[method.__name__]
+        if original.__module__ != __name__:
+            setattr(ProjectState, method.__name__, method(original))
 
 
-def rules_concerned(operation: Any, app_label: str, state: ProjectState) -> list[ModelKey]:
-    """Return the models whose triggers mention something that an operation gives another name."""
-    triggers = {key: found for key, model_state in state.models.items() if (found := triggers_in(model_state))}
-    if not triggers or not isinstance(operation, RENAMES):
-        return []
-    model_state = state.models.get((app_label, _model_name(operation)))
-    if model_state is None or not _takes_another_name(operation, app_label, model_state):
-        return []
-    tables = tables_of(app_label, model_state)
-    return [key for key, found in triggers.items() if any(_mentions(trigger, tables) for trigger in found)]
+def rename_model(original: Any) -> Any:
+    """Return ``ProjectState.rename_model`` that rewrites rules: labels, and names of ways back, follow the model's."""
+
+    def method(self: ProjectState, app_label: str, old_name: str, new_name: str) -> None:
+        old, new = old_name.lower(), new_name.lower()
+        renamings = Renamings({(app_label, old): new})
+        labels = {old, f"{app_label}.{old}", f"{app_label}.{old_name}"}
+
+        def change() -> None:
+            original(self, app_label, old_name, new_name)
+
+        _follow(self, labels, {new, f"{app_label}.{new}"}, renamings, change)
+
+    return _in_this_module(method)
 
 
-def _model_name(operation: Any) -> str:
-    """Return the name that an operation finds its model by."""
-    if isinstance(operation, RenameModel):
-        return operation.old_name_lower
-    return str(operation.name_lower if isinstance(operation, AlterModelTable) else operation.model_name_lower)
+def rename_field(original: Any) -> Any:
+    """Return ``ProjectState.rename_field`` that rewrites rules."""
+
+    def method(self: ProjectState, app_label: str, model_name: str, old_name: str, new_name: str) -> None:
+        renamings = Renamings(fields={(app_label, model_name, old_name): new_name})
+        old, new = {old_name, f"{old_name}_id"}, {new_name, f"{new_name}_id"}
+        _follow(self, old, new, renamings, lambda: original(self, app_label, model_name, old_name, new_name))
+
+    return _in_this_module(method)
 
 
-def _takes_another_name(operation: Any, app_label: str, model_state: ModelState) -> bool:
-    if isinstance(operation, AlterModelTable):
-        new = operation.table or f"{app_label}_{model_state.name_lower}"
-        return bool(tables_of(app_label, model_state)[0] != new)
-    if isinstance(operation, AlterField):
-        name = operation.name
-        return bool(_column(name, model_state.fields[name]) != _column(name, operation.field))
-    return True
+def alter_field(original: Any) -> Any:
+    """Return ``ProjectState.alter_field`` that rewrites rules: a ``related_name`` is the name of a way back."""
 
-
-def _column(name: str, field: Any) -> Any:
-    """Return the column of a field, or the table of a many-to-many field."""
-    if isinstance(field, ManyToManyField):
-        return vars(field)["db_table"]
-    copy = field.clone()
-    copy.set_attributes_from_name(name)
-    return copy.column
-
-
-def tables_of(app_label: str, model_state: ModelState) -> list[str]:
-    """Return the table of a model in a migration's state, and those of its many-to-many fields."""
-    own = str(model_state.options.get("db_table") or f"{app_label}_{model_state.name_lower}")
-    many = [(name, field) for name, field in model_state.fields.items() if isinstance(field, ManyToManyField)]
-    return [own, *(str(vars(field)["db_table"] or f"{own}_{name}") for name, field in many)]
-
-
-def _mentions(trigger: CompiledTrigger, tables: Iterable[str]) -> bool:
-    names = {trigger.on, trigger.owner, *trigger.sources}
-    return any(table in names or table_placeholder(table) in trigger.text for table in tables)
-
-
-def _renaming(operation: Any, app_label: str) -> Renaming | None:
-    if isinstance(operation, RenameModel):
-        return Renaming(app_label, operation.old_name_lower, operation.new_name_lower)
-    if isinstance(operation, RenameField):
-        model = operation.model_name_lower
-        return Renaming(app_label, model, model, operation.old_name, operation.new_name)
-    return None
-
-
-def _new_key(key: ModelKey, renaming: Renaming | None) -> ModelKey:
-    is_this = renaming is not None and key == (renaming.app_label, renaming.model)
-    return (key[0], renaming.new_model) if renaming and is_this else key
-
-
-def _rename_rules(rules: Rules, before: Apps, after: Apps, renaming: Renaming) -> Rules:
-    return {
-        _new_key(key, renaming): [renamed_rule(rule, before.get_model(*key), after, renaming) for rule in found]
-        for key, found in rules.items()
-    }
-
-
-def _snapshot(state: ProjectState) -> Apps:
-    """Return the models of a state as they are now, whatever becomes of it."""
-    models = {key: model_state.clone() for key, model_state in state.models.items()}
-    return ProjectState(models, real_apps=set(state.real_apps)).apps
-
-
-def _follow(model_state: ModelState, before: Plan, after: Plan) -> None:
-    """Replace the texts of a model's triggers that differ before and after; the others stay as they are frozen.
-
-    Text of another version, whose triggers have other names, cannot be followed: the next AlterRule replaces it.
-    """
-    frozen = {str(trigger.name): trigger for trigger in triggers_in(model_state)}
-    old = {str(trigger.name): trigger for trigger in compile_plan(before)}
-    new = {str(trigger.name): trigger for trigger in compile_plan(after)}
-    if old.keys() != frozen.keys():
-        return
-    changed = {name for name, trigger in new.items() if trigger != old.get(name)}
-    model_state.options[TRIGGERS] = [new[name] if name in changed else frozen[name] for name in new]
-    model_state.options[FOLLOWED] = (model_state.options.get(FOLLOWED, frozenset()) | changed) & new.keys()
-
-
-def plans_of(apps: Apps, rules: Rules) -> list[Plan]:
-    """Return the plans of all rules of a state's models.
-
-    Raises RuleError where one cannot be resolved.
-    """
-    complete(apps)
-    return plan_all((apps.get_model(*key), found) for key, found in sorted(rules.items()))
-
-
-def _plans(apps: Apps, rules: Rules) -> dict[ModelKey, Plan]:
-    """Return the plans of rules that can be resolved, by model."""
-    found = {plan.model._meta.label_lower: plan for plan in plans_of(apps, rules)}
-    return {key: found[".".join(key)] for key in rules}
-
-
-def _is_resolvable(apps: Apps, key: ModelKey, rules: list[Denormalize]) -> bool:
-    """Whether rules can be resolved in the state of a migration; what a function builds says what today's code says."""
-    try:
-        plan_rules(complete(apps).get_model(*key), rules)
-    except RuleError:
-        return False
-    return True
-
-
-# The database -------------------------------------------------------------------------------------------------------
-
-
-def _following_database(original: Any) -> Any:
-    def change_database(
-        self: Operation,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
+    def method(
+        self: ProjectState, app_label: str, model_name: str, name: str, field: Any, preserve_default: bool
     ) -> None:
         def change() -> None:
-            original(self, app_label, schema_editor, from_state, to_state)
+            original(self, app_label, model_name, name, field, preserve_default)
 
-        before, after = _difference(from_state, to_state, schema_editor)
-        if not before and not after:
+        before = self.models[app_label, model_name].fields[name]
+        old, new = _back(before, model_name), _back(field, model_name)
+        if old and new and old != new:
+            _follow(self, old, new, Renamings(), change)
+        else:
             change()
-            return
-        with in_transaction(schema_editor) as collect:
-            change_triggers(schema_editor.connection, before, after, collect, change)
 
-    return change_database
+    return _in_this_module(method)
 
 
-def _difference(
-    from_state: ProjectState, to_state: ProjectState, schema_editor: BaseDatabaseSchemaEditor
-) -> tuple[list[CompiledTrigger], list[CompiledTrigger]]:
-    """Return the triggers that following a rename has replaced between two states: those of before, those of after."""
-    connection = schema_editor.connection
-    before, after = _frozen(from_state), _frozen(to_state)
-    old = {place: trigger for place, trigger in before.items() if trigger != after.get(place)}
-    new = {place: trigger for place, trigger in after.items() if trigger != before.get(place)}
-    followed = {
-        name
-        for state in (from_state, to_state)
-        for model_state in state.models.values()
-        for name in model_state.options.get(FOLLOWED, ())
-    }
-    if connection.vendor != "postgresql" or not any(name in followed for _, _, name in (*old, *new)):
-        return [], []
-    # The tables have their old names yet: only these may be asked for.
-    return _at_home(old, from_state, connection, may_ask=True), _at_home(new, to_state, connection, may_ask=False)
+def alter_model_options(original: Any) -> Any:
+    """Return ``ProjectState.alter_model_options`` that rewrites rules: ``default_related_name`` names ways back."""
+
+    def method(
+        self: ProjectState, app_label: str, model_name: str, options: dict[str, Any], option_keys: Any = None
+    ) -> None:
+        def change() -> None:
+            original(self, app_label, model_name, options, option_keys)
+
+        name = "default_related_name"
+        old = self.models[app_label, model_name].options.get(name)
+        new = options.get(name, None if option_keys and name in option_keys else old)
+        if old == new:
+            change()
+        else:
+            _follow(self, {str(old or model_name)}, {str(new or model_name)}, Renamings(), change)
+
+    return _in_this_module(method)
 
 
-def _frozen(state: ProjectState) -> Frozen:
-    """Return the triggers of a state by the model, its table and their names."""
-    return {
-        (key, trigger.owner, str(trigger.name)): trigger
-        for key, model_state in state.models.items()
-        for trigger in triggers_in(model_state)
-    }
+def _in_this_module(method: Any) -> Any:
+    method.__module__ = __name__
+    return method
 
 
-def _at_home(
-    triggers: Frozen, state: ProjectState, connection: BaseDatabaseWrapper, *, may_ask: bool
-) -> list[CompiledTrigger]:
-    """Return the triggers whose targets and sources belong into a database."""
-    tables: dict[ModelKey, set[str]] = {}
-    for (key, _, _), trigger in triggers.items():
-        tables.setdefault(key, set()).add(trigger.on)
-    home = {key for key, names in tables.items() if is_at_home(connection, state.apps, key, names, may_ask=may_ask)}
-    return [trigger for (key, _, _), trigger in triggers.items() if key in home]
+def _back(relation: Any, model_name: str) -> set[str]:
+    """Return the names of the way back over a field, none where it is no relation."""
+    if not relation.is_relation or not relation.remote_field:
+        return set()
+    remote = relation.remote_field
+    return {str(name).lower() for name in (remote.related_query_name, remote.related_name) if name} or {model_name}
+
+
+def _follow(state: ProjectState, old: set[str], new: set[str], renamings: Renamings, change: Any) -> None:
+    """Change a state; rules that mention one of the old names are rewritten."""
+    rules = all_rules(state)
+    mentioned = {name.lower() for name in names_of(rules)}
+    # A new name that rules mention already may be one that another relation has yet.
+    if not mentioned & {name.lower() for name in old | new}:
+        change()
+        return
+    before = reading(state, old).render()
+    change()
+    kept = {renamings.new_key(key): (key, items) for key, items in rules.items()}
+    after = reading(state, old | new, rules={new_key: items for new_key, (_, items) in kept.items()}).render()
+    for new_key, (key, items) in kept.items():
+        if rules_in(state.models.get(new_key)):
+            followed = renamed_rules(items, key, before, after, renamings)
+            set_rules(state, new_key, [_with_loss(item, after.get_model(*new_key)) for item in followed])
+
+
+def _with_loss(item: StateRule, model: type[Model]) -> StateRule:
+    """Return a rule that is known to be lost where two relations have the name of a step."""
+    is_lost = any(len(relations) > 1 for relations in crossed_names(item.rule.expression, model).values())
+    return replace(item, is_lost=True) if is_lost else item

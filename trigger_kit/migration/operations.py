@@ -1,96 +1,128 @@
-"""INSTALL: the migration operations.
+"""MIGRATE: the operations of migrations. They hold the rule, as AddIndex and AddConstraint hold theirs.
 
-A rule's operation changes the state of its model: which rules it has, and the frozen text of every trigger that keeps
-them. What happens in the database follows from the two states, forwards and backwards alike: triggers that are gone
-are dropped, those that are new or different are installed.
+An operation changes the state of its model: which rules it has. What happens in the database follows from the two
+states, forwards and backwards alike; the SQL is compiled from them when the operation runs (``running``).
 
-Several operations of one migration on one model share their triggers: the first of them carries the text for all, so
-that on the way back the rules are what they were when the triggers are changed and their values filled.
+Where trigger_kit is not in INSTALLED_APPS any more, old migrations still load and run: AddRule, AlterRule and
+BackfillRule touch no database then, and RemoveRule drops what the catalog says is the target's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
+from django.apps import apps as live_apps
+from django.conf import SettingsReference, settings
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.operations import (
+    AddField,
+    AddIndex,
+    AlterModelManagers,
+    CreateModel,
+    SeparateDatabaseAndState,
+)
 from django.db.migrations.operations.base import Operation, OperationCategory
-from django.db.migrations.state import ModelState, ProjectState
+from django.db.migrations.state import ProjectState
 
 from trigger_kit.database.catalog import Placement
-from trigger_kit.database.changeover import change_triggers, runner
+from trigger_kit.database.changes import Change
+from trigger_kit.database.converge import converge
 from trigger_kit.database.filling import Filling
-from trigger_kit.database.installation import backfill, run_backfill
-from trigger_kit.database.routing import is_at_home
-from trigger_kit.migration.first_fill import batches_script, fill_in_batches, require_few_rows
-from trigger_kit.migration.reduction import ADDITIONS, TextOperation
-from trigger_kit.migration.scripts import executor, in_transaction
-from trigger_kit.plan.plan import plan
-from trigger_kit.resolve.columns import column_of
-from trigger_kit.resolve.declared import complete
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.migration.compiled import compiled
+from trigger_kit.migration.first_fill import batches_script, fill_in_batches
+from trigger_kit.migration.relations import CrossedRelation
+from trigger_kit.migration.running import bring, bring_target, executor, home_changes
+from trigger_kit.migration.states import ModelKey, StateRule, rules_in, set_rules
 from trigger_kit.rules import Denormalize
-from trigger_kit.sql import CompiledTrigger, Sql
-from trigger_kit.sql.text import SCHEMA
 
-__all__ = ["AddRule", "AlterRule", "BackfillRule", "RemoveRule", "executor", "rules_in", "triggers_in"]
+__all__ = ["AddRule", "AlterRule", "BackfillRule", "CrossedRelation", "RemoveRule", "RuleOperation", "flat"]
 
-RULES = "denormalizations"
-# Django leaves private Meta attributes alone, so the texts travel in the model's options.
-TRIGGERS = "_trigger_kit_triggers"
-# The names of those whose text no migration holds, because it has followed a rename.
-FOLLOWED = "_trigger_kit_followed"
+# Operations that may run earlier than those of rules: they take away and change nothing that a path leads over.
+ADDITIONS = (AddField, AddIndex, AlterModelManagers, CreateModel)
 
 
-def rules_in(model_state: ModelState | None) -> list[Denormalize]:
-    """Return the rules that a model has in a migration's state."""
-    return list(model_state.options.get(RULES, ())) if model_state else []
+def is_installed() -> bool:
+    """Whether the project still has trigger_kit; where it has gone, its migrations stay."""
+    return live_apps.is_installed("trigger_kit")
 
 
-def triggers_in(model_state: ModelState | None) -> list[CompiledTrigger]:
-    """Return the frozen triggers that keep a model's rules in a migration's state."""
-    return list(model_state.options.get(TRIGGERS, ())) if model_state else []
-
-
-class RuleOperation(TextOperation):
+class RuleOperation(Operation):
     """What AddRule, AlterRule and RemoveRule share."""
 
     reduces_to_sql = True
     reversible = True
-    serialization_expand_args = ["triggers", "removed"]
+    model_name: str
 
-    def new_rules(self, rules: list[Denormalize]) -> list[Denormalize]:
-        """Return the model's rules after this operation."""
+    @property
+    def name(self) -> str:
+        """The name of the rule that this is about."""
+        raise NotImplementedError
+
+    def new_rules(self, rules: tuple[StateRule, ...], label: str) -> list[StateRule]:
+        """Return the model's rules after this operation; ``label`` is the model's."""
         raise NotImplementedError
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Change the model's rules and the frozen text of its triggers."""
-        model_state = state.models[app_label, self.model_name.lower()]
-        model_state.options[RULES] = self.new_rules(rules_in(model_state))
-        _take_text(model_state, self.triggers, self.removed)
-        state.reload_model(app_label, self.model_name.lower(), delay=True)
+        """Change the model's rules."""
+        key = app_label, self.model_name.lower()
+        set_rules(state, key, self.new_rules(rules_in(state.models[key]), ".".join(key)))
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
-        """Bring the database's triggers from one state's to the other's."""
-        if not _is_allowed(self, app_label, schema_editor, from_state, to_state):
-            return
-        key = app_label, self.model_name.lower()
-        _change_triggers(schema_editor, from_state.models.get(key), to_state.models.get(key))
+        """Bring the database from one state's rules to the other's."""
+        if is_installed():
+            bring(schema_editor, compiled(from_state), compiled(to_state))
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
-        """Do the same the other way round; what the rules kept meanwhile is not known, so it is filled again."""
+        """Do the same the other way round."""
         self.database_forwards(app_label, schema_editor, from_state, to_state)
-        key = app_label, self.model_name.lower()
-        before, after = triggers_in(from_state.models.get(key)), triggers_in(to_state.models.get(key))
-        if after and before != after and _is_allowed(self, app_label, schema_editor, from_state, to_state):
-            _fill(app_label, self.model_name, schema_editor, to_state)
+
+    def is_about_the_same(self, other: RuleOperation) -> bool:
+        """Whether another operation is about the same rule."""
+        return (self.model_name.lower(), self.name) == (other.model_name.lower(), other.name)
+
+    def reduce(self, operation: Operation, app_label: str) -> bool | list[Operation]:
+        """Become one with a later operation on the same rule.
+
+        References are never denied: the paths of a rule lead over models and fields that it does not name by label.
+        """
+        reduced: bool | list[Operation] = super().reduce(operation, app_label)
+        if reduced or not isinstance(operation, (RuleOperation, BackfillRule)):
+            return reduced or isinstance(operation, ADDITIONS)
+        if isinstance(operation, BackfillRule):
+            return self.joined_with_fill(operation)
+        return self.joined_with(operation) if self.is_about_the_same(operation) else True
+
+    def joined_with(self, operation: RuleOperation) -> bool | list[Operation]:
+        """Return what has the same effect as this and a later operation on the same rule."""
+        return False
+
+    def joined_with_fill(self, operation: BackfillRule) -> bool | list[Operation]:
+        """Return what has the same effect as this and a later fill."""
+        return operation.model_name.lower() != self.model_name.lower()
 
 
 class AddRule(RuleOperation):
-    """Keep a field from now on: ``triggers`` is the text of every trigger that this changes."""
+    """Keep a field from now on, and fill it for the rows that exist already.
+
+    ``relations`` are the generic relations that the rule's paths cross, ``time_zone`` is ``settings.TIME_ZONE`` where
+    the value depends on it. ``fill=False`` leaves the fill to a BackfillRule of a later migration; until then every row
+    that is touched is computed afresh.
+
+    ::
+
+        trigger_kit.migration.operations.AddRule(
+            model_name="author",
+            rule=trigger_kit.Denormalize("num_books", models.Count("books")),
+        )
+    """
 
     category = OperationCategory.ADDITION
 
@@ -98,66 +130,101 @@ class AddRule(RuleOperation):
         self,
         model_name: str,
         rule: Denormalize,
-        triggers: Sequence[CompiledTrigger] = (),
-        removed: Sequence[str] = (),
+        *,
+        relations: Sequence[CrossedRelation] = (),
+        time_zone: str | None = None,
+        fill: bool = True,
     ) -> None:
         self.model_name = model_name
         self.rule = rule
-        self.triggers = list(triggers)
-        self.removed = list(removed)
-        self.came = frozenset({rule.field} if self.category is OperationCategory.ADDITION else ())
+        self.relations = tuple(relations)
+        self.time_zone = time_zone
+        self.fill = fill
+
+    @property
+    def name(self) -> str:
+        """The name of the rule that this is about."""
+        return self.rule.field
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration writes."""
-        return (
-            type(self).__name__,
-            [],
-            _without_empty(model_name=self.model_name, rule=self.rule, triggers=self.triggers, removed=self.removed),
-        )
+        kwargs: dict[str, Any] = {"model_name": self.model_name, "rule": self.rule}
+        if self.relations:
+            kwargs["relations"] = list(self.relations)
+        if self.time_zone is not None:
+            kwargs["time_zone"] = SettingsReference(self.time_zone, "TIME_ZONE")
+        if not self.fill:
+            kwargs["fill"] = False
+        return type(self).__name__, [], kwargs
 
-    def new_rules(self, rules: list[Denormalize]) -> list[Denormalize]:
+    def new_rules(self, rules: tuple[StateRule, ...], label: str) -> list[StateRule]:
         """Return the rules with this one at the end."""
-        return [*rules, self.rule]
+        if any(item.name == self.name for item in rules) and is_installed():
+            raise TriggerKitError(f"{label}:{self.name} has a rule already: AddRule adds one where there is none.")
+        return [*rules, self.in_state(rules[0].origin if rules else label)]
 
-    @property
-    def field_name(self) -> str:
-        """The field whose rule this is about."""
-        return self.rule.field
+    def in_state(self, origin: str) -> StateRule:
+        """Return the rule as a state holds it."""
+        if self.time_zone not in {None, settings.TIME_ZONE}:
+            raise TriggerKitError(
+                f"{self.model_name}:{self.name}: time_zone is {self.time_zone!r}, not settings.TIME_ZONE, which "
+                "annotate() goes by. Write time_zone=settings.TIME_ZONE; for another zone, write tzinfo= in the rule."
+            )
+        return StateRule(self.rule, self.relations, self.time_zone, self.fill, origin)
 
-    def joined_with(self, operation: TextOperation) -> list[Operation] | None:
-        """Take the rule of a later AlterRule; of a rule that comes and goes only the text may stay."""
+    def joined_with(self, operation: RuleOperation) -> bool | list[Operation]:
+        """Take the rule of a later AlterRule; a rule that comes and goes leaves nothing."""
         if isinstance(operation, AlterRule):
-            joined = self.before(operation)
-            joined.rule = operation.rule
-            return [joined]
-        if not isinstance(operation, RemoveRule):
-            return None
-        joined = operation.after(self)
-        joined.is_rest = self.rule.field in self.came
-        return [] if joined.is_rest and joined.leaves_nothing else [joined]
+            return [self.with_rule_of(operation)]
+        return [] if isinstance(operation, RemoveRule) else False
+
+    def with_rule_of(self, operation: AlterRule) -> AddRule:
+        """Return this operation with the rule of a later one."""
+        joined = copy(self)
+        joined.rule, joined.relations, joined.time_zone = operation.rule, operation.relations, operation.time_zone
+        joined.fill = self.fill and operation.fill
+        return joined
+
+    def joined_with_fill(self, operation: BackfillRule) -> bool | list[Operation]:
+        """Fill at once what a later operation would fill in batches; what is filled here needs no other fill."""
+        if operation.model_name.lower() != self.model_name.lower() or self.name not in operation.fields:
+            return True
+        if operation.fields != [self.name] or self.fill is operation.batched:
+            return False
+        joined = copy(self)
+        joined.fill = True
+        return [joined]
 
     def describe(self) -> str:
         """Say what happens, for ``migrate`` and ``makemigrations``."""
-        return f"Add rule {self.rule.field} to {self.model_name}"
+        return f"Add rule {self.name} to {self.model_name}"
 
     @property
     def migration_name_fragment(self) -> str:
         """The part of a migration's file name."""
-        return f"{self.model_name.lower()}_{self.rule.field.lower()}_rule"
+        return f"{self.model_name.lower()}_{self.name.lower()}_rule"
 
 
 class AlterRule(AddRule):
-    """Replace the rule of a field, or the text of the triggers that keep it."""
+    """Replace the rule of a field; its rows are filled again where the value means something else."""
 
     category = OperationCategory.ALTERATION
 
-    def new_rules(self, rules: list[Denormalize]) -> list[Denormalize]:
+    def new_rules(self, rules: tuple[StateRule, ...], label: str) -> list[StateRule]:
         """Return the rules with this one in the place of its field's."""
-        return [self.rule if rule.field == self.rule.field else rule for rule in rules]
+        if not any(item.name == self.name for item in rules) and is_installed():
+            raise TriggerKitError(f"{label}:{self.name} has no rule yet: AlterRule replaces one. Use AddRule.")
+        return [self.in_state(item.origin) if item.name == self.name else item for item in rules]
+
+    def joined_with(self, operation: RuleOperation) -> bool | list[Operation]:
+        """Leave it to a later operation on the same rule."""
+        if isinstance(operation, AlterRule):
+            return [operation] if operation.fill or not self.fill else False
+        return [operation] if isinstance(operation, RemoveRule) else False
 
     def describe(self) -> str:
         """Say what happens, for ``migrate`` and ``makemigrations``."""
-        return f"Alter rule {self.rule.field} of {self.model_name}"
+        return f"Alter rule {self.name} of {self.model_name}"
 
     @property
     def migration_name_fragment(self) -> str:
@@ -170,170 +237,151 @@ class RemoveRule(RuleOperation):
 
     category = OperationCategory.REMOVAL
 
-    def __init__(
-        self,
-        model_name: str,
-        field: str,
-        triggers: Sequence[CompiledTrigger] = (),
-        removed: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, model_name: str, name: str) -> None:
         self.model_name = model_name
-        self.field = field
-        self.triggers = list(triggers)
-        self.removed = list(removed)
+        self.rule_name = name
+
+    @property
+    def name(self) -> str:
+        """The name of the rule that this is about."""
+        return self.rule_name
 
     def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
         """Return what a migration writes."""
-        return (
-            type(self).__name__,
-            [],
-            _without_empty(model_name=self.model_name, field=self.field, triggers=self.triggers, removed=self.removed),
-        )
+        return type(self).__name__, [], {"model_name": self.model_name, "name": self.name}
 
-    def new_rules(self, rules: list[Denormalize]) -> list[Denormalize]:
-        """Return the rules without this field's."""
-        return [rule for rule in rules if rule.field != self.field]
+    def new_rules(self, rules: tuple[StateRule, ...], label: str) -> list[StateRule]:
+        """Return the rules without this one."""
+        left = [item for item in rules if item.name != self.name]
+        if len(left) == len(rules) and is_installed():
+            raise TriggerKitError(f"{label}:{self.name} has no rule, so that RemoveRule cannot remove it.")
+        return left
 
-    @property
-    def field_name(self) -> str:
-        """The field whose rule this is about."""
-        return self.field
+    def database_forwards(
+        self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
+    ) -> None:
+        """Bring the database from one state's rules to the other's; without trigger_kit, drop all of the target's."""
+        if is_installed():
+            super().database_forwards(app_label, schema_editor, from_state, to_state)
+        elif schema_editor.connection.vendor == "postgresql" and self._is_forwards(app_label, from_state, to_state):
+            self._leave(app_label, schema_editor, to_state)
 
-    def joined_with(self, operation: TextOperation) -> list[Operation] | None:
-        """Stay apart: a rule that has gone does not change any more."""
-        return None
+    def _is_forwards(self, app_label: str, from_state: ProjectState, to_state: ProjectState) -> bool:
+        key = app_label, self.model_name.lower()
+        return len(rules_in(from_state.models.get(key))) >= len(rules_in(to_state.models.get(key)))
+
+    def _leave(self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, state: ProjectState) -> None:
+        model = state.apps.get_model(app_label, self.model_name)
+        if not self.allow_migrate_model(schema_editor.connection.alias, model):
+            return
+        if executor(schema_editor) is None:
+            converge(schema_editor.connection, [Change(table=model._meta.db_table)])
 
     def describe(self) -> str:
         """Say what happens, for ``migrate`` and ``makemigrations``."""
-        return f"Remove rule {self.field} from {self.model_name}"
+        return f"Remove rule {self.name} from {self.model_name}"
 
     @property
     def migration_name_fragment(self) -> str:
         """The part of a migration's file name."""
-        return f"remove_{self.model_name.lower()}_{self.field.lower()}_rule"
+        return f"remove_{self.model_name.lower()}_{self.name.lower()}_rule"
 
 
 class BackfillRule(Operation):
-    """Fill columns with the values of their rules, for the rows that exist already.
+    """Fill columns again whose rules have stayed as they are and mean something else, or fill them in batches.
 
-    ``sql`` is the frozen text of the UPDATE; without it, it follows from the rules of the migration's state.
-
-    ``batched`` fills in batches, each a transaction of its own, in a migration with ``atomic = False``. Until then
-    functions compute every touched row afresh; ``triggers`` and ``removed`` is the text that then takes their place.
+    ``batched`` fills in batches, each a transaction of its own, in a migration with ``atomic = False``: what AddRule or
+    AlterRule have left to it with ``fill=False``.
     """
 
     category = OperationCategory.ALTERATION
     reduces_to_sql = True
     reversible = True
-    serialization_expand_args = ["fields", "triggers", "removed"]
 
     def __init__(
-        self,
-        model_name: str,
-        fields: Sequence[str],
-        sql: Sql | None = None,
-        *,
-        elidable: bool = False,
-        batched: bool = False,
-        triggers: Sequence[CompiledTrigger] = (),
-        removed: Sequence[str] = (),
+        self, model_name: str, fields: Sequence[str], *, batched: bool = False, elidable: bool = False
     ) -> None:
         self.model_name = model_name
         self.fields = list(fields)
-        self.sql = sql
-        self.elidable = elidable  # type: ignore[misc]
         self.batched = batched
-        self.triggers = list(triggers)
-        self.removed = list(removed)
+        self.elidable = elidable  # type: ignore[misc]
+
+    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
+        """Return what a migration writes."""
+        kwargs: dict[str, Any] = {"model_name": self.model_name, "fields": self.fields}
+        kwargs |= {"batched": True} if self.batched else {}
+        kwargs |= {"elidable": True} if self.elidable else {}
+        return type(self).__name__, [], kwargs
 
     def state_forwards(self, app_label: str, state: ProjectState) -> None:
-        """Change the frozen text of the triggers, where this comes with another one: else only rows change."""
-        if self.triggers or self.removed:
-            _take_text(state.models[app_label, self.model_name.lower()], self.triggers, self.removed)
+        """Note that the fields are filled."""
+        key = app_label, self.model_name.lower()
+        set_rules(state, key, [self._filled(item) for item in rules_in(state.models[key])])
+
+    def _filled(self, item: StateRule) -> StateRule:
+        is_meant = item.name in self.fields and not item.is_filled
+        return replace(item, is_filled=True) if is_meant else item
 
     def database_forwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         """Write the full values where they differ: in one statement, or in batches and then change the triggers."""
-        if not _is_allowed(self, app_label, schema_editor, to_state):
+        key = app_label, self.model_name.lower()
+        change = self._change(schema_editor, key, from_state, to_state) if is_installed() else None
+        if change is None or change.after is None:
             return
-        filling = self._filling(app_label, to_state)
         if self.batched:
-            self._fill_in_batches(filling, app_label, schema_editor, from_state, to_state)
-            return
-        if not schema_editor.collect_sql:
-            require_few_rows(schema_editor.connection, filling, is_batched=False)
-        if self.sql is None:
-            _fill(app_label, self.model_name, schema_editor, to_state, self.fields)
-            return
-        table = to_state.apps.get_model(app_label, self.model_name)._meta.db_table
-        with in_transaction(schema_editor) as collect:
-            run = collect or runner(schema_editor.connection)
-            run_backfill(str(self.sql), Placement(schema_editor.connection, table), run)
+            self._fill_in_batches(schema_editor, change)
+        else:
+            bring_target(schema_editor, change)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         """Keep the values: nothing depends on their absence; go back to the triggers that were there before."""
-        if self.batched and _is_allowed(self, app_label, schema_editor, from_state, to_state):
-            key = app_label, self.model_name.lower()
-            _change_triggers(schema_editor, from_state.models.get(key), to_state.models.get(key))
+        if is_installed():
+            bring(schema_editor, compiled(from_state), compiled(to_state))
 
-    def _filling(self, app_label: str, state: ProjectState) -> Filling:
-        """Return what is filled; the text of one that is not batched is not for batches."""
-        model = complete(state.apps).get_model(app_label, self.model_name)
-        if self.batched and self.sql is None:
-            columns = [model._meta.get_field(field).column for field in self.fields]
-            return Filling.of(plan(model, rules_in(state.models[app_label, self.model_name.lower()])), columns)
-        key = tuple(column_of(field) for field in model._meta.pk_fields)
-        return Filling(model._meta.label, tuple(self.fields), model._meta.db_table, key, str(self.sql))
+    def _change(
+        self, schema_editor: BaseDatabaseSchemaEditor, key: ModelKey, from_state: ProjectState, to_state: ProjectState
+    ) -> Change | None:
+        """Return what becomes of the target, where it belongs into this database."""
+        before, after = compiled(from_state), compiled(to_state)
+        target = after.targets.get(key)
+        if target is None:
+            raise TriggerKitError(f"{'.'.join(key)} has no rules that could be filled: {self.describe()}.")
+        nothing = type(after)()
+        only = type(after)({key: target}, {}, after.origins, after.apps)
+        is_home = bool(home_changes(schema_editor.connection, nothing, only, may_ask=True))
+        return Change(before.targets.get(key), target, refill=frozenset(self.fields)) if is_home else None
 
-    def _fill_in_batches(
-        self,
-        filling: Filling,
-        app_label: str,
-        schema_editor: BaseDatabaseSchemaEditor,
-        from_state: ProjectState,
-        to_state: ProjectState,
-    ) -> None:
-        before, after = (state.models.get((app_label, self.model_name.lower())) for state in (from_state, to_state))
+    def _fill_in_batches(self, schema_editor: BaseDatabaseSchemaEditor, change: Change) -> None:
+        assert change.after is not None
+        connection = schema_editor.connection
+        filling = Filling.of(change.after.plan, change.after.columns(self.fields))
+        filled = Change(change.before, change.after, filled=frozenset(self.fields))
         collect = executor(schema_editor)
         if collect is None:
-            fill_in_batches(schema_editor.connection, filling, lambda: _change_triggers(schema_editor, before, after))
+            fill_in_batches(connection, filling, lambda: converge(connection, [filled]))
             return
-        batches_script(filling, Placement(schema_editor.connection, filling.target), collect)
-        _change_triggers(schema_editor, before, after)
-
-    def deconstruct(self) -> tuple[str, Sequence[Any], dict[str, Any]]:
-        """Return what a migration writes."""
-        kwargs: dict[str, Any] = {"model_name": self.model_name, "fields": self.fields}
-        if self.sql is not None:
-            kwargs["sql"] = self.sql
-        if self.elidable:
-            kwargs["elidable"] = True
-        if self.batched:
-            kwargs["batched"] = True
-        return type(self).__name__, [], kwargs | _without_empty(triggers=self.triggers, removed=self.removed)
+        batches_script(filling, Placement(connection, filling.target), collect)
+        bring_target(schema_editor, filled)
 
     def describe(self) -> str:
         """Say what happens, for ``migrate`` and ``makemigrations``."""
         return f"Backfill {', '.join(self.fields)} of {self.model_name}{' in batches' if self.batched else ''}"
 
     def reduce(self, operation: Operation, app_label: str) -> bool | list[Operation]:
-        """Leave the fields to a later operation that fills them too; let a change of their rules go first."""
+        """Leave the fields to a later operation that fills them too."""
         reduced = super().reduce(operation, app_label)
-        if reduced or isinstance(operation, ADDITIONS):
-            return reduced or True
-        if self.batched or not isinstance(operation, (BackfillRule, RuleOperation)):
-            return False
+        if reduced or not isinstance(operation, (RuleOperation, BackfillRule)):
+            return reduced or isinstance(operation, ADDITIONS)
         if operation.model_name.lower() != self.model_name.lower():
-            return False
+            return True
         if isinstance(operation, BackfillRule):
-            is_covered = set(self.fields) <= set(operation.fields) and not operation.batched
+            is_covered = set(self.fields) <= set(operation.fields) and self.batched is operation.batched
             return [operation] if is_covered else False
-        # The text of a QUEUED or DEFERRED rule names what only stands beside the triggers of this moment.
-        is_plain = self.sql is not None and SCHEMA not in self.sql.text
-        return is_plain and not any(trigger.undo for trigger in operation.triggers)
+        return operation.name not in self.fields
 
     @property
     def migration_name_fragment(self) -> str:
@@ -341,50 +389,10 @@ class BackfillRule(Operation):
         return f"backfill_{self.model_name.lower()}"
 
 
-def _take_text(model_state: ModelState, triggers: Sequence[CompiledTrigger], removed: Sequence[str]) -> None:
-    """Let a state have the text that an operation carries; of what has followed a rename, that alone is left."""
-    if not triggers and not removed:
-        return
-    gone = {*removed, *(str(trigger.name) for trigger in triggers), *model_state.options.get(FOLLOWED, ())}
-    kept = [trigger for trigger in triggers_in(model_state) if trigger.name not in gone]
-    model_state.options[TRIGGERS] = [*kept, *triggers]
-    model_state.options[FOLLOWED] = frozenset()
-
-
-def _change_triggers(schema_editor: BaseDatabaseSchemaEditor, old: ModelState | None, new: ModelState | None) -> None:
-    """Bring the database's triggers of a model from one state's to another's."""
-    before, after = triggers_in(old), triggers_in(new)
-    changed = [trigger for trigger in after if trigger not in before]
-    names = {trigger.name for trigger in after}
-    dropped = [trigger for trigger in before if trigger.name not in names]
-    replaced = [trigger for trigger in before if trigger.name in {item.name for item in changed}]
-    with in_transaction(schema_editor) as collect:
-        change_triggers(schema_editor.connection, [*dropped, *replaced], changed, collect)
-
-
-def _without_empty(**kwargs: Any) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if value != []}
-
-
-def _is_allowed(operation: Any, app_label: str, schema_editor: BaseDatabaseSchemaEditor, *states: ProjectState) -> bool:
-    """Whether the target and its sources, as they are in these states, belong into this database."""
-    key = app_label, operation.model_name.lower()
-    tables = {trigger.on for state in states for trigger in triggers_in(state.models.get(key))}
-    return is_at_home(schema_editor.connection, states[-1].apps, key, tables)
-
-
-def _fill(
-    app_label: str,
-    model_name: str,
-    schema_editor: BaseDatabaseSchemaEditor,
-    state: ProjectState,
-    fields: Sequence[str] | None = None,
-) -> None:
-    """Write the full values of a model's rules, or of some fields, as they stand in a migration's state."""
-    # A rule's path may lead over models that are not rendered anew yet.
-    state.clear_delayed_apps_cache()
-    model = complete(state.apps).get_model(app_label, model_name)
-    rules = rules_in(state.models[app_label, model_name.lower()])
-    columns = None if fields is None else [model._meta.get_field(field).column for field in fields]  # type: ignore[union-attr]
-    with in_transaction(schema_editor) as collect:
-        backfill(plan(model, rules), schema_editor.connection, columns, collect)
+def flat(operations: Sequence[Operation]) -> Iterator[Operation]:
+    """Yield operations, those inside of others too."""
+    for operation in operations:
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from flat([*operation.database_operations, *operation.state_operations])
+        else:
+            yield operation

@@ -6,7 +6,7 @@ path, the rule in the migration's state is written anew, so that it can be resol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,32 +16,37 @@ from django.db.models import F, FilteredRelation, Model, OuterRef, Q, When
 from django.db.models.constants import LOOKUP_SEP
 
 from trigger_kit.notation import arguments
+from trigger_kit.resolve.names import names_in
 from trigger_kit.rows import Call, Rows
 from trigger_kit.rules import Denormalize
 
-__all__ = ["Renaming", "renamed_rule"]
+__all__ = ["ModelKey", "Renamings", "crossed_names", "renamed_rule"]
+
+ModelKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Renaming:
-    """A model that takes another name, or one of its fields: names before and after, models in lower case."""
+class Renamings:
+    """Models and fields that have other names afterwards: by their keys of before."""
 
-    app_label: str
-    model: str
-    new_model: str
-    field: str | None = None
-    new_field: str | None = None
+    models: Mapping[ModelKey, str] = field(default_factory=dict)
+    fields: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
 
-    def model_key(self, model: type[Model]) -> tuple[str, str]:
+    def model_key(self, model: type[Model]) -> ModelKey:
         """Return the app and the name that a model has afterwards."""
-        key = model._meta.app_label, str(model._meta.model_name)
-        return (self.app_label, self.new_model) if key == (self.app_label, self.model) else key
+        return self.new_key((model._meta.app_label, str(model._meta.model_name)))
 
-    def field_name(self, field: Any) -> str:
+    def new_key(self, key: ModelKey) -> ModelKey:
+        """Return the key that a model has afterwards."""
+        return key[0], self.models.get(key, key[1])
+
+    def field_name(self, named: Any) -> str:
         """Return the name that a field has afterwards."""
-        key = field.model._meta.app_label, field.model._meta.model_name, field.name
-        is_this = self.field is not None and key == (self.app_label, self.model, self.field)
-        return str(self.new_field if is_this else field.name)
+        return self.new_field(named.model._meta.app_label, named.model._meta.model_name, named.name)
+
+    def new_field(self, app_label: str, model_name: str, name: str) -> str:
+        """Return the name that a field of a model has afterwards."""
+        return self.fields.get((app_label, model_name, name), name)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Scope:
 
     model: type[Model]
     after: Apps
-    renaming: Renaming
+    renaming: Renamings
     outer: Scope | None = None
     # Filtered relations by their aliases: a path may start with such a name.
     relations: Mapping[str, str] = field(default_factory=dict)
@@ -92,7 +97,7 @@ class Scope:
         return relation.remote_field.through
 
 
-def renamed_rule(rule: Denormalize, model: type[Model], after: Apps, renaming: Renaming) -> Denormalize:
+def renamed_rule(rule: Denormalize, model: type[Model], after: Apps, renaming: Renamings) -> Denormalize:
     """Return a rule of a model with the names that its field and its paths have in the apps afterwards."""
     scope = Scope(model, after, renaming)
     expression = _rewritten(rule.expression, scope)
@@ -135,6 +140,36 @@ def _field_afterwards(field: Any, scope: Scope) -> Any:
     if field.model._meta.auto_created:
         return meta.local_fields[field.model._meta.local_fields.index(field)]
     return meta.get_field(scope.renaming.field_name(field))
+
+
+def crossed_names(expression: Any, model: type[Model]) -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """Return the relations that the paths of an expression may cross, by the model that a step leaves and its name.
+
+    Each relation is the label of the model that holds it and its field's name. Two under one name: while a migration
+    swaps the names of ways back, nobody can say which of them is meant.
+    """
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for text in names_in(expression):
+        for here, name, relations in _steps(text, model):
+            found.setdefault((here._meta.label_lower, name), set()).update(map(_relation_key, relations))
+    return found
+
+
+def _steps(path: str, model: type[Model]) -> Iterator[tuple[Any, str, list[Any]]]:
+    here: Any = model
+    for name in path.split(LOOKUP_SEP):
+        relations = [field for field in here._meta.get_fields() if field.is_relation and field.name == name]
+        if not relations:
+            return
+        yield here, name, relations
+        here = relations[0].related_model
+        if here is None:
+            return
+
+
+def _relation_key(relation: Any) -> tuple[str, str]:
+    field = relation.field if relation.auto_created and not relation.concrete else relation
+    return field.model._meta.label_lower, field.name
 
 
 # Expressions --------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from django.db.utils import load_backend
 
 from trigger_kit.database.catalog import state_sql
 from trigger_kit.resolve.columns import Column, key_type
-from trigger_kit.sql import comment_digest
-from trigger_kit.sql.text import CHECK_NOW, identifier, plain_name
+from trigger_kit.sql import Comment
+from trigger_kit.sql.text import CHECK_NOW, identifier, literal, plain_name
 
 __all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
 
@@ -48,7 +48,7 @@ WHERE queue.relname = %s AND target.oid = to_regclass(%s) AND attribute.attname 
 
 
 class RuleSchemaEditorMixin(DatabaseSchemaEditor):
-    """Alters the type of maintained columns; everything else is the backend's."""
+    """Alters the type of kept columns; everything else is the backend's."""
 
     def _alter_field(
         self,
@@ -89,13 +89,13 @@ class RuleSchemaEditorMixin(DatabaseSchemaEditor):
         quoted = self.connection.ops.quote_name(table)
         with self.connection.cursor() as cursor:
             cursor.execute(_DEPENDENT_TRIGGERS, [quoted, column])
-            triggers = [row for row in cursor.fetchall() if comment_digest(row[3])]
+            triggers = [row for row in cursor.fetchall() if Comment.read(row[3])]
         for name, *_ in triggers:
             self.execute(f'DROP TRIGGER "{name}" ON {quoted};', params=None)
         yield
         for name, enabled, definition, comment in triggers:
             self.execute(f"{definition};", params=None)
-            self.execute(f"COMMENT ON TRIGGER \"{name}\" ON {quoted} IS '{comment}';", params=None)
+            self.execute(f"COMMENT ON TRIGGER {identifier(name)} ON {quoted} IS {literal(comment)};", params=None)
             if state := state_sql(quoted, name, enabled):
                 self.execute(state, params=None)
 

@@ -1,4 +1,4 @@
-"""PLAN, chains: one aggregate over one path, whose rows can be added, compared or looked up one by one."""
+"""PLAN, path aggregates: one aggregate over one path, whose rows can be added, compared or looked up one by one."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from trigger_kit.resolve.columns import Path
 from trigger_kit.resolve.rule import ResolvedRule
 from trigger_kit.resolve.sources import Joined, joins, nodes
 
-__all__ = ["Chain", "find_chain", "is_null_without"]
+__all__ = ["PathAggregate", "find_path_aggregate", "is_null_without"]
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
-    """One aggregate over one path: what it aggregates, which rows it leaves out, and their order.
+class PathAggregate:
+    """One aggregate over one path: its function, what it aggregates, which rows it leaves out, and their order.
 
     ``aliases`` name the rows along the ``path`` in the rule's query, one per hop. ``argument`` is None where every row
     counts. ``default`` is a resolved expression without columns. The rows of the first ``required`` hops must be there;
     those behind them may be missing, as in ``First("reviews__author__name")``.
     """
 
-    aggregate: type[Aggregate]
+    function: type[Aggregate]
     aliases: tuple[str, ...]
     path: Path
     argument: Any
@@ -41,16 +41,16 @@ class Chain:
     required: int
 
 
-def find_chain(resolved: ResolvedRule, aggregate: Any, default: Any) -> Chain | None:
-    """Return an aggregate as a chain, or None where its rows do not lie on one path."""
-    kind = type(aggregate)
-    if kind not in {Avg, Count, Exists, First, Max, Min, Sum} or getattr(aggregate, "distinct", False):
+def find_path_aggregate(resolved: ResolvedRule, aggregate: Any, default: Any) -> PathAggregate | None:
+    """Return an aggregate of Django as a path aggregate, or None where its rows do not lie on one path."""
+    function = type(aggregate)
+    if function not in {Avg, Count, Exists, First, Max, Min, Sum} or getattr(aggregate, "distinct", False):
         return None
     joined = joins(resolved.query)
     if not _is_line(resolved, joined) or any(isinstance(node, Query) for node in nodes(aggregate)):
         return None
-    chain = Chain(
-        aggregate=kind,
+    found = PathAggregate(
+        function=function,
         aliases=tuple(join.alias for join in joined),
         path=tuple(join.hop for join in joined),
         argument=_argument(aggregate, joined),
@@ -60,9 +60,9 @@ def find_chain(resolved: ResolvedRule, aggregate: Any, default: Any) -> Chain | 
         required=_required(aggregate, joined),
     )
     base = resolved.query.get_initial_alias()
-    parts = [chain.argument, chain.condition, *chain.order]
+    parts = [found.argument, found.condition, *found.order]
     reads_target = any(isinstance(node, Col) and node.alias == base for node in nodes(parts))
-    return None if reads_target or not _leaves_out_missing_rows(chain, aggregate) else chain
+    return None if reads_target or not _leaves_out_missing_rows(found, aggregate) else found
 
 
 def _is_line(resolved: ResolvedRule, joined: list[Joined]) -> bool:
@@ -93,18 +93,18 @@ def _argument(aggregate: Any, joined: list[Joined]) -> Any:
     return None if is_key and isinstance(aggregate, (Count, Exists)) else argument
 
 
-def _leaves_out_missing_rows(chain: Chain, aggregate: Any) -> bool:
+def _leaves_out_missing_rows(found: PathAggregate, aggregate: Any) -> bool:
     """Whether a row that ends before the last hop counts for nothing, so that arrivals there can only add.
 
     A LEFT JOIN gives such a row NULLs. The argument or the filter must be NULL or false over them.
     """
-    last = chain.aliases[-1]
+    last = found.aliases[-1]
     argument = aggregate.get_source_expressions()[0]
-    if len(chain.aliases) == 1 and chain.argument is None:
+    if len(found.aliases) == 1 and found.argument is None:
         return True
-    if chain.aggregate is First or is_null_without(argument, last):
+    if found.function is First or is_null_without(argument, last):
         return True
-    return any(is_null_without(lookup, last) for lookup in _conjuncts(chain.condition))
+    return any(is_null_without(lookup, last) for lookup in _conjuncts(found.condition))
 
 
 # NULL ---------------------------------------------------------------------------------------------------------------

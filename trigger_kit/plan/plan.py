@@ -1,4 +1,4 @@
-"""PLAN: the measured rules of one target -> a Plan of edges and steps.
+"""PLAN: the kept columns of one target -> a Plan of edges and steps.
 
 The planner decides what reacts to what: which rules share a trigger, and which target a commit writes first. It reads
 models and expressions only; the SQL is the compiler's.
@@ -9,18 +9,20 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from graphlib import CycleError, TopologicalSorter
+from functools import cached_property, lru_cache
 
+from django.conf import settings
 from django.db.models import Model
 from django.db.models.expressions import Col
 
 from trigger_kit.exceptions import RuleError
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
 from trigger_kit.plan.ranks import ranks
-from trigger_kit.plan.row_locks import Link, Meeting, PathLock, links, meetings, path_locks
-from trigger_kit.plan.strategy import Measure, Strategy, measure_rule, serve_averages
+from trigger_kit.plan.refusals import require_acyclic, require_unread
+from trigger_kit.plan.row_locks import LateParent, Link, PathLock, late_parents, links, path_locks
+from trigger_kit.plan.strategy import kept_column, serve_averages
 from trigger_kit.resolve.columns import Column, Path, Source, column_of
-from trigger_kit.resolve.rule import ResolvedRule, resolve
+from trigger_kit.resolve.rule import resolve
 from trigger_kit.resolve.sources import nodes
 from trigger_kit.rules import Denormalize, Timing
 
@@ -30,13 +32,10 @@ __all__ = [
     "Feed",
     "Plan",
     "Step",
-    "Strategy",
     "edges_of",
     "plan",
     "plan_all",
-    "require_acyclic",
     "require_apart",
-    "require_unread",
 ]
 
 
@@ -51,7 +50,7 @@ class Event(enum.Enum):
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """The measures that one table feeds over one path.
+    """The kept columns that one table feeds over one path.
 
     ``columns`` are what is read of the table, ``types`` their types without length or scale, ``loose`` those whose
     equal values may differ in their text. ``whole`` is the path of the aggregate that is added to or compared with, of
@@ -61,7 +60,7 @@ class Feed:
 
     path: Path
     whole: Path | None
-    measures: list[Measure] = field(default_factory=list)
+    kept_columns: list[KeptColumn] = field(default_factory=list)
     columns: set[str] = field(default_factory=set)
     loose: set[str] = field(default_factory=set)
     types: dict[str, str] = field(default_factory=dict)
@@ -74,12 +73,14 @@ class Feed:
     @property
     def is_plain(self) -> bool:
         """Whether everything is added, from one row to the one target that it names."""
-        return self.is_whole and len(self.path) == 1 and all(m.strategy is Strategy.DELTA for m in self.measures)
+        return (
+            self.is_whole and len(self.path) == 1 and all(kept.strategy is Strategy.DELTA for kept in self.kept_columns)
+        )
 
     @property
     def is_whole(self) -> bool:
         """Whether everything is added or compared, from the row at the far end of the aggregate's path."""
-        return bool(self.path) and self.whole == self.path and all(measure.is_added for measure in self.measures)
+        return bool(self.path) and self.whole == self.path and all(kept.is_added for kept in self.kept_columns)
 
     @property
     def identity(self) -> tuple[bool, str]:
@@ -104,14 +105,14 @@ class Edge:
     timing: Timing = Timing.IMMEDIATE
 
     @cached_property
-    def measures(self) -> tuple[Measure, ...]:
-        """The measures of all feeds, in one order, each once."""
-        return tuple(dict.fromkeys(measure for feed in self.feeds for measure in feed.measures))
+    def kept_columns(self) -> tuple[KeptColumn, ...]:
+        """The kept columns of all feeds, in one order, each once."""
+        return tuple(dict.fromkeys(kept for feed in self.feeds for kept in feed.kept_columns))
 
     @property
     def is_added(self) -> bool:
         """Whether something is added to the target, or compared with what it has."""
-        return any(measure.is_added for measure in self.measures)
+        return any(kept.is_added for kept in self.kept_columns)
 
     @property
     def is_deferred(self) -> bool:
@@ -141,14 +142,25 @@ class Step:
     event: Event
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
-        """The measures that this event concerns."""
-        return tuple(dict.fromkeys(m for feed in self.edge.feeds_of(self.event) for m in feed.measures))
+    def kept_columns(self) -> tuple[KeptColumn, ...]:
+        """The kept columns that this event concerns."""
+        return tuple(dict.fromkeys(kept for feed in self.edge.feeds_of(self.event) for kept in feed.kept_columns))
+
+    @cached_property
+    def numbered(self) -> tuple[tuple[int, KeptAggregate], ...]:
+        """The path aggregates among them, with the numbers that their parts and variables are named by."""
+        columns = enumerate(self.kept_columns, 1)
+        return tuple((number, kept) for number, kept in columns if isinstance(kept, KeptAggregate))
+
+    @property
+    def aggregates(self) -> tuple[KeptAggregate, ...]:
+        """The path aggregates among them."""
+        return tuple(kept for _, kept in self.numbered)
 
     @property
     def strategies(self) -> tuple[Strategy, ...]:
-        """The strategies of the measures, in the order of their definition."""
-        used = {measure.strategy for measure in self.measures}
+        """The strategies of the kept columns, in the order of their definition."""
+        used = {kept.strategy for kept in self.kept_columns}
         return tuple(strategy for strategy in Strategy if strategy in used)
 
 
@@ -161,7 +173,7 @@ class Plan:
 
     model: type[Model]
     rank: int
-    measures: tuple[Measure, ...]
+    kept_columns: tuple[KeptColumn, ...]
     edges: tuple[Edge, ...]
     writes: frozenset[tuple[str, str]] = frozenset()
 
@@ -188,7 +200,7 @@ class Plan:
     @cached_property
     def sources(self) -> tuple[Source, ...]:
         """The sources of all rules."""
-        return tuple(source for measure in self.measures for source in measure.resolved.sources)
+        return tuple(source for kept in self.kept_columns for source in kept.resolved.sources)
 
     @cached_property
     def tables(self) -> tuple[str, ...]:
@@ -196,24 +208,24 @@ class Plan:
         return tuple(sorted({self.target, *(source.table for source in self.sources)}))
 
     @cached_property
-    def interwoven(self) -> tuple[str, ...]:
+    def joined_tables(self) -> tuple[str, ...]:
         """The tables whose changes are joined with each other: at one time, only one of them may change by deltas."""
         wholes = [feed.whole for edge in self.edges for feed in edge.feeds if feed.whole is not None]
         return tuple(sorted({hop.table for whole in wholes if len(whole) > 1 for hop in whole}))
 
-    def path_locks(self, start: Path, measures: Iterable[Measure]) -> tuple[PathLock, ...]:
-        """Return the locks along the paths of some measures, for changed rows at the end of one of them."""
+    def path_locks(self, start: Path, kept_columns: Iterable[KeptColumn]) -> tuple[PathLock, ...]:
+        """Return the locks along the paths of some kept columns, for changed rows at the end of one of them."""
         source = start[-1].table if start else self.target
         written = {table for writer, table in self.writes if writer == source}
-        return path_locks(start, [source for m in measures for source in m.resolved.sources], written)
+        return path_locks(start, [source for kept in kept_columns for source in kept.resolved.sources], written)
 
-    def links(self, start: Path, measures: Iterable[Measure]) -> tuple[Link, ...]:
+    def links(self, start: Path, kept_columns: Iterable[KeptColumn]) -> tuple[Link, ...]:
         """Return the links that changed rows at the end of a path take part in."""
-        return links(start, [source for measure in measures for source in measure.resolved.sources])
+        return links(start, [source for kept in kept_columns for source in kept.resolved.sources])
 
-    def meetings(self, start: Path, measures: Iterable[Measure]) -> tuple[Meeting, ...]:
-        """Return where changed rows at the end of a path meet the rows that they point at."""
-        return meetings(start, [source for measure in measures for source in measure.resolved.sources])
+    def late_parents(self, start: Path, kept_columns: Iterable[KeptColumn]) -> tuple[LateParent, ...]:
+        """Return the parents of changed rows at the end of a path that may come later than these."""
+        return late_parents(start, [source for kept in kept_columns for source in kept.resolved.sources])
 
     def folds(self, timing: Timing) -> tuple[Edge, ...]:
         """Return what is added to the target later: one edge per key, with every sum that is kept by it."""
@@ -224,31 +236,40 @@ class Plan:
         return tuple(Edge(key[0].table, key[0].table, key, tuple(fed), timing=timing) for key, fed in keys.items())
 
     @cached_property
-    def pointing(self) -> list[Measure]:
-        """The measures that read rows which the target's row points at, or which have an equal value."""
-        first = {m: [s.path[0] for s in m.resolved.sources if s.path] for m in self.measures}
-        return [m for m in self.measures if any(hop.points_on or hop.is_loose for hop in first[m])]
+    def pointing(self) -> list[KeptColumn]:
+        """The kept columns that read rows which the target's row points at, or which have an equal value."""
+        first = {kept: [s.path[0] for s in kept.resolved.sources if s.path] for kept in self.kept_columns}
+        return [kept for kept in self.kept_columns if any(hop.points_on or hop.is_loose for hop in first[kept])]
 
     @cached_property
-    def all_meetings(self) -> tuple[Meeting, ...]:
-        """Every meeting of the plan's rules, each once."""
+    def all_late_parents(self) -> tuple[LateParent, ...]:
+        """All late parents of the plan's rules, each once."""
         paths = dict.fromkeys([(), *(source.path for source in self.sources)])
-        return tuple(dict.fromkeys(meeting for path in paths for meeting in self.meetings(path, self.measures)))
+        return tuple(dict.fromkeys(late for path in paths for late in self.late_parents(path, self.kept_columns)))
 
 
 def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Plan:
-    """Plan the rules of one model."""
-    measures = serve_averages([measure_rule(resolve(rule, model)) for rule in rules])
-    edges = edges_of(measures)
+    """Plan the rules of one model.
+
+    They are sorted: a migration that adds one to others has them in the order of history, models as they are declared.
+    """
+    in_order = sorted(rules, key=lambda rule: rule.field)
+    kept_columns = serve_averages([kept_column(resolve(rule, model)) for rule in in_order])
+    edges = edges_of(kept_columns)
     writes = frozenset((edge.source, edge.target) for edge in edges if not edge.is_queued)
-    return Plan(model, rank, tuple(measures), edges, writes)
+    return Plan(model, rank, tuple(kept_columns), edges, writes)
 
 
 def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> list[Plan]:
     """Plan every model's rules; the plans come in rank order, a target after the sources that it reads."""
+    return list(_plan_all(tuple((model, tuple(rules)) for model, rules in declared), settings.TIME_ZONE))
+
+
+@lru_cache(maxsize=8)  # A command asks several times for the plans of the same rules.
+def _plan_all(declared: tuple[tuple[type[Model], tuple[Denormalize, ...]], ...], time_zone: str) -> list[Plan]:
     plans = [plan(model, rules) for model, rules in declared if rules]
-    require_acyclic([measure.resolved for item in plans for measure in item.measures])
-    require_unread([measure.resolved for item in plans for measure in item.measures])
+    require_acyclic([kept.resolved for item in plans for kept in item.kept_columns])
+    require_unread([kept.resolved for item in plans for kept in item.kept_columns])
     found = ranks({item.target: [edge.source for edge in item.edges] for item in plans})
     writes = frozenset[tuple[str, str]]().union(*(item.writes for item in plans))
     ranked = [replace(item, rank=found[item.target], writes=writes) for item in plans]
@@ -256,50 +277,23 @@ def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> l
     return sorted(ranked, key=lambda item: (item.rank, item.target))
 
 
-def require_acyclic(resolved: Iterable[ResolvedRule]) -> None:
-    """Raise RuleError where a column's value depends on itself, with the cycle in the message."""
-    rules = {(rule.column.table, rule.column.name): rule for rule in resolved}
-    reads = {column: sorted(rules.keys() & rule.required) for column, rule in rules.items()}
-    try:
-        list(TopologicalSorter(reads).static_order())
-    except CycleError as error:
-        cycle = [rules[column] for column in error.args[1]]
-        trail = " <- ".join(rule.uri for rule in cycle)
-        raise RuleError(
-            "trigger_kit.E021",
-            f"{cycle[0].uri} cannot be kept: its value depends on itself ({trail}).",
-            "Break the cycle: let one of these rules read columns that no rule keeps.",
-        ) from error
-
-
-def require_unread(resolved: Iterable[ResolvedRule]) -> None:
-    """Raise RuleError where a rule reads a column whose changes wait in a queue: its value is not the true one."""
-    rules = list(resolved)
-    queued = {(rule.column.table, rule.column.name): rule for rule in rules if rule.rule.timing is Timing.QUEUED}
-    for rule in rules:
-        for column in sorted(queued.keys() & rule.required):
-            raise RuleError(
-                "trigger_kit.E032",
-                f"{rule.uri} cannot be kept: it reads {queued[column].uri}, which is QUEUED.",
-                f"Let {queued[column].uri} be IMMEDIATE or DEFERRED, or read what it is computed from.",
-            )
-
-
 def require_apart(plans: Sequence[Plan]) -> None:
     """Raise RuleError where a statement locks a target that it writes at the end of the transaction only.
 
     Two transactions would both hold the lock, and then wait for each other.
     """
-    deferred = {(e.source, e.target): m for item in plans for e in item.edges if e.is_deferred for m in e.measures}
+    deferred = {
+        (e.source, e.target): kept for item in plans for e in item.edges if e.is_deferred for kept in e.kept_columns
+    }
     for item in plans:
         for step in item.steps:
             for feed in step.edge.feeds_of(step.event):
-                for lock in item.path_locks(feed.path, feed.measures):
+                for lock in item.path_locks(feed.path, feed.kept_columns):
                     late = deferred.get((step.edge.source, lock.table))
                     if late is not None:
                         raise RuleError(
                             "trigger_kit.E033",
-                            f"{late.resolved.uri} cannot be DEFERRED: {feed.measures[0].resolved.uri} makes every "
+                            f"{late.resolved.uri} cannot be DEFERRED: {feed.kept_columns[0].resolved.uri} makes every "
                             f"change of {step.edge.source} lock {lock.table} at once, so that two transactions would "
                             "wait for each other.",
                             "Use Timing.QUEUED or IMMEDIATE.",
@@ -309,19 +303,19 @@ def require_apart(plans: Sequence[Plan]) -> None:
 # Edges --------------------------------------------------------------------------------------------------------------
 
 
-def edges_of(measures: Sequence[Measure]) -> tuple[Edge, ...]:
+def edges_of(kept_columns: Sequence[KeptColumn]) -> tuple[Edge, ...]:
     """Fuse what shares source table, target table and target key."""
     groups: dict[tuple[str, tuple[Column, ...], bool, str, bool], dict[tuple[Path, Path | None], Feed]] = {}
-    for kept in measures:
-        for source, columns in _feeding(kept):
-            measure = kept if source.path or not kept.is_added else _computed_afresh(kept)
-            whole = measure.chain.path if measure.chain and measure.is_added else None
-            key = source.path[0].near if source.path else _own_key(measure)
-            is_apart = measure.timing is not Timing.IMMEDIATE and measure.is_added
-            group = (source.table, key, measure.resolved.is_recursion(source), measure.timing.value, is_apart)
+    for column in kept_columns:
+        for source, columns in _feeding(column):
+            kept = column if source.path else column.afresh()
+            whole = kept.aggregate.path if isinstance(kept, KeptAggregate) and kept.is_added else None
+            key = source.path[0].near if source.path else _own_key(kept)
+            is_apart = kept.timing is not Timing.IMMEDIATE and kept.is_added
+            group = (source.table, key, kept.resolved.is_recursion(source), kept.timing.value, is_apart)
             feeds = groups.setdefault(group, {})
             feed = feeds.setdefault((source.path, whole), Feed(source.path, whole))
-            feed.measures.append(measure)
+            feed.kept_columns.append(kept)
             feed.columns.update(columns)
             feed.loose.update(source.loose_columns & columns)
             feed.types.update(source.types)
@@ -335,46 +329,41 @@ def _sorted(feeds: Iterable[Feed]) -> tuple[Feed, ...]:
     return tuple(sorted(feeds, key=lambda feed: feed.identity))
 
 
-def _computed_afresh(measure: Measure) -> Measure:
-    """Return a measure as a change of the target's own row keeps it: there is nothing to add to."""
-    return replace(measure, strategy=Strategy.RECOMPUTE, average_of=None)
+def _own_key(kept: KeptColumn) -> tuple[Column, ...]:
+    return tuple(column_of(field) for field in kept.resolved.model._meta.pk_fields)
 
 
-def _own_key(measure: Measure) -> tuple[Column, ...]:
-    return tuple(column_of(field) for field in measure.resolved.model._meta.pk_fields)
-
-
-def _feeding(measure: Measure) -> list[tuple[Source, set[str]]]:
-    """Return the sources that a measure reacts to after a statement, with the columns that matter.
+def _feeding(kept: KeptColumn) -> list[tuple[Source, set[str]]]:
+    """Return the sources that a kept column reacts to after a statement, with the columns that matter.
 
     The guard sees changes of the target's own row: a changed key, and everything that a copy reads of it. What else
     a value reads of its own row is left to a step, and so is a second look at rows that it points at.
     """
     fed = []
-    for source in measure.resolved.sources:
-        columns = set(_columns_along(measure, source) or source.columns)
+    for source in kept.resolved.sources:
+        columns = set(_columns_along(kept, source) or source.columns)
         if not source.path:
-            hops = [other.path[0] for other in measure.resolved.sources if other.path]
-            if measure.strategy is Strategy.COPY and not any(hop.points_on for hop in hops):
+            hops = [other.path[0] for other in kept.resolved.sources if other.path]
+            if kept.strategy is Strategy.COPY and not any(hop.points_on for hop in hops):
                 continue
             columns -= {column.name for hop in hops if hop.points_back for column in hop.near}
             if not columns:
                 continue
-            columns |= {column.name for column in _own_key(measure)}
+            columns |= {column.name for column in _own_key(kept)}
         fed.append((source, columns))
     return fed
 
 
-def _columns_along(measure: Measure, source: Source) -> set[str]:
+def _columns_along(kept: KeptColumn, source: Source) -> set[str]:
     """Return what an aggregate over one path reads of one of its rows; nothing where there is no such path."""
-    chain = measure.chain
-    if chain is None or not source.path:
+    if not isinstance(kept, KeptAggregate) or not source.path:
         return set()
+    aggregate = kept.aggregate
     level = len(source.path)
     read = {
         str(node.target.column)
-        for node in nodes([chain.argument, chain.condition, *chain.order])
-        if isinstance(node, Col) and node.alias == chain.aliases[level - 1]
+        for node in nodes([aggregate.argument, aggregate.condition, *aggregate.order])
+        if isinstance(node, Col) and node.alias == aggregate.aliases[level - 1]
     }
-    onward = [name for hop in chain.path[level : level + 1] for name in hop.near_names]
-    return read | set(chain.path[level - 1].far_names) | set(onward)
+    onward = [name for hop in aggregate.path[level : level + 1] for name in hop.near_names]
+    return read | set(aggregate.path[level - 1].far_names) | set(onward)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from trigger_kit.resolve.columns import Column, Hop, Path, Source
 
-__all__ = ["Link", "Meeting", "PathLock", "Strength", "links", "meetings", "path_locks"]
+__all__ = ["LateParent", "Link", "PathLock", "Strength", "late_parents", "links", "path_locks"]
 
 
 class Strength(enum.Enum):
@@ -115,12 +115,12 @@ def links(start: Path, sources: Iterable[Source]) -> tuple[Link, ...]:
     return tuple(Link(path, exclusive) for path, exclusive in sorted(found.items(), key=str))
 
 
-# Meetings -----------------------------------------------------------------------------------------------------------
+# Late parents -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where a row that points meets the row that it points at, though two transactions bring them at once.
+class LateParent:
+    """Where a row may come after the rows that point at it, because two transactions bring them at once.
 
     Each of the two looks for the other, and does not see what is not committed. ``path`` leads from the target to the
     parent row (the target itself, where it is empty); ``hop`` is the one between the two rows, of which the row that
@@ -147,8 +147,8 @@ class Meeting:
         return bool(self.hop.child)
 
 
-def meetings(start: Path, sources: Iterable[Source]) -> tuple[Meeting, ...]:
-    """Return where changed rows at the end of a path meet the rows that they point at."""
-    back = [Meeting(start[:-1], start[-1], child_is_far=True)] if start and start[-1].points_back else []
+def late_parents(start: Path, sources: Iterable[Source]) -> tuple[LateParent, ...]:
+    """Return the parents of changed rows at the end of a path that may come later than these."""
+    back = [LateParent(start[:-1], start[-1], child_is_far=True)] if start and start[-1].points_back else []
     paths = sorted({source.path for source in sources if len(source.path) == len(start) + 1}, key=str)
-    return (*back, *(Meeting(path, path[-1], child_is_far=False) for path in paths if _leads_on(start, path)))
+    return (*back, *(LateParent(path, path[-1], child_is_far=False) for path in paths if _leads_on(start, path)))

@@ -1,17 +1,15 @@
-"""PLAN, first half: a ResolvedRule -> a Measure: by which strategy the rule is kept, and how one source row counts."""
+"""PLAN, first half: a ResolvedRule -> a KeptColumn: by which strategy it is kept, and how one source row counts."""
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from django.contrib.postgres import aggregates as postgres
 from django.db.models import (
     Avg,
-    CheckConstraint,
     Count,
     DecimalField,
     FloatField,
@@ -30,7 +28,8 @@ from django.db.models.sql import Query
 from trigger_kit.exceptions import RuleError
 from trigger_kit.expressions import Exists, First
 from trigger_kit.notation import describe
-from trigger_kit.plan.aggregates import Chain, find_chain, is_null_without
+from trigger_kit.plan.aggregates import PathAggregate, find_path_aggregate, is_null_without
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
 from trigger_kit.resolve.column_fit import has_at_most_4_bytes, require_fitting_field, scale_of, stored_field
 from trigger_kit.resolve.columns import column_of
 from trigger_kit.resolve.determinism import require_deterministic
@@ -38,7 +37,7 @@ from trigger_kit.resolve.rule import ResolvedRule
 from trigger_kit.resolve.sources import joins, nodes
 from trigger_kit.rules import Level, Timing
 
-__all__ = ["Measure", "Strategy", "is_checked", "measure_rule", "serve_averages"]
+__all__ = ["kept_column", "serve_averages"]
 
 # Their values over no rows. An array over no rows is [NULL], from the one row that a LEFT JOIN gives.
 _EMPTY = {Count: "0", Exists: "false"}
@@ -56,82 +55,7 @@ _NULL_WHEN_EMPTY = (
 )
 
 
-class Strategy(enum.Enum):
-    """How a step brings the target up to date."""
-
-    DELTA = "delta"
-    EXTREMUM = "extremum"
-    RECOMPUTE = "recompute"
-    COPY = "copy"
-
-
-@dataclass(frozen=True, eq=False)
-class Measure:
-    """How one maintained column is kept.
-
-    ``chain`` is given where the value is one aggregate over one path: such rules can share a pass over their rows.
-    ``empty`` is the SQL literal of the value over no rows, or None where that follows from the target's row.
-    ``exact_type`` is a type in which sums neither round nor overflow. ``may_be_nan`` says that the summed value can be
-    NaN, which no delta takes out again. ``average_of`` names the columns of a sum and a count over the same rows.
-    """
-
-    resolved: ResolvedRule
-    strategy: Strategy
-    chain: Chain | None
-    empty: str | None
-    exact_type: str = ""
-    may_be_nan: bool = False
-    average_of: tuple[str, str] | None = None
-
-    @property
-    def column(self) -> str:
-        """The maintained column's name."""
-        return self.resolved.column.name
-
-    @property
-    def timing(self) -> Timing:
-        """When changes reach the column."""
-        return self.resolved.rule.timing
-
-    @property
-    def is_queued(self) -> bool:
-        """Whether changes wait in a queue."""
-        return self.timing is Timing.QUEUED
-
-    @property
-    def is_added(self) -> bool:
-        """Whether a change is added to the value or compared with it, where it need not be recomputed."""
-        return self.strategy in {Strategy.DELTA, Strategy.EXTREMUM}
-
-    @property
-    def null_when_empty(self) -> bool:
-        """Whether the value over no rows is NULL, so that arrivals and departures have to be told apart."""
-        return self.empty == "NULL"
-
-    @property
-    def must_not_be_negative(self) -> bool:
-        """Whether a CHECK may refuse negative numbers, which it may not do for a passing moment.
-
-        No count is ever negative; of sums, the model says whether a CHECK looks at them.
-        """
-        is_count = self.chain is not None and self.chain.aggregate is Count
-        return self.is_sum and (is_count or is_checked(self.resolved))
-
-    @property
-    def is_sum(self) -> bool:
-        """Whether the column is kept by adding signed deltas."""
-        return self.strategy is Strategy.DELTA and self.average_of is None
-
-
-def is_checked(resolved: ResolvedRule) -> bool:
-    """Whether the model has a CHECK on the column."""
-    names = {resolved.field.name, resolved.field.attname}
-    checks = [item for item in resolved.model._meta.constraints if isinstance(item, CheckConstraint)]
-    read = [getattr(item.condition, "referenced_base_fields", names) for item in checks]
-    return resolved.field.get_internal_type().startswith("Positive") or any(names & set(item) for item in read)
-
-
-def measure_rule(resolved: ResolvedRule) -> Measure:
+def kept_column(resolved: ResolvedRule) -> KeptColumn:
     """Choose the strategy of one rule.
 
     Raises RuleError where none keeps it exact.
@@ -141,11 +65,11 @@ def measure_rule(resolved: ResolvedRule) -> Measure:
     _require_column(resolved)
     require_fitting_field(resolved)
     aggregate, default = _unwrap(resolved.expression)
-    chain = None if aggregate is None else find_chain(resolved, aggregate, default)
-    if chain is not None:
-        return _timed(_chain_measure(resolved, chain))
+    found = None if aggregate is None else find_path_aggregate(resolved, aggregate, default)
+    if found is not None:
+        return _timed(_kept_aggregate(resolved, found))
     strategy = Strategy.COPY if _is_copy(resolved) else Strategy.RECOMPUTE
-    return _timed(Measure(resolved, strategy, None, _constant_empty(resolved, aggregate, default)))
+    return _timed(KeptColumn(resolved, strategy, _constant_empty(resolved, aggregate, default)))
 
 
 def _require_supported_level(resolved: ResolvedRule) -> None:
@@ -158,29 +82,29 @@ def _require_supported_level(resolved: ResolvedRule) -> None:
         )
 
 
-def _timed(measure: Measure) -> Measure:
-    """Return a measure as its timing keeps it, and refuse what the timing cannot.
+def _timed(kept: KeptColumn) -> KeptColumn:
+    """Return a kept column as its timing keeps it, and refuse what the timing cannot.
 
     At commit, deltas are added up and everything else is computed afresh, once: extrema too, because what they are
     compared with has changed since. A queue holds nothing but deltas.
     """
-    resolved = measure.resolved
-    is_forward = measure.strategy is Strategy.COPY or resolved.is_recursive
-    if measure.timing is not Timing.IMMEDIATE and is_forward:
+    resolved = kept.resolved
+    is_forward = kept.strategy is Strategy.COPY or resolved.is_recursive
+    if kept.timing is not Timing.IMMEDIATE and is_forward:
         kind = "a tree rollup, whose rows read each other" if resolved.is_recursive else "a copy of other columns"
         raise RuleError(
             "trigger_kit.E030",
-            f"{resolved.uri} cannot be {measure.timing.name}: it is {kind}.",
+            f"{resolved.uri} cannot be {kept.timing.name}: it is {kind}.",
             "Leave out timing=: only values that gather several rows can wait.",
         )
-    if measure.timing is Timing.QUEUED and (measure.strategy is not Strategy.DELTA or measure.null_when_empty):
-        nullable = measure.strategy is Strategy.DELTA
+    if kept.timing is Timing.QUEUED and (kept.strategy is not Strategy.DELTA or kept.null_when_empty):
+        nullable = kept.strategy is Strategy.DELTA
         reason = "its value is NULL over no rows" if nullable else "no signed difference keeps its value"
         way_out = "Give it a default: Sum(…, default=0)." if nullable else "Use Timing.DEFERRED, or a Count or Sum."
         raise RuleError("trigger_kit.E031", f"{resolved.uri} cannot be QUEUED: {reason}.", way_out)
-    if measure.timing is Timing.DEFERRED and measure.strategy is Strategy.EXTREMUM:
-        return replace(measure, strategy=Strategy.RECOMPUTE)
-    return measure
+    if kept.timing is Timing.DEFERRED and kept.strategy is Strategy.EXTREMUM:
+        return replace(kept, strategy=Strategy.RECOMPUTE)
+    return kept
 
 
 def _require_column(resolved: ResolvedRule) -> None:
@@ -246,26 +170,26 @@ def _empty(aggregate: type[Any], default: Any) -> str | None:
 # Strategies ---------------------------------------------------------------------------------------------------------
 
 
-def _chain_measure(resolved: ResolvedRule, chain: Chain) -> Measure:
+def _kept_aggregate(resolved: ResolvedRule, aggregate: PathAggregate) -> KeptAggregate:
     """Choose the strategy of one aggregate over one path."""
-    measure = Measure(resolved, Strategy.RECOMPUTE, chain, _empty(chain.aggregate, chain.default))
+    kept = KeptAggregate(resolved, Strategy.RECOMPUTE, _empty(aggregate.function, aggregate.default), aggregate)
     if resolved.is_recursive:
-        return measure
-    if chain.aggregate is Count or (chain.aggregate is Sum and _sums_exactly(resolved, chain, measure.empty)):
+        return kept
+    if aggregate.function is Count or (aggregate.function is Sum and _sums_exactly(resolved, aggregate, kept.empty)):
         return replace(
-            measure,
+            kept,
             strategy=Strategy.DELTA,
-            exact_type=_exact_type(chain),
-            may_be_nan=chain.aggregate is Sum and _may_be_nan(chain.argument),
+            exact_type=_exact_type(aggregate),
+            may_be_nan=aggregate.function is Sum and _may_be_nan(aggregate.argument),
         )
-    if chain.aggregate in {Max, Min} and _compares_alike(resolved, chain):
-        return replace(measure, strategy=Strategy.EXTREMUM, exact_type=column_of(chain.argument.target).type)
-    return measure
+    if aggregate.function in {Max, Min} and _compares_alike(resolved, aggregate):
+        return replace(kept, strategy=Strategy.EXTREMUM, exact_type=column_of(aggregate.argument.target).type)
+    return kept
 
 
-def _sums_exactly(resolved: ResolvedRule, chain: Chain, empty: str | None) -> bool:
+def _sums_exactly(resolved: ResolvedRule, aggregate: PathAggregate, empty: str | None) -> bool:
     """Whether signed deltas keep a sum exact: no digit is rounded away on the way into the column."""
-    scale = scale_of(chain.argument)
+    scale = scale_of(aggregate.argument)
     column = stored_field(resolved.field)
     if isinstance(column, FloatField):
         return False
@@ -273,11 +197,11 @@ def _sums_exactly(resolved: ResolvedRule, chain: Chain, empty: str | None) -> bo
     return empty is not None and scale < inf and scale <= keeps
 
 
-def _exact_type(chain: Chain) -> str:
-    """Return the type of exact sums of a chain's argument."""
-    if chain.aggregate is Count:
+def _exact_type(aggregate: PathAggregate) -> str:
+    """Return the type of exact sums of an aggregate's argument."""
+    if aggregate.function is Count:
         return "bigint"
-    is_small = isinstance(chain.argument, Col) and has_at_most_4_bytes(stored_field(chain.argument.target))
+    is_small = isinstance(aggregate.argument, Col) and has_at_most_4_bytes(stored_field(aggregate.argument.target))
     return "bigint" if is_small else "numeric"
 
 
@@ -287,15 +211,15 @@ def _may_be_nan(argument: Any) -> bool:
     return any(isinstance(stored_field(col.target), DecimalField) for col in columns)
 
 
-def _compares_alike(resolved: ResolvedRule, chain: Chain) -> bool:
+def _compares_alike(resolved: ResolvedRule, aggregate: PathAggregate) -> bool:
     """Whether the column orders values as the source does: the same type and the same collation, nothing rounded."""
-    if not isinstance(chain.argument, Col):
+    if not isinstance(aggregate.argument, Col):
         return False
-    source, column = stored_field(chain.argument.target), stored_field(resolved.field)
+    source, column = stored_field(aggregate.argument.target), stored_field(resolved.field)
     collations = {getattr(source, "db_collation", None), getattr(column, "db_collation", None)}
     rounds = isinstance(column, DecimalField) and scale_of(source) > scale_of(column)
     alike = _ordered_as(source) == _ordered_as(column) or (scale_of(source) <= scale_of(column) < inf)
-    return alike and not rounds and collations == {None} and chain.default is None
+    return alike and not rounds and collations == {None} and aggregate.default is None
 
 
 def _ordered_as(field: Any) -> str:
@@ -304,31 +228,32 @@ def _ordered_as(field: Any) -> str:
     return "text" if kind == "varchar" else kind
 
 
-def serve_averages(measures: Sequence[Measure]) -> list[Measure]:
+def serve_averages(kept_columns: Sequence[KeptColumn]) -> list[KeptColumn]:
     """Let averages follow from a sum and a count over the same rows, where the model keeps both."""
-    return [_served(measure, measures) for measure in measures]
+    return [_served(kept, kept_columns) for kept in kept_columns]
 
 
-def _served(measure: Measure, measures: Sequence[Measure]) -> Measure:
-    chain = measure.chain
-    if chain is None or chain.aggregate is not Avg:
-        return measure
-    together = [other for other in measures if other.timing is measure.timing]
-    total = next((m for m in together if _serves(m, chain, Sum)), None)
-    number = next((m for m in together if _serves(m, chain, Count)), None)
-    if total is None or number is None or scale_of(chain.argument) == inf:
-        return measure
-    return replace(measure, strategy=Strategy.DELTA, average_of=(total.column, number.column))
+def _served(kept: KeptColumn, kept_columns: Sequence[KeptColumn]) -> KeptColumn:
+    if not isinstance(kept, KeptAggregate) or kept.aggregate.function is not Avg:
+        return kept
+    together = [other for other in kept_columns if other.timing is kept.timing]
+    total = next((other for other in together if _serves(other, kept.aggregate, Sum)), None)
+    number = next((other for other in together if _serves(other, kept.aggregate, Count)), None)
+    if total is None or number is None or scale_of(kept.aggregate.argument) == inf:
+        return kept
+    return replace(kept, strategy=Strategy.DELTA, average_of=(total.column, number.column))
 
 
-def _serves(measure: Measure, average: Chain, aggregate: type[Aggregate]) -> bool:
-    """Whether a measure is the sum or the count that an average divides."""
-    chain = measure.chain
-    if chain is None or chain.aggregate is not aggregate or measure.strategy is not Strategy.DELTA:
+def _serves(kept: KeptColumn, average: PathAggregate, function: type[Aggregate]) -> bool:
+    """Whether a kept column is the sum or the count that an average divides."""
+    if not isinstance(kept, KeptAggregate) or kept.strategy is not Strategy.DELTA:
         return False
-    same_rows = chain.path == average.path and chain.condition == average.condition
-    if chain.argument is None:
+    aggregate = kept.aggregate
+    if aggregate.function is not function:
+        return False
+    same_rows = aggregate.path == average.path and aggregate.condition == average.condition
+    if aggregate.argument is None:
         argument = average.argument
         counts_all = isinstance(argument, Col) and not argument.target.null and argument.alias == average.aliases[-1]
         return same_rows and counts_all
-    return same_rows and chain.argument == average.argument
+    return same_rows and aggregate.argument == average.argument

@@ -16,12 +16,12 @@ from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationErro
 from django.db import NotSupportedError
 from django.db.models import Field, Model
 from django.db.models.sql import Query
-from django.utils import timezone
 
 from trigger_kit.exceptions import RuleError
-from trigger_kit.notation import describe
+from trigger_kit.notation import as_migrated, describe
 from trigger_kit.resolve.columns import Column, Source, column_of, full_type
 from trigger_kit.resolve.sources import UnlinkedTableError, UnreadableQueryError, read_sources
+from trigger_kit.resolve.time_zone import in_project_zone
 from trigger_kit.rows import RowsError
 from trigger_kit.rules import Denormalize
 
@@ -58,8 +58,8 @@ class ResolvedRule:
 
     @property
     def description(self) -> str:
-        """The rule as its author wrote it, on one line."""
-        return f"{self.column.name} = {describe(self.rule.expression)}"
+        """The rule on one line, as its author wrote it and a migration gives it back."""
+        return f"{self.column.name} = {describe(as_migrated(self.rule.expression))}"
 
     @property
     def dependencies(self) -> frozenset[tuple[str, str]]:
@@ -195,8 +195,8 @@ def _resolve_expression(rule: Denormalize, model: type[Model], uri: str) -> tupl
     query.get_initial_alias()
     try:
         # Constants without a time zone are in the project's, not in that of the request which happens to run.
-        with timezone.override(None):
-            query.add_annotation(rule.expression, "tk_value")
+        with in_project_zone():
+            query.add_annotation(as_migrated(rule.expression), "tk_value")
     except _UNRESOLVED as error:
         raise RuleError(
             "trigger_kit.E005",

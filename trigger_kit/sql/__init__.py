@@ -1,21 +1,56 @@
-"""COMPILE: a Plan -> CompiledTriggers, readable SQL in frozen text."""
+"""COMPILE: a Plan -> CompiledTriggers, readable SQL."""
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 from trigger_kit.plan.plan import Plan
-from trigger_kit.sql.deferred import compile_commit
+from trigger_kit.sql.deferred import compile_commit, undo_notes
 from trigger_kit.sql.events import compile_step
 from trigger_kit.sql.late_parents import compile_waiting
-from trigger_kit.sql.marks import compile_weave
-from trigger_kit.sql.queued import compile_queue
+from trigger_kit.sql.marks import compile_marks
+from trigger_kit.sql.queued import compile_queue, drop_queue, undo_queue
 from trigger_kit.sql.target import compile_target
-from trigger_kit.sql.trigger import TEMPLATE_VERSION, CompiledTrigger, Sql, comment_digest
+from trigger_kit.sql.trigger import NOTES, QUEUE, TEMPLATE_VERSION, Comment, CompiledTrigger
 
-__all__ = ["TEMPLATE_VERSION", "CompiledTrigger", "Sql", "comment_digest", "compile_plan"]
+__all__ = [
+    "TEMPLATE_VERSION",
+    "Comment",
+    "CompiledTrigger",
+    "compile_plan",
+    "drop_beside",
+    "share_compiled",
+    "undo_beside",
+]
+
+
+# A command asks several times for what one plan compiles to.
+_compiled: WeakKeyDictionary[Plan, tuple[CompiledTrigger, ...]] = WeakKeyDictionary()
 
 
 def compile_plan(plan: Plan) -> tuple[CompiledTrigger, ...]:
     """Compile all that keeps one target: its own triggers, the watch over its paths, one per step, what waits."""
+    if plan not in _compiled:
+        _compiled[plan] = _compile(plan)
+    return _compiled[plan]
+
+
+def share_compiled(plan: Plan, other: Plan) -> None:
+    """Let a plan have what another one compiles to, of the same rules over the same models."""
+    _compiled[plan] = compile_plan(other)
+
+
+def _compile(plan: Plan) -> tuple[CompiledTrigger, ...]:
     steps = (compile_step(plan, step) for step in plan.steps)
     later = (*compile_waiting(plan), *compile_commit(plan), *compile_queue(plan))
-    return (*compile_target(plan), *compile_weave(plan), *steps, *later)
+    return (*compile_target(plan), *compile_marks(plan), *steps, *later)
+
+
+def undo_beside(role: str, table: str) -> str:
+    """Return the SQL that makes room for another version of what a role brings along: what waits there is settled."""
+    return {QUEUE: undo_queue, NOTES: undo_notes}[role](table) if role in {QUEUE, NOTES} else ""
+
+
+def drop_beside(role: str, table: str) -> str:
+    """Return the SQL that drops what is then left of it."""
+    return drop_queue(table) if role == QUEUE else ""

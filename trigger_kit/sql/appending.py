@@ -39,8 +39,8 @@ def _pending_columns(plan: Plan, step: Step) -> list[str]:
     if not step.edge.is_added:
         return []
     fold = next(edge for edge in plan.folds(step.edge.timing) if edge.key == step.edge.key)
-    names = {(part.measure, part.combine, part.name.startswith("tk_rows_")): part.name for part in _all(fold)}
-    return [names[part.measure, part.combine, part.name.startswith("tk_rows_")] for part in parts(step)]
+    names = {(part.kept, part.kind): part.name for part in _all(fold)}
+    return [names[part.kept, part.kind] for part in parts(step)]
 
 
 def _all(fold: Edge) -> list[Part]:

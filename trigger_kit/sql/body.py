@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.sql.text import escape_braces, short_digest, table_placeholder
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "FILLED",
     "FRESH",
     "LOCKING",
+    "PATH",
     "PLANS",
     "STATEMENT",
-    "WOVEN",
     "header",
     "is_marked",
     "is_set",
@@ -38,8 +38,8 @@ STATEMENT = "extract(epoch FROM statement_timestamp())::text"
 # it came must not be taken off.
 FILLED = "filled"
 FRESH = "fresh"
-# WOVEN: a table along a path of several hops changes in this statement; its name follows.
-WOVEN = "woven"
+# PATH: a table along a path of several hops changes in this statement; its name follows.
+PATH = "woven"  # the name of the setting
 
 # Holds the trigger depth at which an UPDATE changes nothing: it only writes rows that were locked.
 LOCKING = "trigger_kit.locking"
@@ -57,9 +57,9 @@ tk_outer_plans text := current_setting('plan_cache_mode');
 tk_outer_seqscan text := current_setting('enable_seqscan');"""
 
 
-def header(plan: Plan, sentence: str, measures: Iterable[Measure]) -> str:
+def header(plan: Plan, sentence: str, kept_columns: Iterable[KeptColumn]) -> str:
     """Return the comment that a DBA reads first: what the function does, for which rules."""
-    rules = "\n".join(f"--   {_on_one_line(measure.resolved.description)}" for measure in measures)
+    rules = "\n".join(f"--   {_on_one_line(kept.resolved.description)}" for kept in kept_columns)
     sentence = _on_one_line(sentence)
     return escape_braces(
         f"-- {sentence}\n"
@@ -68,9 +68,9 @@ def header(plan: Plan, sentence: str, measures: Iterable[Measure]) -> str:
     )
 
 
-def update_head(table: str, measures: Iterable[Measure]) -> str:
+def update_head(table: str, kept_columns: Iterable[KeptColumn]) -> str:
     """Return the first line of an UPDATE; its comment names the rules in the context of PostgreSQL's errors."""
-    uris = ", ".join(measure.resolved.uri for measure in measures)
+    uris = ", ".join(kept.resolved.uri for kept in kept_columns)
     return f"UPDATE {table_placeholder(table)} AS target -- {escape_braces(_on_one_line(uris))}"
 
 

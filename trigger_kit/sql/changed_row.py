@@ -11,22 +11,22 @@ from dataclasses import dataclass
 
 from django.db.models import Count
 
-from trigger_kit.plan.plan import Event, Feed, Step, Strategy
-from trigger_kit.plan.strategy import Measure
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
+from trigger_kit.plan.plan import Event, Feed, Step
 from trigger_kit.resolve.columns import Column
-from trigger_kit.sql.changes import Part, parts
+from trigger_kit.sql.changes import Kind, Part, parts
 from trigger_kit.sql.fragments import argument_sql, condition_sql, is_present
 from trigger_kit.sql.text import block, quote
 
 __all__ = [
     "PLAIN",
     "climbs",
-    "compute_kept",
     "counts",
     "counts_alone",
     "counts_for",
     "feed_of",
-    "kept",
+    "held_value",
+    "hold_values",
     "row_key",
     "with_row",
 ]
@@ -87,7 +87,7 @@ def with_row(step: Step, statements: str) -> str:
     for side in reversed(sides):
         held = [(value.name, value.type) for value in _values(step, side)]
         if step.event is Event.UPDATE:
-            held += [(_variable(step, part), part.type) for part in _kept_parts(step)]
+            held += [(_variable(step, part), part.type) for part in _held_parts(step)]
         declared = "\n".join(f"{name} {kind};" for name, kind in held)
         text = f"<<{side.label}>>\nDECLARE\n{block(declared)}\nBEGIN\n{block(text)}\nEND;"
     return text
@@ -102,8 +102,8 @@ def _sides(step: Step) -> list[_Side]:
 def _values(step: Step, side: _Side) -> list[_Value]:
     """Return what is read of one state: the key first, then columns, then what only the query can compute."""
     feed, key = feed_of(step), row_key(step)
-    plain = [part.measure for part in _values_of_parts(step) if _is_plain(step, part)]
-    columns = sorted({name for measure in plain if measure for name in _reads(step, measure)})
+    plain = [part.kept for part in _values_of_parts(step) if _is_plain(step, part)]
+    columns = sorted({name for kept in plain if kept for name in _reads(step, kept)})
     read = [(quote(key.name), key.type, False), *((quote(n), feed.types[n], n in feed.loose) for n in columns)]
     computed = [part for part in _values_of_parts(step) if not _is_plain(step, part)]
     return [
@@ -119,12 +119,8 @@ def _values_of_parts(step: Step) -> list[Part]:
 
 def _first(step: Step, part: Part) -> Part:
     """Return the first part with the same values."""
-    alike = (other for other in parts(step) if other.measure is part.measure and _is_rows(other) == _is_rows(part))
-    return next(alike)
-
-
-def _is_rows(part: Part) -> bool:
-    return part.name.startswith("tk_rows_")
+    alike = {Kind.ARRIVED, Kind.LEFT} if part.is_compared else {part.kind}
+    return next(other for other in parts(step) if other.kept is part.kept and other.kind in alike)
 
 
 def _variable(step: Step, part: Part) -> str:
@@ -134,15 +130,15 @@ def _variable(step: Step, part: Part) -> str:
 
 def _is_plain(step: Step, part: Part) -> bool:
     """Whether a part of the change can be computed from variables."""
-    assert part.measure is not None
+    assert part.kept is not None
     types = feed_of(step).types
-    return all(types.get(name) in PLAIN for name in _reads(step, part.measure))
+    return all(types.get(name) in PLAIN for name in _reads(step, part.kept))
 
 
-def _reads(step: Step, measure: Measure) -> set[str]:
-    """Return the columns that a measure reads of the row, apart from its key."""
+def _reads(step: Step, kept: KeptColumn) -> set[str]:
+    """Return the columns that a kept column reads of the row, apart from its key."""
     feed = feed_of(step)
-    columns = {name for source in measure.resolved.sources if source.path == feed.path for name in source.columns}
+    columns = {name for source in kept.resolved.sources if source.path == feed.path for name in source.columns}
     return columns & feed.columns - {row_key(step).name}
 
 
@@ -194,52 +190,52 @@ def counts_for(step: Step, part: Part, label: str) -> str:
     return _counted(step, part, label) if _is_plain(step, part) else f"{label}.{_variable(step, part)}"
 
 
-def _kept_parts(step: Step) -> list[Part]:
-    """Return the parts that an UPDATE computes from variables and keeps in others: it needs them more than once."""
+def _held_parts(step: Step) -> list[Part]:
+    """Return the parts that an UPDATE computes from variables and holds in others: it needs them more than once."""
     return [part for part in _values_of_parts(step) if _is_plain(step, part) and _counted(step, part, "after") != "1"]
 
 
-def kept(step: Step, part: Part, label: str) -> str:
-    """Return what a state of the row counts for where an UPDATE has kept it."""
-    is_kept = _first(step, part) in _kept_parts(step)
-    return f"{label}.{_variable(step, part)}" if is_kept else counts_for(step, part, label)
+def held_value(step: Step, part: Part, label: str) -> str:
+    """Return what a state of the row counts for where an UPDATE holds it in a variable."""
+    is_held = _first(step, part) in _held_parts(step)
+    return f"{label}.{_variable(step, part)}" if is_held else counts_for(step, part, label)
 
 
-def compute_kept(step: Step) -> list[str]:
-    """Return the statements by which an UPDATE keeps what the states of the row count for."""
-    found = [(part, label) for label in ("before", "after") for part in _kept_parts(step)]
-    lines = [f"{kept(step, part, label)} := {counts_for(step, part, label)};" for part, label in found]
+def hold_values(step: Step) -> list[str]:
+    """Return the statements by which an UPDATE holds what the states of the row count for."""
+    found = [(part, label) for label in ("before", "after") for part in _held_parts(step)]
+    lines = [f"{held_value(step, part, label)} := {counts_for(step, part, label)};" for part, label in found]
     return ["-- What the row counted for, and what it counts for now.", *lines] if lines else []
 
 
 def counts(step: Step, label: str) -> str:
     """Return the condition under which a state of the row, which the other one does not share, counts for a target."""
-    values = {kept(step, part, label): part for part in _values_of_parts(step)}
+    values = {held_value(step, part, label): part for part in _values_of_parts(step)}
     named = f"{label}.{quote(row_key(step).name)} IS NOT NULL"
     matter = [part.changed.format(value) for value, part in values.items()]
     return named if "1" in values else f"{named} AND ({' OR '.join(matter)})"
 
 
 def _counted(step: Step, part: Part, row: str) -> str:
-    assert part.measure is not None
+    assert part.kept is not None
     names = [_NEARER] * (len(feed_of(step).path) - 1) + [row]
-    return (_presence if _is_rows(part) else _value)(part.measure, names)
+    return (_presence if part.kind is Kind.ROWS else _value)(part.kept, names)
 
 
-def _value(measure: Measure, names: list[str]) -> str:
+def _value(kept: KeptAggregate, names: list[str]) -> str:
     """Return what one row counts for; 0, or NULL for an extremum, where the filter leaves it out."""
-    argument, condition = argument_sql(measure, names), condition_sql(measure, names)
-    if measure.strategy is Strategy.EXTREMUM:
+    argument, condition = argument_sql(kept, names), condition_sql(kept, names)
+    if kept.strategy is Strategy.EXTREMUM:
         return f"CASE WHEN {condition} THEN {argument} END" if condition else str(argument)
-    if measure.chain is not None and measure.chain.aggregate is Count:
-        return _presence(measure, names)
+    if kept.aggregate.function is Count:
+        return _presence(kept, names)
     value = f"coalesce({argument}, 0)"
-    if not measure.may_be_nan:  # A difference of integers may not fit their own type.
-        value += f"::{measure.exact_type}"
+    if not kept.may_be_nan:  # A difference of integers may not fit their own type.
+        value += f"::{kept.exact_type}"
     return f"CASE WHEN {condition} THEN {value} ELSE 0 END" if condition else value
 
 
-def _presence(measure: Measure, names: list[str]) -> str:
+def _presence(kept: KeptAggregate, names: list[str]) -> str:
     """Return 1 where a row counts, else 0."""
-    conditions = [text for text in (is_present(measure, names), condition_sql(measure, names)) if text]
+    conditions = [text for text in (is_present(kept, names), condition_sql(kept, names)) if text]
     return f"CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END" if conditions else "1"

@@ -5,56 +5,71 @@ Old and new rows are never joined by primary key: signed sums need no identity, 
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from django.db.models import Count, Max
 
-from trigger_kit.plan.plan import Event, Feed, Step, Strategy
-from trigger_kit.plan.strategy import Measure
+from trigger_kit.plan.kept_columns import KeptAggregate, Strategy
+from trigger_kit.plan.plan import Event, Feed, Step
 from trigger_kit.resolve.columns import Path
 from trigger_kit.sql.fragments import argument_sql, condition_sql, filter_clause, is_present
 from trigger_kit.sql.paths import Key, first_hop_conditions, key_columns, row_name, walk
 from trigger_kit.sql.text import block, quote
 
-__all__ = ["Part", "changed_names", "changed_rows", "collect_changes", "parts", "touched"]
+__all__ = ["Kind", "Part", "changed_names", "changed_rows", "collect_changes", "parts", "touched"]
 
 _TABLES = {Event.INSERT: ("new_rows",), Event.DELETE: ("old_rows",), Event.UPDATE: ("old_rows", "new_rows")}
 
 
+class Kind(enum.Enum):
+    """What a part of a change says."""
+
+    SUM = "the signed difference of a sum"
+    ROWS = "the signed number of rows that count, for a sum that is NULL over none"
+    ARRIVED = "the extremum of the values that arrive"
+    LEFT = "the extremum of the values that leave"
+    TOUCHED = "whether the target has to be looked at"
+
+
 @dataclass(frozen=True)
 class Part:
-    """One number or value of a change: its name, its type, and how those of several feeds become one.
+    """One number or value of a change: its kind, name and type, and how those of several feeds become one.
 
     ``absent`` is its value where a feed has none, ``combine`` the aggregate over feeds, ``changed`` the test whether it
-    matters, of ``{}``. A part without a measure only says that the target has to be looked at.
+    matters, of ``{}``. Only TOUCHED is about no column.
     """
 
+    kind: Kind
     name: str
     type: str
     absent: str
     combine: str
     changed: str
-    measure: Measure | None = None
+    kept: KeptAggregate | None = None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether the value is compared with the stored one, not added to it."""
+        return self.kind in {Kind.ARRIVED, Kind.LEFT}
 
 
-_TOUCHED = Part("tk_touched", "boolean", "false", "bool_or({})", "{}")
+_TOUCHED = Part(Kind.TOUCHED, "tk_touched", "boolean", "false", "bool_or({})", "{}")
 
 
 def parts(step: Step) -> list[Part]:
-    """Return the parts of a step's changes that its UPDATE needs, in the order of its measures."""
+    """Return the parts of a step's changes that its UPDATE needs, in the order of its kept columns."""
     found = []
-    for number, measure in enumerate(step.measures, 1):
-        if measure.is_sum:
-            found.append(_sum(quote(measure.column), measure.exact_type, measure))
-            if measure.null_when_empty:
-                found.append(_sum(f"tk_rows_{number}", "bigint", measure))
-        elif measure.strategy is Strategy.EXTREMUM:
-            better = "max" if measure.chain and measure.chain.aggregate is Max else "min"
-            for name, events in (("tk_in", (Event.INSERT, Event.UPDATE)), ("tk_out", (Event.DELETE, Event.UPDATE))):
-                if step.event in events:
-                    kind = measure.exact_type
-                    text = f"{better}({{}})"
-                    found.append(Part(f"{name}_{number}", kind, f"NULL::{kind}", text, "{} IS NOT NULL", measure))
+    for number, kept in step.numbered:
+        if kept.is_sum:
+            found.append(_sum(Kind.SUM, quote(kept.column), kept.exact_type, kept))
+            if kept.null_when_empty:
+                found.append(_sum(Kind.ROWS, f"tk_rows_{number}", "bigint", kept))
+        elif kept.strategy is Strategy.EXTREMUM:
+            if step.event is not Event.DELETE:
+                found.append(_extremum(Kind.ARRIVED, f"tk_in_{number}", kept))
+            if step.event is not Event.INSERT:
+                found.append(_extremum(Kind.LEFT, f"tk_out_{number}", kept))
     return found
 
 
@@ -64,8 +79,13 @@ def _all_parts(step: Step) -> list[Part]:
     return [*parts(step), *([_TOUCHED] if is_touching else [])]
 
 
-def _sum(name: str, kind: str, measure: Measure) -> Part:
-    return Part(name, kind, "0", f"sum({{}})::{kind}", "{} <> 0", measure)
+def _sum(kind: Kind, name: str, type_: str, kept: KeptAggregate) -> Part:
+    return Part(kind, name, type_, "0", f"sum({{}})::{type_}", "{} <> 0", kept)
+
+
+def _extremum(kind: Kind, name: str, kept: KeptAggregate) -> Part:
+    better = "max({})" if kept.aggregate.function is Max else "min({})"
+    return Part(kind, name, kept.exact_type, f"NULL::{kept.exact_type}", better, "{} IS NOT NULL", kept)
 
 
 def changed_names(step: Step) -> list[str]:
@@ -164,43 +184,43 @@ def _feed_changes(step: Step, feed: Feed) -> str:
 
 def _part(step: Step, feed: Feed, part: Part) -> str:
     """Return the aggregate that gives one part of a feed's changes."""
-    if part.measure is None:
+    if part.kept is None:
         return "true" if feed.whole is None else "false"
-    if feed.whole is None or part.measure not in feed.measures:
+    if feed.whole is None or part.kept not in feed.kept_columns:
         return part.absent
     sign = f"{row_name(feed.whole, len(feed.path))}.tk_sign"
-    if part.measure.strategy is Strategy.EXTREMUM:
+    if part.is_compared:
         return _passing(step, part, sign)
-    return _delta(part.measure, step.event, sign, rows_only=part.name.startswith("tk_rows_"))
+    return _delta(part.kept, step.event, sign, rows_only=part.kind is Kind.ROWS)
 
 
 def _passing(step: Step, part: Part, sign: str) -> str:
     """Return the extremum of the rows that arrive, or of those that leave."""
-    assert part.measure is not None
-    side = f"{sign} = {'1' if part.name.startswith('tk_in_') else '-1'}" if step.event is Event.UPDATE else None
-    value = part.combine.format(argument_sql(part.measure))
-    return f"{value}{filter_clause(side, condition_sql(part.measure))}"
+    assert part.kept is not None
+    side = f"{sign} = {'1' if part.kind is Kind.ARRIVED else '-1'}" if step.event is Event.UPDATE else None
+    value = part.combine.format(argument_sql(part.kept))
+    return f"{value}{filter_clause(side, condition_sql(part.kept))}"
 
 
-def _delta(measure: Measure, event: Event, sign: str, *, rows_only: bool) -> str:
-    """Return the aggregate that gives a measure's signed delta, or the signed number of rows that count."""
-    condition = condition_sql(measure)
-    counts = rows_only or (measure.chain is not None and measure.chain.aggregate is Count)
+def _delta(kept: KeptAggregate, event: Event, sign: str, *, rows_only: bool) -> str:
+    """Return the aggregate that gives a kept column's signed delta, or the signed number of rows that count."""
+    condition = condition_sql(kept)
+    counts = rows_only or kept.aggregate.function is Count
     minus = "-" if event is Event.DELETE else ""
     if counts and event is Event.UPDATE:
-        where = filter_clause(is_present(measure), condition)
+        where = filter_clause(is_present(kept), condition)
         return f"coalesce(sum({sign}){where}, 0)" if where else f"sum({sign})"
     if counts:
-        return f"{minus}count({argument_sql(measure) or '*'}){filter_clause(condition)}"
-    argument, where = argument_sql(measure), filter_clause(condition)
+        return f"{minus}count({argument_sql(kept) or '*'}){filter_clause(condition)}"
+    argument, where = argument_sql(kept), filter_clause(condition)
     if event is Event.UPDATE:
-        cast = "::bigint" if measure.exact_type == "bigint" else ""
-        return f"coalesce(sum({sign} * {_cast(argument, measure)}){where}, 0){cast}"
+        cast = "::bigint" if kept.exact_type == "bigint" else ""
+        return f"coalesce(sum({sign} * {_cast(argument, kept)}){where}, 0){cast}"
     return f"{minus}coalesce(sum({argument}){where}, 0)"
 
 
-def _cast(argument: str | None, measure: Measure) -> str:
-    return f"({argument})::{measure.exact_type}" if " " in (argument or "") else f"{argument}::{measure.exact_type}"
+def _cast(argument: str | None, kept: KeptAggregate) -> str:
+    return f"({argument})::{kept.exact_type}" if " " in (argument or "") else f"{argument}::{kept.exact_type}"
 
 
 def changed_rows(feed: Feed, step: Step) -> str:

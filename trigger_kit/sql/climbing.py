@@ -33,9 +33,9 @@ def can_climb(plan: Plan, feed: Feed) -> bool:
         and is_comparable(hop.near[0].type, hop.far[0].type)
         for hop in path
     )
-    locked = [(lock.start, lock.level) for lock in plan.path_locks(path, feed.measures)]
+    locked = [(lock.start, lock.level) for lock in plan.path_locks(path, feed.kept_columns)]
     wanted = [(len(path), level) for level in _levels(path)]
-    return hops_are_plain and locked == wanted and not plan.links(path, feed.measures)
+    return hops_are_plain and locked == wanted and not plan.links(path, feed.kept_columns)
 
 
 def _levels(path: Path) -> Sequence[int]:
@@ -54,7 +54,7 @@ def climb(plan: Plan, feed: Feed, start: str) -> str:
 
     FOUND would say so as well, unless a column is called that.
     """
-    locks = {lock.level: lock for lock in plan.path_locks(feed.path, feed.measures)}
+    locks = {lock.level: lock for lock in plan.path_locks(feed.path, feed.kept_columns)}
     text, named = "", {len(feed.path): start}
     for level in _levels(feed.path):
         row, nearer, farther = row_name(feed.path, level), feed.path[level - 1], feed.path[level]

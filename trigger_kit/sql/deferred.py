@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pgtrigger
 
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.rules import Timing
 from trigger_kit.sql.additions import additions, floors, negative
 from trigger_kit.sql.appending import edge_number
@@ -28,16 +28,16 @@ from trigger_kit.sql.body import (
     set_plans,
     update_head,
 )
-from trigger_kit.sql.changes import parts
+from trigger_kit.sql.changes import Kind, parts
 from trigger_kit.sql.locks import lock_target_rows
 from trigger_kit.sql.notes import note_missing_keys
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pending import NOTED, deferred_table, pending_keys, reconsider, waiting_flag
 from trigger_kit.sql.text import block, object_name, quote, table_placeholder, text_literal
-from trigger_kit.sql.trigger import Beside, CompiledTrigger, render
+from trigger_kit.sql.trigger import NOTES, Beside, CompiledTrigger, render
 from trigger_kit.sql.updates import refill
 
-__all__ = ["compile_commit"]
+__all__ = ["compile_commit", "undo_notes"]
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Section:
     again: Key
 
     @property
-    def measures(self) -> tuple[Measure, ...]:
-        """The measures that the notes are about."""
-        return self.step.measures
+    def kept_columns(self) -> tuple[KeptColumn, ...]:
+        """The kept columns that the notes are about."""
+        return self.step.kept_columns
 
     @property
     def is_added(self) -> bool:
@@ -128,20 +128,24 @@ def _table(plan: Plan, edges: list[Edge]) -> Beside:
         *(indexes or [f"CREATE INDEX ON {table} (tk_transaction);"]),
         f"COMMENT ON TABLE {table} IS {text_literal(comment)};",
     ]
-    undo = [
-        'SET CONSTRAINTS {:schema}."tk_commit" IMMEDIATE;',
-        'SET CONSTRAINTS {:schema}."tk_commit" DEFERRED;',
-        f"DROP TABLE IF EXISTS {table};",
-    ]
     sources = dict.fromkeys(edge.source for edge in edges)
-    return Beside("\n".join(before), (), "\n".join(undo), "", tuple(sources))
+    return Beside(NOTES, "\n".join(before), (), tuple(sources))
+
+
+def undo_notes(table: str) -> str:
+    """Return the statements that bring what this transaction has noted to a target, and drop the table of notes."""
+    return (
+        'SET CONSTRAINTS {:schema}."tk_commit" IMMEDIATE;\n'
+        'SET CONSTRAINTS {:schema}."tk_commit" DEFERRED;\n'
+        f"DROP TABLE IF EXISTS {deferred_table(table)};"
+    )
 
 
 # The function -------------------------------------------------------------------------------------------------------
 
 
 def _body(plan: Plan, sections: list[Section]) -> str:
-    measures = list(dict.fromkeys(measure for section in sections for measure in section.measures))
+    kept_columns = list(dict.fromkeys(kept for section in sections for kept in section.kept_columns))
     is_one = len(sections) == 1 and bool(_notes(plan, sections[0], is_one=True))
     declarations = [
         DEPTH,
@@ -152,7 +156,7 @@ def _body(plan: Plan, sections: list[Section]) -> str:
     nothing = " AND ".join(f"{section.key.arrays[0]} IS NULL" for section in sections)
     wanted = "\n   OR ".join(section.key.is_among("locked") for section in sections)
     lines = [
-        header(plan, f"At the end of a transaction: bring what it has noted to {plan.target}.", measures),
+        header(plan, f"At the end of a transaction: bring what it has noted to {plan.target}.", kept_columns),
         "DECLARE",
         block("\n".join(declarations)),
         "BEGIN",
@@ -231,16 +235,16 @@ def _one_target(plan: Plan, section: Section, sections: list[Section]) -> str:
     key, step = section.key, Step(section.step.edge, Event.INSERT)
     tests = [f"cardinality({key.arrays[0]}) = 1", f"{section.again.arrays[0]} IS NULL"]
     tests += [f"{other.key.arrays[0]} IS NULL" for other in sections if other is not section]
-    named = list(zip(section.arrays, (part.name for part in parts(section.step)), strict=True))
+    changes = list(zip(section.arrays, parts(section.step), strict=True))
     # A departure must lock before it looks whether rows are left.
-    tests += [f"{array}[1] >= 0" for array, name in named if name.startswith("tk_rows_")]
-    change = ", ".join(f"{array}[1] AS {name}" for array, name in named)
+    tests += [f"{array}[1] >= 0" for array, part in changes if part.kind is Kind.ROWS]
+    change = ", ".join(f"{array}[1] AS {part.name}" for array, part in changes)
     match = [f"{column} = {array}[1]" for column, array in zip(key.of("target"), key.arrays, strict=True)]
-    match += [f"NOT {negative(measure, 'change.{}')}" for measure in section.measures if measure.must_not_be_negative]
+    match += [f"NOT {negative(kept, 'change.{}')}" for kept in section.step.aggregates if kept.must_not_be_negative]
     update = "\n".join(
         [
             set_depth(),
-            update_head(plan.target, section.measures),
+            update_head(plan.target, section.kept_columns),
             f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
             f"FROM (SELECT {change}) AS change",
             f"WHERE {' AND '.join(match)};",
@@ -269,7 +273,7 @@ def _add(plan: Plan, section: Section) -> str:
     differs = "\n    OR ".join(f"change.{name} <> 0" for name in names)
     update = "\n".join(
         [
-            update_head(plan.target, section.measures),
+            update_head(plan.target, section.kept_columns),
             f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
             f"FROM {change}",
             f"WHERE {match}",
@@ -291,8 +295,8 @@ def _again(plan: Plan, section: Section) -> str:
     """Return the statements that compute targets afresh."""
     key = section.again if section.is_added else section.key
     lines = [
-        *reconsider(plan, section.measures),
+        *reconsider(plan, section.kept_columns),
         set_mark(plan, FILLED),
-        refill(plan, section.measures, key.is_among("this")),
+        refill(plan, section.kept_columns, key.is_among("this")),
     ]
     return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"

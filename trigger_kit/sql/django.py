@@ -14,21 +14,30 @@ from django.db.backends.postgresql.operations import DatabaseOperations
 from django.db.models.sql import Query
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.models.sql.datastructures import BaseTable, Join
-from django.utils import timezone
 
 from trigger_kit.resolve.columns import Column, Hop, is_comparable, offline_connection
+from trigger_kit.resolve.rule import ResolvedRule, resolve
 from trigger_kit.resolve.sources import join_hop
+from trigger_kit.resolve.time_zone import as_in, in_project_zone
 from trigger_kit.sql.text import escape_braces, identifier, literal, table_placeholder
 
-__all__ = ["compile_join", "compile_node", "content_type_sql", "far_sql", "hop_condition", "kind_sql"]
+__all__ = [
+    "compile_join",
+    "compile_node",
+    "content_type_sql",
+    "depends_on_time_zone",
+    "far_sql",
+    "hop_condition",
+    "kind_sql",
+]
 
-# Marks a placeholder until the braces of everything else are doubled.
+# Protect a placeholder while the braces of everything else are doubled.
 _OPEN, _CLOSE = "\x02", "\x03"
-_MARKED = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
+_PROTECTED = re.compile(f"{_OPEN}([^{_OPEN}{_CLOSE}]*){_CLOSE}")
 
 
-class FrozenCompiler(SQLCompiler):
-    """Django's compiler, writing text that does not depend on a database or a version."""
+class PlaceholderCompiler(SQLCompiler):
+    """Django's compiler, writing tables as placeholders, so that its text depends on no database and no version."""
 
     def quote_name_unless_alias(self, name: str) -> str:
         """Quote every name, aliases too."""
@@ -41,26 +50,26 @@ class FrozenCompiler(SQLCompiler):
         if isinstance(node, Join):
             return _join(self, node)
         if isinstance(node, BaseTable):
-            return _percent(f"{_mark(str(node.table_name))} AS {identifier(str(node.table_alias))}"), []
+            return _percent(f"{_protected(str(node.table_name))} AS {identifier(str(node.table_alias))}"), []
         return super().compile(node)
 
 
-class FrozenOperations(DatabaseOperations):
+class PlaceholderOperations(DatabaseOperations):
     """Gives queries the compiler above, those of subqueries too."""
 
     def compiler(self, compiler_name: str) -> Any:
         """Return the compiler class of a name."""
-        return FrozenCompiler if compiler_name == "SQLCompiler" else super().compiler(compiler_name)
+        return PlaceholderCompiler if compiler_name == "SQLCompiler" else super().compiler(compiler_name)
 
 
 @cache
 def _connection() -> Any:
     connection = offline_connection()
-    connection.ops = FrozenOperations(connection)
+    connection.ops = PlaceholderOperations(connection)
     return connection
 
 
-def _join(compiler: FrozenCompiler, join: Join) -> tuple[str, list[Any]]:
+def _join(compiler: PlaceholderCompiler, join: Join) -> tuple[str, list[Any]]:
     """Return a JOIN clause; Django's would ask the database for the id of a content type."""
     hop = join_hop(join)
     near, far = identifier(str(join.parent_alias)), identifier(str(join.table_alias))
@@ -73,26 +82,37 @@ def _join(compiler: FrozenCompiler, join: Join) -> tuple[str, list[Any]]:
             sql, more = compiler.compile(extra)
             conditions.append(f"({sql})")
             params += more
-    table = _percent(f"{_mark(str(join.table_name))} AS {far}")
+    table = _percent(f"{_protected(str(join.table_name))} AS {far}")
     return f"{join.join_type} {table} ON ({' AND '.join(conditions)})", params
 
 
 def compile_node(query: Query, node: Any, aliases: dict[str, str] | None = None) -> str:
-    """Return a resolved node as frozen text; ``aliases`` renames rows of its query."""
+    """Return a resolved node as compiled text; ``aliases`` renames rows of its query."""
     relabeled = node.relabeled_clone(aliases) if aliases and hasattr(node, "relabeled_clone") else node
-    # Parts of times are in the project's time zone, whatever zone the current request has activated.
-    with timezone.override(None):
-        compiler = FrozenCompiler(query, _connection(), None)
+    with in_project_zone():
+        compiler = PlaceholderCompiler(query, _connection(), None)
         text, parameters = compiler.compile(relabeled)
-    return _frozen(str(text) % tuple(literal(parameter) for parameter in parameters))
+    return _with_placeholders(str(text) % tuple(literal(parameter) for parameter in parameters))
+
+
+def depends_on_time_zone(resolved: ResolvedRule) -> bool:
+    """Whether the value of a rule is another one under another ``settings.TIME_ZONE``."""
+    if not any("timestamp" in kind for _, kind in resolved.column_types):
+        return False
+    texts = set()
+    for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago"):
+        with as_in(zone):
+            again = resolve(resolved.rule, resolved.model)
+            texts.add(compile_node(again.query, again.expression))
+    return len(texts) > 1
 
 
 def compile_join(query: Query, alias: str) -> str:
-    """Return the JOIN clause of an alias as frozen text."""
+    """Return the JOIN clause of an alias as compiled text."""
     return compile_node(query, query.alias_map[alias])
 
 
-def _mark(table: str) -> str:
+def _protected(table: str) -> str:
     return f"{_OPEN}{table_placeholder(table)[1:-1]}{_CLOSE}"
 
 
@@ -100,33 +120,36 @@ def _percent(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _frozen(text: str) -> str:
-    return _MARKED.sub(r"{\1}", escape_braces(text))
+def _with_placeholders(text: str) -> str:
+    """Return compiled text: braces are doubled, but for those of placeholders."""
+    return _PROTECTED.sub(r"{\1}", escape_braces(text))
 
 
 # Hops ---------------------------------------------------------------------------------------------------------------
 
 
 def hop_condition(hop: Hop, near: str, far: str) -> str:
-    """Return the condition that joins two rows, named as SQL, as frozen text."""
-    return _frozen(_hop_condition(hop, near, far))
+    """Return the condition that joins two rows, named as SQL, as compiled text."""
+    return _with_placeholders(_hop_condition(hop, near, far))
 
 
 def kind_sql(hop: Hop, row: str) -> str | None:
-    """Return what a generic relation asks of the row that points, on whichever side it is, as frozen text."""
+    """Return what a generic relation asks of the row that points, on whichever side it is, as compiled text."""
     condition = _content_type(hop, row, row)
-    return None if condition is None else _frozen(condition)
+    return None if condition is None else _with_placeholders(condition)
 
 
 def content_type_sql(hop: Hop, far: str) -> str | None:
-    """Return what a generic relation asks of its far side, as frozen text."""
+    """Return what a generic relation asks of its far side, as compiled text."""
     condition = _far_kind(hop, far)
-    return None if condition is None else _frozen(condition)
+    return None if condition is None else _with_placeholders(condition)
 
 
 def far_sql(hop: Hop, far: str) -> list[str]:
-    """Return the far columns as values of the near columns' types, as frozen text."""
-    return [_frozen(_as_near(hop, near, column, far)) for near, column in zip(hop.near, hop.far, strict=True)]
+    """Return the far columns as values of the near columns' types, as compiled text."""
+    return [
+        _with_placeholders(_as_near(hop, near, column, far)) for near, column in zip(hop.near, hop.far, strict=True)
+    ]
 
 
 def _as_near(hop: Hop, near: Column, column: Column, far: str) -> str:
@@ -166,6 +189,7 @@ def _content_type(hop: Hop, near: str, far: str) -> str | None:
     if kind is None:
         return None
     return (
-        f"{near if kind.is_near else far}.{identifier(kind.column)} = (SELECT type.id FROM {_mark(kind.table)} AS type "
+        f"{near if kind.is_near else far}.{identifier(kind.column)} = "
+        f"(SELECT type.id FROM {_protected(kind.table)} AS type "
         f"WHERE type.app_label = {literal(kind.app_label)} AND type.model = {literal(kind.model)})"
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pgtrigger
 
-from trigger_kit.plan.plan import Event, Plan, Step, Strategy
+from trigger_kit.plan.kept_columns import Strategy
+from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.rules import Timing
 from trigger_kit.sql.additions import additions, floors, unless
 from trigger_kit.sql.appending import append, append_keys
@@ -98,13 +99,13 @@ def _compile_body(plan: Plan, step: Step) -> str:
 
 def _body(plan: Plan, step: Step) -> str:
     one = has_one_row_path(plan, step)
-    adds = any(measure.is_added for measure in step.measures)
+    adds = any(kept.is_added for kept in step.kept_columns)
     # A step that only notes what has changed writes no target.
     declarations = [PAUSE_TEST, *([] if step.edge.is_deferred else [DEPTH])]
     declarations += ["tk_recompute boolean := false;"] if adds else []
     declarations += one_row_declarations(step) if one else []
     lines = [
-        header(plan, _sentence(step), step.measures),
+        header(plan, _sentence(step), step.kept_columns),
         "<<delta>>",
         "DECLARE",
         block("\n".join(declarations)),
@@ -192,7 +193,7 @@ def _before(plan: Plan, step: Step) -> list[str]:
 def _links(plan: Plan, step: Step) -> list[str]:
     """Return the statements by which rows that only have equal values wait for each other."""
     feeds = step.edge.feeds_of(step.event)
-    return list(dict.fromkeys(line for feed in feeds for line in take_links(plan, feed.path, feed.measures)))
+    return list(dict.fromkeys(line for feed in feeds for line in take_links(plan, feed.path, feed.kept_columns)))
 
 
 def _arrivals(plan: Plan, step: Step) -> list[str]:
@@ -200,7 +201,7 @@ def _arrivals(plan: Plan, step: Step) -> list[str]:
     if step.event not in {Event.INSERT, Event.UPDATE}:
         return []
     reported = {feed.path for feed in step.edge.feeds_of(step.event) if feed.path}
-    return arrive(plan, (meeting for meeting in plan.all_meetings if meeting.path in reported))
+    return arrive(plan, (late for late in plan.all_late_parents if late.path in reported))
 
 
 def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
@@ -210,24 +211,24 @@ def _notes(plan: Plan, step: Step, *, waits: bool) -> list[str]:
     """
     notes = []
     for feed in step.edge.feeds_of(step.event):
-        for meeting in plan.meetings(feed.path, feed.measures):
-            is_meant = not meeting.is_constrained if waits else meeting.is_constrained and meeting.path
-            if is_meant and is_noted(meeting, step.event):
-                is_signed = step.event is Event.UPDATE and not feed.is_own and meeting.is_constrained
+        for late in plan.late_parents(feed.path, feed.kept_columns):
+            is_meant = not late.is_constrained if waits else late.is_constrained and late.path
+            if is_meant and is_noted(late, step.event):
+                is_signed = step.event is Event.UPDATE and not feed.is_own and late.is_constrained
                 conditions = ["child.tk_sign = 1"] if is_signed else []
-                note = note_missing(plan, meeting, changed_rows(feed, step), *conditions)
+                note = note_missing(plan, late, changed_rows(feed, step), *conditions)
                 # What is appended waits for its target; the rest see _recompute_now().
-                is_appended = step.edge.is_queued and not meeting.path
+                is_appended = step.edge.is_queued and not late.path
                 notes.append(f"IF tk_is_paused THEN\n{block(note)}\nEND IF;" if is_appended else note)
     return list(dict.fromkeys(notes))
 
 
 def _collect(step: Step) -> str:
     """Return the statements that fill the arrays: keys and parts, or keys alone where all is recomputed."""
-    if not any(measure.is_added for measure in step.measures):
+    if not any(kept.is_added for kept in step.kept_columns):
         return collect_changes(step)
     lines = ["IF tk_recompute THEN", block(_collect_keys(step)), "ELSE", block(collect_changes(step))]
-    nan = [f"'NaN' = ANY (deltas.{quote(m.column)})" for m in step.measures if m.is_sum and m.may_be_nan]
+    nan = [f"'NaN' = ANY (deltas.{quote(kept.column)})" for kept in step.aggregates if kept.is_sum and kept.may_be_nan]
     if nan:
         lines += [
             "    -- NaN does not cancel out: no delta takes it away again.",
@@ -264,9 +265,9 @@ def _apply(plan: Plan, step: Step) -> str:
     if too_early and not _is_floored(step):
         lines += [_floor_test(step, too_early), ""]
     lines += [set_depth()]
-    if not any(measure.is_added for measure in step.measures):
+    if not any(kept.is_added for kept in step.kept_columns):
         # A full value of what others add to.
-        lines += [set_mark(plan, FILLED)] if any(measure not in plan.measures for measure in step.measures) else []
+        lines += [set_mark(plan, FILLED)] if any(kept not in plan.kept_columns for kept in step.kept_columns) else []
         return "\n".join([*lines, _recompute(plan, step), restore_depth()])
     added = [
         "IF NOT tk_recompute THEN",
@@ -300,10 +301,10 @@ def _floored() -> str:
 def _recompute_now(plan: Plan, step: Step) -> str:
     """Return the statements that write the full values of queued columns, less what is pending: no delta is right."""
     waits = [
-        note_missing(plan, meeting, changed_rows(feed, step))
+        note_missing(plan, late, changed_rows(feed, step))
         for feed in step.edge.feeds_of(step.event)
-        for meeting in plan.meetings(feed.path, feed.measures)
-        if not meeting.path and not meeting.is_constrained and is_noted(meeting, step.event)
+        for late in plan.late_parents(feed.path, feed.kept_columns)
+        if not late.path and not late.is_constrained and is_noted(late, step.event)
     ]
     notes = note_missing_keys(plan, step, counted=True)
     return "\n".join(
@@ -344,7 +345,7 @@ def _floor_test(step: Step, conditions: list[str]) -> str:
 
 def _recompute(plan: Plan, step: Step) -> str:
     """Return the UPDATE that writes the full values of the locked targets."""
-    return refill(plan, step.measures, Key(step.edge.key).is_among("this"))
+    return refill(plan, step.kept_columns, Key(step.edge.key).is_among("this"))
 
 
 def _add(plan: Plan, step: Step) -> str:
@@ -357,18 +358,15 @@ def _add(plan: Plan, step: Step) -> str:
     if step.strategies == (Strategy.DELTA,):
         conditions = unless(match, floors(step, "change.{}"))
         assignments = ",\n".join(added)
-        return (
-            f"{update_head(plan.target, step.measures)}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"
-        )
+        head = update_head(plan.target, step.kept_columns)
+        return f"{head}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"
     values = _other_values(plan, step)
     tied = Key(step.edge.key).matches("this", "change")
     source = [f"{change}\nJOIN {table_placeholder(plan.target)} AS this ON {tied}", *join_values(values)]
     settings = [*added, *(text for number, item in enumerate(values, 1) for text in written(item, f"value_{number}"))]
-    differences = [
-        part.changed.format(f"change.{part.name}") for part in parts(step) if part.measure and part.measure.is_sum
-    ]
+    differences = [part.changed.format(f"change.{part.name}") for part in parts(step) if not part.is_compared]
     differences += [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
-    head = update_head(plan.target, step.measures)
+    head = update_head(plan.target, step.kept_columns)
     return update_from(head, settings, "\n".join(source), same_row(plan, "this"), "\nOR ".join(differences))
 
 
@@ -377,6 +375,6 @@ def _other_values(plan: Plan, step: Step) -> list[Values]:
     extrema = extrema_of(step)
     values = []
     if extrema:
-        selected = ",\n".join(f"{extremum(plan, step, m, n)} AS {quote(m.column)}" for n, m in extrema)
-        values.append(Values(f"SELECT\n{block(selected)}", tuple(measure for _, measure in extrema)))
-    return values + values_of([measure for measure in step.measures if not measure.is_added], "this")
+        selected = ",\n".join(f"{extremum(plan, step, kept, n)} AS {quote(kept.column)}" for n, kept in extrema)
+        values.append(Values(f"SELECT\n{block(selected)}", tuple(kept for _, kept in extrema)))
+    return values + values_of([kept for kept in step.kept_columns if not kept.is_added], "this")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from django.db.models import Max
 
-from trigger_kit.plan.plan import Event, Plan, Step, Strategy
-from trigger_kit.plan.strategy import Measure
+from trigger_kit.plan.kept_columns import KeptAggregate, Strategy
+from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.resolve.columns import column_of, is_loose
 from trigger_kit.sql.body import FILLED, mark_expression, set_mark
 from trigger_kit.sql.changed_row import PLAIN
@@ -19,27 +19,26 @@ from trigger_kit.sql.text import block, quote, table_placeholder
 __all__ = ["extrema_of", "extremum", "extremum_declarations", "fits_variables", "keep_extrema", "read_extrema"]
 
 
-def extrema_of(step: Step) -> list[tuple[int, Measure]]:
+def extrema_of(step: Step) -> list[tuple[int, KeptAggregate]]:
     """Return the extrema of a step, with the numbers that their parts are named by."""
-    return [(n, measure) for n, measure in enumerate(step.measures, 1) if measure.strategy is Strategy.EXTREMUM]
+    return [(n, kept) for n, kept in step.numbered if kept.strategy is Strategy.EXTREMUM]
 
 
-def _functions(measure: Measure) -> tuple[str, str]:
+def _functions(kept: KeptAggregate) -> tuple[str, str]:
     """Return what chooses the better of two values, and the operator between a value and one that it beats."""
-    assert measure.chain is not None
-    return ("greatest", ">=") if measure.chain.aggregate is Max else ("least", "<=")
+    return ("greatest", ">=") if kept.aggregate.function is Max else ("least", "<=")
 
 
-def extremum(plan: Plan, step: Step, measure: Measure, number: int) -> str:
+def extremum(plan: Plan, step: Step, kept: KeptAggregate, number: int) -> str:
     """Return the value of an extremum after a change of many rows, of the alias ``change``, for the alias ``this``."""
-    best, beats = _functions(measure)
-    column = f"this.{quote(measure.column)}"
+    best, beats = _functions(kept)
+    column = f"this.{quote(kept.column)}"
     arrived, left = f"change.tk_in_{number}", f"change.tk_out_{number}"
     if step.event is Event.INSERT:
         return f"{best}({column}, {arrived})"
-    lookup = looked_up(measure, "this")
-    kept = column if step.event is Event.DELETE else f"{best}({column}, {arrived})"
-    cases = [f"WHEN {left} IS NULL OR NOT {left} {beats} {column} THEN {kept}"]
+    lookup = looked_up(kept, "this")
+    stays = column if step.event is Event.DELETE else f"{best}({column}, {arrived})"
+    cases = [f"WHEN {left} IS NULL OR NOT {left} {beats} {column} THEN {stays}"]
     if step.event is Event.UPDATE:
         cases.append(f"WHEN {arrived} {beats} {left} AND {arrived} {beats} {column} THEN {arrived}")
     cases.append(f"WHEN {mark_expression(plan, FILLED)} <> '' THEN {lookup}")
@@ -49,23 +48,22 @@ def extremum(plan: Plan, step: Step, measure: Measure, number: int) -> str:
 # One row ------------------------------------------------------------------------------------------------------------
 
 
-def fits_variables(measure: Measure) -> bool:
+def fits_variables(kept: KeptAggregate) -> bool:
     """Whether values of an extremum compare as variables as they do in their columns."""
-    assert measure.chain is not None
-    types = {measure.exact_type, column_of(measure.resolved.field).type}
-    return types <= PLAIN and not is_loose(measure.chain.argument.target)
+    types = {kept.exact_type, column_of(kept.resolved.field).type}
+    return types <= PLAIN and not is_loose(kept.aggregate.argument.target)
 
 
 def extremum_declarations(step: Step) -> list[str]:
     """Return the variables of extrema: the stored value, and the one that it becomes."""
-    found = [(n, column_of(measure.resolved.field).type) for n, measure in extrema_of(step)]
+    found = [(n, column_of(kept.resolved.field).type) for n, kept in extrema_of(step)]
     return [f"tk_{word}_{n} {kind};" for n, kind in found for word in ("best", "now")]
 
 
 def read_extrema(step: Step) -> str:
     """Return the statements that lock the target and read its extrema; ``tk_written`` is 0 where it is missing."""
     found = extrema_of(step)
-    columns = ", ".join(f"locked.{quote(measure.column)}" for _, measure in found)
+    columns = ", ".join(f"locked.{quote(kept.column)}" for _, kept in found)
     return (
         f"SELECT {columns}\nINTO {', '.join(f'tk_best_{n}' for n, _ in found)}\n"
         f"FROM {table_placeholder(step.edge.target)} AS locked\n"
@@ -76,11 +74,11 @@ def read_extrema(step: Step) -> str:
 
 def keep_extrema(plan: Plan, step: Step) -> str:
     """Return the statements that compare the extrema of a locked target with what has come and what has left."""
-    return "\n".join(_keep(plan, step, measure, number) for number, measure in extrema_of(step))
+    return "\n".join(_keep(plan, step, kept, number) for number, kept in extrema_of(step))
 
 
-def _keep(plan: Plan, step: Step, measure: Measure, number: int) -> str:
-    choose, beats = _functions(measure)
+def _keep(plan: Plan, step: Step, kept: KeptAggregate, number: int) -> str:
+    choose, beats = _functions(kept)
     best, now = f"tk_best_{number}", f"tk_now_{number}"
     arrived, left = f"delta.tk_in_{number}", f"delta.tk_out_{number}"
     if step.event is Event.INSERT:
@@ -88,7 +86,7 @@ def _keep(plan: Plan, step: Step, measure: Measure, number: int) -> str:
     stays = best if step.event is Event.DELETE else f"{choose}({best}, {arrived})"
     key = quote(step.edge.key[0].name)
     look = (
-        f"{set_mark(plan, FILLED)}\nSELECT {looked_up(measure, 'this')}\nINTO {now}\n"
+        f"{set_mark(plan, FILLED)}\nSELECT {looked_up(kept, 'this')}\nINTO {now}\n"
         f"FROM {table_placeholder(step.edge.target)} AS this\nWHERE this.{key} = tk_key;"
     )
     lines = [f"IF {left} IS NULL OR NOT {left} {beats} {best} THEN", f"    {now} := {stays};"]

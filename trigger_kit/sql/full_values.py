@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.resolve.columns import Hop, Path, is_comparable
 from trigger_kit.sql.body import update_head
 from trigger_kit.sql.fragments import grouped_value, is_grouped, named, values_of
@@ -25,12 +25,12 @@ def backfill_sql(plan: Plan, columns: Iterable[str] | None = None, *, with_pendi
 
     ``with_pending=False`` leaves out what follows from pending changes: the text then says what a value is.
     """
-    measures = _chosen(plan, columns)
-    update = _update(plan, measures, of_keys=False)
+    kept_columns = _chosen(plan, columns)
+    update = _update(plan, kept_columns, of_keys=False)
     if not with_pending:
         return update
-    taken = take_pending(plan, measures, "this", f"{table_placeholder(plan.target)} AS this")
-    return "\n\n".join([*reconsider(plan, measures), taken + update])
+    taken = take_pending(plan, kept_columns, "this", f"{table_placeholder(plan.target)} AS this")
+    return "\n\n".join([*reconsider(plan, kept_columns), taken + update])
 
 
 def fill_sql(plan: Plan, columns: Iterable[str] | None = None) -> str:
@@ -39,11 +39,11 @@ def fill_sql(plan: Plan, columns: Iterable[str] | None = None) -> str:
     The placeholders of KEYS say which. Nothing is read but the rows that belong to them, where an index leads there.
     The UPDATE comes last.
     """
-    measures = _chosen(plan, columns)
+    kept_columns = _chosen(plan, columns)
     wanted = is_among_keys(plan.key_columns, plan.key_columns, "this")
-    taken = take_pending(plan, measures, "this", f"{table_placeholder(plan.target)} AS this", wanted)
-    update = _update(plan, measures, of_keys=True)
-    return "\n\n".join([*reconsider(plan, measures), taken + update])
+    taken = take_pending(plan, kept_columns, "this", f"{table_placeholder(plan.target)} AS this", wanted)
+    update = _update(plan, kept_columns, of_keys=True)
+    return "\n\n".join([*reconsider(plan, kept_columns), taken + update])
 
 
 def count_differing_sql(plan: Plan, columns: Iterable[str] | None = None) -> str:
@@ -51,8 +51,8 @@ def count_differing_sql(plan: Plan, columns: Iterable[str] | None = None) -> str
 
     What is pending is left out.
     """
-    measures = _chosen(plan, columns)
-    _, source, match, differences = _full_values(plan, measures, of_keys=True)
+    kept_columns = _chosen(plan, columns)
+    _, source, match, differences = _full_values(plan, kept_columns, of_keys=True)
     return (
         f"SELECT count(*)\nFROM {table_placeholder(plan.target)} AS target\nCROSS JOIN {source}\n"
         f"WHERE {match}\nAND (\n{block(differences)}\n)"
@@ -72,14 +72,14 @@ def is_among_keys(columns: Sequence[str], key: Sequence[str], row: str) -> str:
     return f"({', '.join(f'{row}.{quote(name)}' for name in columns)}) IN (SELECT * FROM unnest({', '.join(arrays)}))"
 
 
-def _chosen(plan: Plan, columns: Iterable[str] | None) -> list[Measure]:
+def _chosen(plan: Plan, columns: Iterable[str] | None) -> list[KeptColumn]:
     wanted = None if columns is None else set(columns)
-    return [measure for measure in plan.measures if wanted is None or measure.column in wanted]
+    return [kept for kept in plan.kept_columns if wanted is None or kept.column in wanted]
 
 
-def _found_by_key(measures: Iterable[Measure]) -> list[Measure]:
+def _found_by_key(grouped: Iterable[KeptAggregate]) -> list[KeptAggregate]:
     """Return what can share a pass over rows that are found by the keys of their targets, by an index too."""
-    return [m for m in measures if is_grouped(m) and m.chain is not None and _is_found_as_it_is(m.chain.path[0])]
+    return [kept for kept in grouped if _is_found_as_it_is(kept.aggregate.path[0])]
 
 
 def _is_found_as_it_is(hop: Hop) -> bool:
@@ -88,19 +88,21 @@ def _is_found_as_it_is(hop: Hop) -> bool:
     return hop.content_type is None and all(is_comparable(near.type, far.type) for near, far in pairs)
 
 
-def _update(plan: Plan, measures: Sequence[Measure], *, of_keys: bool) -> str:
+def _update(plan: Plan, kept_columns: Sequence[KeptColumn], *, of_keys: bool) -> str:
     """Return the UPDATE of the full values of all targets, or of those that KEYS name."""
-    settings, source, match, differences = _full_values(plan, measures, of_keys=of_keys)
-    return update_from(update_head(plan.target, measures), settings, source, match, differences)
+    settings, source, match, differences = _full_values(plan, kept_columns, of_keys=of_keys)
+    return update_from(update_head(plan.target, kept_columns), settings, source, match, differences)
 
 
-def _full_values(plan: Plan, measures: Sequence[Measure], *, of_keys: bool) -> tuple[list[str], str, str, str]:
+def _full_values(plan: Plan, kept_columns: Sequence[KeptColumn], *, of_keys: bool) -> tuple[list[str], str, str, str]:
     """Return the parts of an UPDATE: its SET list, the rows that it joins, what ties them, and where they differ.
 
     Aggregates along one path are computed in one pass over its rows.
     """
-    grouped = _found_by_key(measures) if of_keys else [measure for measure in measures if is_grouped(measure)]
-    values = values_of([measure for measure in measures if measure not in grouped], "this")
+    grouped = [kept for kept in kept_columns if is_grouped(kept)]
+    if of_keys:
+        grouped = _found_by_key(grouped)
+    values = values_of([kept for kept in kept_columns if kept not in grouped], "this")
     joins, settings, differences = join_values(values), [], []
     for number, item in enumerate(values, 1):
         settings += written(item, f"value_{number}")
@@ -108,9 +110,9 @@ def _full_values(plan: Plan, measures: Sequence[Measure], *, of_keys: bool) -> t
     for number, (path, group) in enumerate(_by_path(grouped).items(), 1):
         tied = _tied_to_keys(plan, path) if of_keys else ""
         joins.append(_grouped_join(path, group, f"fed_{number}", tied))
-        for measure in group:
-            column = quote(measure.column)
-            value = _or_empty(measure, f"fed_{number}.{column}", f"fed_{number}.tk_found")
+        for kept in group:
+            column = quote(kept.column)
+            value = _or_empty(kept, f"fed_{number}.{column}", f"fed_{number}.tk_found")
             settings.append(f"{column} = {value}")
             differences.append(f"target.{column} IS DISTINCT FROM {value}")
     source = "\n".join([f"{table_placeholder(plan.target)} AS this", *joins])
@@ -135,25 +137,24 @@ def _tied_to_keys(plan: Plan, path: Path) -> str:
     )
 
 
-def _by_path(measures: Iterable[Measure]) -> dict[Path, list[Measure]]:
-    groups: dict[Path, list[Measure]] = {}
-    for measure in measures:
-        assert measure.chain is not None
-        groups.setdefault(measure.chain.path, []).append(measure)
+def _by_path(grouped: Iterable[KeptAggregate]) -> dict[Path, list[KeptAggregate]]:
+    groups: dict[Path, list[KeptAggregate]] = {}
+    for kept in grouped:
+        groups.setdefault(kept.aggregate.path, []).append(kept)
     return groups
 
 
-def _or_empty(measure: Measure, value: str, found: str) -> str:
+def _or_empty(kept: KeptAggregate, value: str, found: str) -> str:
     """Return a grouped value, or the one over no rows for targets that no row points at."""
-    if measure.null_when_empty:
+    if kept.null_when_empty:
         return value
-    if measure.empty is not None:
-        return f"coalesce({value}, {measure.empty})"
-    (empty,) = values_of([measure], "this")
+    if kept.empty is not None:
+        return f"coalesce({value}, {kept.empty})"
+    (empty,) = values_of([kept], "this")
     return f"CASE WHEN {found} THEN {value} ELSE (\n{block(empty.select)}\n) END"
 
 
-def _grouped_join(path: Path, measures: list[Measure], name: str, tied: str = "") -> str:
+def _grouped_join(path: Path, kept_columns: list[KeptAggregate], name: str, tied: str = "") -> str:
     """Return the join of the values along one path, computed in one pass over its rows: all, or those that are tied."""
     key = Key(path[0].near)
     values = key_columns(path)
@@ -161,7 +162,7 @@ def _grouped_join(path: Path, measures: list[Measure], name: str, tied: str = ""
         [
             numbered(key.names, values),
             "true AS tk_found",
-            *(named(measure, grouped_value(measure)) for measure in measures),
+            *(named(kept, grouped_value(kept)) for kept in kept_columns),
         ]
     )
     rows, _ = far_rows(path, "this")

@@ -29,7 +29,7 @@ def lock_paths(plan: Plan, step: Step) -> list[str]:
 
 def _lock_feed(plan: Plan, step: Step, feed: Feed) -> tuple[str, ...]:
     statements = []
-    for lock in plan.path_locks(feed.path, feed.measures):
+    for lock in plan.path_locks(feed.path, feed.kept_columns):
         rows = _pointing_rows(plan, step, feed) if _only_points(feed, lock) else changed_rows(feed, step)
         statements += [lock_path(lock, rows)] if rows else []
     return tuple(statements)

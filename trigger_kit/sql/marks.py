@@ -1,4 +1,4 @@
-"""COMPILE the watch over tables whose changes are joined with each other.
+"""COMPILE the marks of tables whose changes are joined with each other.
 
 A delta along a path of several hops joins the rows that changed to the other tables as they are now. That is right as
 long as only one of these tables changes in a client's statement. Before any statement on one of them, this trigger
@@ -10,27 +10,27 @@ from __future__ import annotations
 
 import pgtrigger
 
+from trigger_kit.plan.kept_columns import KeptAggregate
 from trigger_kit.plan.plan import Plan
-from trigger_kit.sql.body import FILLED, STATEMENT, WOVEN, header, locking_test, mark_name, set_mark
+from trigger_kit.sql.body import FILLED, PATH, STATEMENT, header, locking_test, mark_name, set_mark
 from trigger_kit.sql.text import block, object_name, short_digest
 from trigger_kit.sql.trigger import CompiledTrigger, render
 
-__all__ = ["compile_weave"]
+__all__ = ["compile_marks"]
 
 
-def compile_weave(plan: Plan) -> list[CompiledTrigger]:
+def compile_marks(plan: Plan) -> list[CompiledTrigger]:
     """Compile one trigger per table that a path of several hops leads through."""
-    return [_watch(plan, table) for table in plan.interwoven]
+    return [_mark(plan, table) for table in plan.joined_tables]
 
 
-def _watch(plan: Plan, table: str) -> CompiledTrigger:
-    name = mark_name(plan, WOVEN)
+def _mark(plan: Plan, table: str) -> CompiledTrigger:
+    name = mark_name(plan, PATH)
     own = short_digest(table)
-    measures = [m for m in plan.measures if m.chain is not None and table in {hop.table for hop in m.chain.path}]
+    found = [kept for kept in plan.kept_columns if isinstance(kept, KeptAggregate)]
+    along = [kept for kept in found if table in {hop.table for hop in kept.aggregate.path}]
     lines = [
-        header(
-            plan, f"Before a change of {table}: note it, for changes of other tables along the same path.", measures
-        ),
+        header(plan, f"Before a change of {table}: note it, for changes of other tables along the same path.", along),
         "DECLARE",
         f"    tk_noted text := current_setting('{name}', true);",
         f"    tk_statement text := {STATEMENT};",

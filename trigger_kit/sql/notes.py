@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Event, Plan, Step
-from trigger_kit.plan.row_locks import Meeting
-from trigger_kit.plan.strategy import Measure
+from trigger_kit.plan.row_locks import LateParent
 from trigger_kit.resolve.columns import Path
 from trigger_kit.sql.django import far_sql, hop_condition, kind_sql
 from trigger_kit.sql.locks import near_values
@@ -49,58 +49,58 @@ def _note(plan: Plan, *select: str) -> str:
     )
 
 
-def place_of(plan: Plan, meeting: Meeting) -> str:
-    """Return what a meeting is called in tk_waiting."""
-    columns = [f"{column.table}.{column.name}" for column in (*meeting.parent, *meeting.child)]
-    return short_digest(plan.target, *map(str, meeting.path), *columns)
+def place_of(plan: Plan, late: LateParent) -> str:
+    """Return what late parents of a kind are called in tk_waiting."""
+    columns = [f"{column.table}.{column.name}" for column in (*late.parent, *late.child)]
+    return short_digest(plan.target, *map(str, late.path), *columns)
 
 
-def advisory_key(plan: Plan, meeting: Meeting) -> int:
-    """Return the key of a meeting's advisory lock."""
-    return advisory_number(plan.target, place_of(plan, meeting))
+def advisory_key(plan: Plan, late: LateParent) -> int:
+    """Return the key of the advisory lock of late parents."""
+    return advisory_number(plan.target, place_of(plan, late))
 
 
-def note_missing(plan: Plan, meeting: Meeting, rows: str, *conditions: str) -> str:
+def note_missing(plan: Plan, late: LateParent, rows: str, *conditions: str) -> str:
     """Return the statements that note which parents of some rows are not there; ``rows`` is a FROM item.
 
     Without a foreign key nothing will wait for them: there, this transaction waits for those who bring some now.
     """
-    hop = meeting.hop
-    values = far_sql(hop, "child") if meeting.child_is_far else near_values((hop,), 1, "child")
-    near, far = ("parent", "child") if meeting.child_is_far else ("child", "parent")
+    hop = late.hop
+    values = far_sql(hop, "child") if late.child_is_far else near_values((hop,), 1, "child")
+    near, far = ("parent", "child") if late.child_is_far else ("child", "parent")
     kind = kind_sql(hop, "child")
     present = [f"{value} IS NOT NULL" for value in values]
     # A scalar subquery: of NOT EXISTS PostgreSQL makes a join, which reads all parents for a single child.
     parent = (
-        f"SELECT true FROM {table_placeholder(meeting.parent[0].table)} AS parent\n"
+        f"SELECT true FROM {table_placeholder(late.parent[0].table)} AS parent\n"
         f"WHERE {hop_condition(hop, near, far)}\nLIMIT 1"
     )
     missing = f"(\n{block(parent)}\n) IS NULL"
     pointing = [*conditions, *([kind] if kind else []), *present]
-    if not meeting.is_constrained:
+    if not late.is_constrained:
         where = "\n  AND ".join([*pointing, missing])
-        return _wait(plan, meeting, f"SELECT FROM {rows} AS child\nWHERE {where}")
+        return _wait(plan, late, f"SELECT FROM {rows} AS child\nWHERE {where}")
     # Each parent is looked for once, however many rows point at it.
-    keys = ", ".join(f"child.{quote(column.name)}" for column in meeting.child)
+    keys = ", ".join(f"child.{quote(column.name)}" for column in late.child)
     where = "\n  AND ".join(pointing)
     children = f"SELECT DISTINCT {keys}\nFROM {rows} AS child\nWHERE {where}"
     return _note(
         plan,
-        f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
+        f"SELECT {_names(plan, late)}, ARRAY[{', '.join(f'({value})::text' for value in values)}]",
         f"FROM (\n{block(children)}\n) AS child",
         f"WHERE {missing};",
     )
 
 
-def _wait(plan: Plan, meeting: Meeting, missing: str) -> str:
+def _wait(plan: Plan, late: LateParent, missing: str) -> str:
     """Return the statements that wait for those who bring parents and hold up those to come, if some are missing."""
-    uris = ", ".join(measure.resolved.uri for measure in reading(plan, meeting))
+    uris = ", ".join(kept.resolved.uri for kept in reading(plan, late))
     message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
     return "\n".join(
         [
             f"IF EXISTS (\n{block(missing)}\n) THEN",
             block("\n".join(_raise_at_repeatable_read(message))),
-            f"    PERFORM pg_advisory_xact_lock({advisory_key(plan, meeting)});",
+            f"    PERFORM pg_advisory_xact_lock({advisory_key(plan, late)});",
             "END IF;",
         ]
     )
@@ -111,15 +111,15 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None 
 
     ``counted`` says that ``tk_found`` is how many have one; ``key`` names the arrays where they have other names.
     """
-    found = [m for m in _of_targets(plan, step) if m.is_constrained and is_noted(m, step.event)]
+    found = [late for late in _of_targets(plan, step) if late.is_constrained and is_noted(late, step.event)]
     if not found:
         return []
     key = key or Key(step.edge.key)
     notes = []
-    for meeting in found:
+    for late in found:
         note = _note(
             plan,
-            f"SELECT {_names(plan, meeting)}, ARRAY[{', '.join(f'child.{name}::text' for name in key.names)}]",
+            f"SELECT {_names(plan, late)}, ARRAY[{', '.join(f'child.{name}::text' for name in key.names)}]",
             f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
             f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
             f"    WHERE {key.matches('parent', 'child')}\n);",
@@ -131,23 +131,23 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None 
     return [comment, f"IF tk_found < cardinality({key.arrays[0]}) THEN", *map(block, notes), "END IF;"]
 
 
-def is_noted(meeting: Meeting, event: Event) -> bool:
+def is_noted(late: LateParent, event: Event) -> bool:
     """Whether an event may miss a parent: only arrivals, where a foreign key keeps the others from being committed."""
-    return event is not Event.TRUNCATE and (event is not Event.DELETE or not meeting.is_constrained)
+    return event is not Event.TRUNCATE and (event is not Event.DELETE or not late.is_constrained)
 
 
-def _of_targets(plan: Plan, step: Step) -> list[Meeting]:
-    """Return the meetings of targets with the rows that name them.
+def _of_targets(plan: Plan, step: Step) -> list[LateParent]:
+    """Return where targets come after the rows that name them.
 
     A row further along a path reports its target, too: when the row that names it came, nothing may have counted yet.
     """
     feeds = [feed for feed in step.edge.feeds_of(step.event) if feed.path]
-    meetings = (m for feed in feeds for m in plan.meetings(feed.path[:1], feed.measures))
-    return list(dict.fromkeys(meeting for meeting in meetings if not meeting.path))
+    found = (late for feed in feeds for late in plan.late_parents(feed.path[:1], feed.kept_columns))
+    return list(dict.fromkeys(late for late in found if not late.path))
 
 
-def _names(plan: Plan, meeting: Meeting) -> str:
-    return f"{text_literal(plan.target)}, '{place_of(plan, meeting)}'"
+def _names(plan: Plan, late: LateParent) -> str:
+    return f"{text_literal(plan.target)}, '{place_of(plan, late)}'"
 
 
 def _raise_at_repeatable_read(message: str, *conditions: str) -> list[str]:
@@ -161,14 +161,14 @@ def _raise_at_repeatable_read(message: str, *conditions: str) -> list[str]:
     ]
 
 
-def take_links(plan: Plan, start: Path, measures: Iterable[Measure]) -> list[str]:
+def take_links(plan: Plan, start: Path, kept_columns: Iterable[KeptColumn]) -> list[str]:
     """Return the statements by which rows that only have equal values wait for each other."""
     statements = []
-    read = list(measures)
+    read = list(kept_columns)
     for link in plan.links(start, read):
         function = "pg_advisory_xact_lock" if link.is_exclusive else "pg_advisory_xact_lock_shared"
         key = advisory_number(plan.target, *map(str, link.path))
-        uris = ", ".join(measure.resolved.uri for measure in read)
+        uris = ", ".join(kept.resolved.uri for kept in read)
         statements += [
             *_raise_at_repeatable_read(f"At REPEATABLE READ, {uris} cannot be kept: no key ties its rows."),
             f"PERFORM {function}({key});",
@@ -176,17 +176,17 @@ def take_links(plan: Plan, start: Path, measures: Iterable[Measure]) -> list[str
     return statements
 
 
-def arrive(plan: Plan, parents: Iterable[Meeting]) -> list[str]:
+def arrive(plan: Plan, parents: Iterable[LateParent]) -> list[str]:
     """Return the statements that hold up those who have missed these parents, until they are committed."""
     return [
-        f"PERFORM pg_advisory_xact_lock_shared({advisory_key(plan, meeting)});"
-        for meeting in parents
-        if not meeting.is_constrained
+        f"PERFORM pg_advisory_xact_lock_shared({advisory_key(plan, late)});"
+        for late in parents
+        if not late.is_constrained
     ]
 
 
-def reading(plan: Plan, meeting: Meeting) -> list[Measure]:
-    """Return the measures that read the row at which a meeting takes place."""
-    if meeting.path:
-        return [m for m in plan.measures if any(source.path == meeting.path for source in m.resolved.sources)]
-    return [m for m in plan.measures if any(source.path[:1] == (meeting.hop,) for source in m.resolved.sources)]
+def reading(plan: Plan, late: LateParent) -> list[KeptColumn]:
+    """Return the kept columns that read the row which comes late."""
+    if late.path:
+        return [kept for kept in plan.kept_columns if any(s.path == late.path for s in kept.resolved.sources)]
+    return [kept for kept in plan.kept_columns if any(s.path[:1] == (late.hop,) for s in kept.resolved.sources)]

@@ -6,22 +6,22 @@ is summed or sorted.
 
 from __future__ import annotations
 
-from trigger_kit.plan.plan import Event, Plan, Step, Strategy
+from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.sql.additions import additions, floors, unless
 from trigger_kit.sql.appending import append_rows, has_purged, may_follow_a_cascade
 from trigger_kit.sql.body import restore_depth, set_depth, update_head
 from trigger_kit.sql.changed_row import (
     climbs,
-    compute_kept,
     counts,
     counts_alone,
     counts_for,
     feed_of,
-    kept,
+    held_value,
+    hold_values,
     row_key,
     with_row,
 )
-from trigger_kit.sql.changes import Part, changed_names, parts
+from trigger_kit.sql.changes import Kind, Part, changed_names, parts
 from trigger_kit.sql.climbing import READ_COMMITTED, can_climb, climb, climb_declarations
 from trigger_kit.sql.extrema import (
     extrema_of,
@@ -46,7 +46,7 @@ def has_one_row_path(plan: Plan, step: Step) -> bool:
     if len(feeds) != 1 or not feeds[0].is_whole:
         return False
     hop = feeds[0].path[0]
-    if not all(fits_variables(measure) and hop.near_is_unique for _, measure in extrema_of(step)):
+    if not all(fits_variables(kept) and hop.near_is_unique for _, kept in extrema_of(step)):
         return False
     if len(feeds[0].path) == 1:
         return len(hop.far) == 1 and hop.content_type is None and hop.near[0].type == hop.far[0].type
@@ -81,17 +81,14 @@ def _leaves(before: dict[Part, str]) -> dict[Part, str]:
 
 
 def _gone(part: Part, value: str) -> str:
-    if _is_compared(part):
-        return value if part.name.startswith("tk_out_") else "NULL"
+    if part.is_compared:
+        return value if part.kind is Kind.LEFT else "NULL"
     return f"-{value}"
 
 
 def _comes(after: dict[Part, str]) -> dict[Part, str]:
     """Return the changes of a target that a row comes to."""
-    return {
-        part: "NULL" if _is_compared(part) and part.name.startswith("tk_out_") else value
-        for part, value in after.items()
-    }
+    return {part: "NULL" if part.is_compared and part.kind is Kind.LEFT else value for part, value in after.items()}
 
 
 def _stays(before: dict[Part, str], after: dict[Part, str]) -> dict[Part, str]:
@@ -100,14 +97,10 @@ def _stays(before: dict[Part, str], after: dict[Part, str]) -> dict[Part, str]:
 
 
 def _difference(part: Part, before: str, after: str) -> str:
-    if _is_compared(part):
-        value = before if part.name.startswith("tk_out_") else after
+    if part.is_compared:
+        value = before if part.kind is Kind.LEFT else after
         return f"CASE WHEN {before} IS DISTINCT FROM {after} THEN {value} END"
     return "0" if after == before else f"{after} - {before}"
-
-
-def _is_compared(part: Part) -> bool:
-    return part.measure is not None and part.measure.strategy is Strategy.EXTREMUM
 
 
 def _assign(deltas: dict[Part, str], key: str = "") -> str:
@@ -154,10 +147,10 @@ def _update(plan: Plan, step: Step) -> str:
     One that moves and has rows between itself and its target, or is compared, is left to what follows.
     """
     before, after = (f"{label}.{quote(row_key(step).name)}" for label in ("before", "after"))
-    was, now = ({part: kept(step, part, label) for part in parts(step)} for label in ("before", "after"))
+    was, now = ({part: held_value(step, part, label) for part in parts(step)} for label in ("before", "after"))
     stays = _stays(was, now)
     if climbs(step):
-        lines = [*compute_kept(step), _assign(stays), _far_target(plan, step, stays, after)]
+        lines = [*hold_values(step), _assign(stays), _far_target(plan, step, stays, after)]
         return f"IF {before} IS NOT DISTINCT FROM {after} THEN\n{block(chr(10).join(lines))}\nEND IF;"
     one_target = [
         "IF tk_leaves THEN",
@@ -170,7 +163,7 @@ def _update(plan: Plan, step: Step) -> str:
         _one_target(plan, step, stays),
     ]
     lines = [
-        *compute_kept(step),
+        *hold_values(step),
         f"tk_leaves := {before} IS DISTINCT FROM {after} AND {counts(step, 'before')};",
         f"tk_comes := {before} IS DISTINCT FROM {after} AND {counts(step, 'after')};",
     ]
@@ -189,10 +182,10 @@ def _move(plan: Plan, step: Step) -> str:
     near, far = quote(row_key(step).name), quote(step.edge.key[0].name)
     signs = {"before": "-", "after": ""}
     rows = [
-        [f"{label}.{near}", *(f"{sign}{kept(step, part, label)}" for part in parts(step))]
+        [f"{label}.{near}", *(f"{sign}{held_value(step, part, label)}" for part in parts(step))]
         for label, sign in signs.items()
     ]
-    safe = [f"{kept(step, part, label)} <> 'NaN'" for label in signs for part in _may_be_nan(step)]
+    safe = [f"{held_value(step, part, label)} <> 'NaN'" for label in signs for part in _may_be_nan(step)]
     if step.edge.is_queued or step.edge.is_deferred:
         safe += [f"NOT {has_purged(plan)}"] if may_follow_a_cascade(step) else []
         return _if_safe(safe, f"{append_rows(plan, step, rows)}\nRETURN NULL;")
@@ -219,7 +212,7 @@ def _unless_nothing(deltas: dict[Part, str], key: str) -> str:
 
 
 def _is_unchanged(part: Part) -> str:
-    return f"delta.{part.name} IS NULL" if _is_compared(part) else f"delta.{part.name} = 0"
+    return f"delta.{part.name} IS NULL" if part.is_compared else f"delta.{part.name} = 0"
 
 
 def _write(plan: Plan, step: Step) -> str:
@@ -235,7 +228,7 @@ def _write(plan: Plan, step: Step) -> str:
     added = additions(step, "delta.{}")
     lines = [*_lock_departure(step), *_update_target(step, added, "", _match(step), "delta.{}")]
     if extrema_of(step):
-        compared = " OR ".join(f"delta.{part.name} IS NOT NULL" for part in parts(step) if _is_compared(part))
+        compared = " OR ".join(f"delta.{part.name} IS NOT NULL" for part in parts(step) if part.is_compared)
         only_added = ["ELSE", block("\n".join(lines)), "END IF;"]
         lines = [f"IF {compared} THEN", block(_compare(plan, step)), *only_added] if added else [_compare(plan, step)]
     return _if_safe(safe, "\n".join(lines), "tk_written := 0;")
@@ -245,8 +238,8 @@ def _compare(plan: Plan, step: Step) -> str:
     """Return the statements that lock the target, compare its extrema, and write it where anything changes."""
     found = extrema_of(step)
     same = [f"tk_now_{n} IS NOT DISTINCT FROM tk_best_{n}" for n, _ in found]
-    same += [_is_unchanged(part) for part in parts(step) if not _is_compared(part)]
-    settings = [*additions(step, "delta.{}"), *(f"{quote(measure.column)} = tk_now_{n}" for n, measure in found)]
+    same += [_is_unchanged(part) for part in parts(step) if not part.is_compared]
+    settings = [*additions(step, "delta.{}"), *(f"{quote(kept.column)} = tk_now_{n}" for n, kept in found)]
     lines = [
         keep_extrema(plan, step),
         f"IF {f'{chr(10)}   AND '.join(same)}\nTHEN\n    RETURN NULL;\nEND IF;",
@@ -261,14 +254,13 @@ def _match(step: Step) -> str:
 
 def _may_be_nan(step: Step) -> list[Part]:
     """Return the parts that are sums of what may be NaN."""
-    found = [part for part in parts(step) if part.measure is not None and part.measure.may_be_nan]
-    return [part for part in found if not part.name.startswith("tk_rows_")]
+    return [part for part in parts(step) if part.kind is Kind.SUM and part.kept is not None and part.kept.may_be_nan]
 
 
 def _update_target(step: Step, settings: list[str], source: str, match: str, template: str) -> list[str]:
     """Return the statements that write targets and count these."""
     where = f"WHERE {unless(match, floors(step, template))};"
-    head = update_head(step.edge.target, step.measures)
+    head = update_head(step.edge.target, step.kept_columns)
     update = f"{head}\nSET\n{block(f',{chr(10)}'.join(settings))}\n{source}{where}"
     return [set_depth(), update, "GET DIAGNOSTICS tk_written = ROW_COUNT;", restore_depth()]
 
@@ -281,7 +273,7 @@ def _lock(step: Step, wanted: str) -> str:
 
 def _lock_departure(step: Step) -> list[str]:
     """Return the lock of a departure, after which the UPDATE looks whether rows are left."""
-    leaving = [f"delta.{name} < 0" for name in changed_names(step) if name.startswith("tk_rows_")]
+    leaving = [f"delta.{part.name} < 0" for part in parts(step) if part.kind is Kind.ROWS]
     if step.event is Event.INSERT or not leaving:
         return []
     comment = "-- Rows leave: lock, then look whether some are left."

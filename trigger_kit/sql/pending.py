@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, queued
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.resolve.columns import Column, key_type
 from trigger_kit.rules import Timing
 from trigger_kit.sql.text import block, plain_name, quote, short_digest
@@ -54,14 +54,14 @@ def deferred_table(target: str) -> str:
 # The queue ----------------------------------------------------------------------------------------------------------
 
 
-def take_pending(plan: Plan, measures: Iterable[Measure], row: str, source: str = "", *conditions: str) -> str:
+def take_pending(plan: Plan, kept_columns: Iterable[KeptColumn], row: str, source: str = "", *conditions: str) -> str:
     """Return the WITH clause that takes what is pending for some columns of locked rows out of the queue.
 
     ``row`` names the rows: an alias in the FROM item ``source``, restricted by ``conditions``, or a row of its own.
     """
     ctes: list[str] = []
-    for key in queued_keys(measures):
-        columns = [m.column for m in measures if m.is_queued and key_of(m) == key]
+    for key in queued_keys(kept_columns):
+        columns = [kept.column for kept in queued(kept_columns) if key_of(kept) == key]
         settings, present = _emptied(columns)
         where = [tied("pending", key, row), f"({present})", *(text for text in conditions if text)]
         lines = [f"UPDATE {queue_table(plan.target)} AS pending", f"SET {settings}"]
@@ -71,21 +71,21 @@ def take_pending(plan: Plan, measures: Iterable[Measure], row: str, source: str 
     return f"WITH {', '.join(ctes)}\n" if ctes else ""
 
 
-def names_pending(measure: Measure, row: str) -> str:
+def names_pending(kept: KeptAggregate, row: str) -> str:
     """Return a scalar subquery that is true where the queue holds something for one row of the target."""
-    queue = queue_table(measure.resolved.column.table)
-    return f"SELECT true FROM {queue} AS pending WHERE {tied('pending', key_of(measure), row)} LIMIT 1"
+    queue = queue_table(kept.resolved.column.table)
+    return f"SELECT true FROM {queue} AS pending WHERE {tied('pending', key_of(kept), row)} LIMIT 1"
 
 
-def forget_pending(measure: Measure, row: str) -> str:
+def forget_pending(kept: KeptAggregate, row: str) -> str:
     """Return the statement that drops what the queue holds for one row of the target, whose lock is held."""
-    queue = queue_table(measure.resolved.column.table)
-    return f"DELETE FROM {queue} AS pending WHERE {tied('pending', key_of(measure), row)};"
+    queue = queue_table(kept.resolved.column.table)
+    return f"DELETE FROM {queue} AS pending WHERE {tied('pending', key_of(kept), row)};"
 
 
-def forget_columns(plan: Plan, measures: Iterable[Measure]) -> str:
+def forget_columns(plan: Plan, kept_columns: Iterable[KeptColumn]) -> str:
     """Return the statement that drops everything that the queue holds for some columns."""
-    settings, present = _emptied(measure.column for measure in measures)
+    settings, present = _emptied(kept.column for kept in kept_columns)
     return f"UPDATE {queue_table(plan.target)} AS pending\nSET {settings}\nWHERE {present};"
 
 
@@ -96,15 +96,14 @@ def _emptied(columns: Iterable[str]) -> tuple[str, str]:
     return settings, " OR ".join(f"pending.{name} IS NOT NULL" for name in names)
 
 
-def key_of(measure: Measure) -> tuple[Column, ...]:
-    """Return the columns of the target that the changes of a measure find it by."""
-    assert measure.chain is not None, "only what is added over a path can wait"
-    return measure.chain.path[0].near
+def key_of(kept: KeptAggregate) -> tuple[Column, ...]:
+    """Return the columns of the target that the changes of a kept column find it by."""
+    return kept.aggregate.path[0].near
 
 
-def queued_keys(measures: Iterable[Measure]) -> list[tuple[Column, ...]]:
-    """Return the keys by which the queue holds changes of some measures, each once."""
-    return list(dict.fromkeys(key_of(measure) for measure in measures if measure.is_queued))
+def queued_keys(kept_columns: Iterable[KeptColumn]) -> list[tuple[Column, ...]]:
+    """Return the keys by which the queue holds changes of some kept columns, each once."""
+    return list(dict.fromkeys(key_of(kept) for kept in queued(kept_columns)))
 
 
 def pending_keys(plan: Plan, keys: Iterable[tuple[Column, ...]]) -> list[str]:
@@ -136,12 +135,12 @@ def waiting_flag(plan: Plan) -> str:
     return f"trigger_kit.deferred_{short_digest(plan.target)}_{{:schema_tag}}"
 
 
-def reconsider(plan: Plan, measures: Iterable[Measure], rows: str = "") -> list[str]:
+def reconsider(plan: Plan, kept_columns: Iterable[KeptColumn], rows: str = "") -> list[str]:
     """Return the statements after which the commit computes noted targets afresh: their full values are written now.
 
     ``rows`` names a row of the target, or is empty for all.
     """
-    found = [edge for edge in plan.folds(Timing.DEFERRED) if set(edge.measures) & set(measures)]
+    found = [edge for edge in plan.folds(Timing.DEFERRED) if set(edge.kept_columns) & set(kept_columns)]
     updates = []
     for edge in found:
         source = "\nFROM new_rows AS inserted" if rows == "inserted" else ""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pgtrigger
 
+from trigger_kit.plan.kept_columns import KeptAggregate, queued
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.rules import Timing
 from trigger_kit.sql.additions import additions
 from trigger_kit.sql.body import (
@@ -37,14 +37,9 @@ from trigger_kit.sql.text import (
     table_placeholder,
     text_literal,
 )
-from trigger_kit.sql.trigger import Beside, CompiledTrigger, dollar_quotes, render
+from trigger_kit.sql.trigger import QUEUE, Beside, CompiledTrigger, dollar_quotes, render
 
-__all__ = ["compile_queue"]
-
-
-def queued(plan: Plan) -> list[Measure]:
-    """Return the measures whose changes wait in the queue."""
-    return [measure for measure in plan.measures if measure.is_queued]
+__all__ = ["compile_queue", "drop_queue", "undo_queue"]
 
 
 def compile_queue(plan: Plan) -> list[CompiledTrigger]:
@@ -76,7 +71,8 @@ def _is_gone(plan: Plan, fold: Edge) -> str:
 def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: Beside | None) -> CompiledTrigger:
     event = "DELETE" if beside else "TRUNCATE"
     sentence = f"After {event} of {plan.target}: what was pending for its rows goes with them."
-    body = [header(plan, sentence, queued(plan)), "BEGIN", block(statements), block("RETURN NULL;"), "END;"]
+    head = header(plan, sentence, queued(plan.kept_columns))
+    body = [head, "BEGIN", block(statements), block("RETURN NULL;"), "END;"]
     return render(
         name=object_name("tk_", (plan.target, role), (plan.target, role)),
         on=plan.target,
@@ -96,20 +92,28 @@ def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
 
 
 def _beside(plan: Plan, folds: tuple[Edge, ...]) -> Beside:
-    queue, view, flush = queue_table(plan.target), _name(plan, "tk_exact_"), _name(plan, "tk_flush_")
-    undo = [_drain(plan), f"DROP TABLE IF EXISTS {queue};"]
     after = (_flush(plan, folds), _exact(plan), _grants(plan, folds))
-    drop = [
-        f"DROP VIEW IF EXISTS {view};",
-        f"DROP FUNCTION IF EXISTS {view}();",
-        f"DROP FUNCTION IF EXISTS {flush}(bigint, boolean);",
-    ]
     sources = dict.fromkeys(edge.source for edge in plan.edges if edge.is_queued)
-    return Beside(_table(plan, folds), after, "\n".join(undo), "\n".join(drop), tuple(sources))
+    return Beside(QUEUE, _table(plan, folds), after, tuple(sources))
 
 
-def _name(plan: Plan, prefix: str) -> str:
-    return f"{{:schema}}.{quote(plain_name(prefix, plan.target))}"
+def undo_queue(table: str) -> str:
+    """Return the statements that fold what is pending for a target, and drop what another version makes anew."""
+    return f"{_drain(table)}\nDROP TABLE IF EXISTS {queue_table(table)};"
+
+
+def drop_queue(table: str) -> str:
+    """Return the statements that drop the rest of a target's queue: its view, and its functions."""
+    view, flush = _name(table, "tk_exact_"), _name(table, "tk_flush_")
+    return (
+        f"DROP VIEW IF EXISTS {view};\n"
+        f"DROP FUNCTION IF EXISTS {view}();\n"
+        f"DROP FUNCTION IF EXISTS {flush}(bigint, boolean);"
+    )
+
+
+def _name(table: str, prefix: str) -> str:
+    return f"{{:schema}}.{quote(plain_name(prefix, table))}"
 
 
 # The table ----------------------------------------------------------------------------------------------------------
@@ -131,14 +135,14 @@ def _table(plan: Plan, folds: tuple[Edge, ...]) -> str:
     )
 
 
-def _drain(plan: Plan) -> str:
+def _drain(table: str) -> str:
     """Return the statements that fold everything, where there is a queue; it may be one of an older version."""
-    name = literal(plain_name("tk_pending_", plan.target))
+    name = literal(plain_name("tk_pending_", table))
     exists = (
         "SELECT FROM pg_class AS queue JOIN pg_class AS target ON target.relnamespace = queue.relnamespace\n"
-        f"WHERE queue.relname = {name} AND target.oid = {regclass_placeholder(plan.target)}"
+        f"WHERE queue.relname = {name} AND target.oid = {regclass_placeholder(table)}"
     )
-    flush = f"    PERFORM {_name(plan, 'tk_flush_')}();"
+    flush = f"    PERFORM {_name(table, 'tk_flush_')}();"
     body = f"BEGIN\n    IF EXISTS (\n{block(exists, 2)}\n    ) THEN\n    {flush}\n    END IF;\nEND;"
     quotes = dollar_quotes(body)
     return f"DO {quotes}\n{body}\n{quotes};\n{CHECK_NOW}"
@@ -148,7 +152,7 @@ def _drain(plan: Plan) -> str:
 
 
 def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
-    name = _name(plan, "tk_flush_")
+    name = _name(plan.target, "tk_flush_")
     sentence = (
         f"Fold what is pending for {plan.target}: all of it, or all for the targets of so many pending rows. Targets "
         "that others have locked are waited for or left out. Returns how many pending rows it took."
@@ -157,7 +161,7 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
     declarations += [line for fold in folds for line in Key(fold.key, _word(folds, fold)).declarations()]
     body = "\n".join(
         [
-            header(plan, sentence, queued(plan)),
+            header(plan, sentence, queued(plan.kept_columns)),
             "DECLARE",
             block("\n".join(declarations)),
             "BEGIN",
@@ -239,7 +243,7 @@ def _write(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key) -> str:
     differs = "\n    OR ".join(f"change.{name} <> 0" for name in names)
     update = "\n".join(
         [
-            update_head(plan.target, step.measures),
+            update_head(plan.target, step.kept_columns),
             f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
             "FROM change",
             f"WHERE {key.matches('target', 'change')}",
@@ -272,13 +276,13 @@ def _exact(plan: Plan) -> str:
 
     Both stay where they have the same columns as before, with what others have built on them.
     """
-    name = _name(plan, "tk_exact_")
+    name = _name(plan.target, "tk_exact_")
     returned = [f"{quote(column.name)} {column.type}" for column in plan.key]
     selected = [f"target.{quote(column.name)}" for column in plan.key]
-    for measure in queued(plan):
-        column = measure.resolved.column
+    for kept in queued(plan.kept_columns):
+        column = kept.resolved.column
         returned.append(f"{quote(column.name)} {column.type}")
-        selected.append(f"({_with_pending(measure)})::{column.type}")
+        selected.append(f"({_with_pending(kept)})::{column.type}")
     select = f"SELECT\n{block((',' + chr(10)).join(selected))}\nFROM {table_placeholder(plan.target)} AS target"
     quotes = dollar_quotes(select)
     result = f"TABLE({', '.join(returned)})"
@@ -304,10 +308,10 @@ def _exact(plan: Plan) -> str:
     )
 
 
-def _with_pending(measure: Measure) -> str:
+def _with_pending(kept: KeptAggregate) -> str:
     """Return what is stored and what is pending together, for one row of the target."""
-    column, key = quote(measure.column), key_of(measure)
-    queue = queue_table(measure.resolved.column.table)
+    column, key = quote(kept.column), key_of(kept)
+    queue = queue_table(kept.resolved.column.table)
     select = f"SELECT sum(pending.{column}) FROM {queue} AS pending\nWHERE {tied('pending', key, 'target')}"
     return f"target.{column} + coalesce((\n{block(select)}\n), 0)"
 
@@ -315,13 +319,12 @@ def _with_pending(measure: Measure) -> str:
 def _grants(plan: Plan, folds: tuple[Edge, ...]) -> str:
     """Return the statement that lets those who may read the kept columns read what is pending for them, too."""
     target = regclass_placeholder(plan.target)
-    columns = dict.fromkeys(
-        [*plan.key_columns, *(c.name for fold in folds for c in fold.key), *(m.column for m in queued(plan))]
-    )
+    pending = [kept.column for kept in queued(plan.kept_columns)]
+    columns = dict.fromkeys([*plan.key_columns, *(c.name for fold in folds for c in fold.key), *pending])
     may_read = "\n  AND ".join(
         f"has_column_privilege(acl.grantee, {target}, {text_literal(column)}, 'SELECT')" for column in columns
     )
-    readable = f"{queue_table(plan.target)}, {_name(plan, 'tk_exact_')}"
+    readable = f"{queue_table(plan.target)}, {_name(plan.target, 'tk_exact_')}"
     body = "\n".join(
         [
             "DECLARE",

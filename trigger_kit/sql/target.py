@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable
 
 import pgtrigger
 
-from trigger_kit.plan.plan import Plan, Strategy
-from trigger_kit.plan.strategy import Measure
+from trigger_kit.plan.kept_columns import KeptColumn, Strategy, queued
+from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.column_fit import zero_of
 from trigger_kit.resolve.columns import Hop
 from trigger_kit.rules import Guard, Timing
@@ -43,7 +43,7 @@ from trigger_kit.sql.notes import arrive, note_missing, take_links
 from trigger_kit.sql.paths import Key, among
 from trigger_kit.sql.pending import forget_pending, key_of, names_pending, reconsider, take_pending
 from trigger_kit.sql.text import block, object_name, quote, table_placeholder, text_literal
-from trigger_kit.sql.trigger import CompiledTrigger, render
+from trigger_kit.sql.trigger import GUARD, CompiledTrigger, render
 from trigger_kit.sql.updates import differs, join_values, refill
 
 __all__ = ["compile_target"]
@@ -52,16 +52,16 @@ __all__ = ["compile_target"]
 def compile_target(plan: Plan) -> list[CompiledTrigger]:
     """Compile the triggers that a target carries itself."""
     triggers = [_first(plan), _guard(plan)]
-    if any(measure.is_added for measure in plan.measures):
+    if any(kept.is_added for kept in plan.kept_columns):
         triggers.insert(0, _fresh(plan))
-    if _waited_for(plan.measures) or plan.pointing or plan.folds(Timing.DEFERRED):
+    if _waited_for(plan.kept_columns) or plan.pointing or plan.folds(Timing.DEFERRED):
         triggers.append(_fill(plan))
     return [*triggers, *_moved(plan)]
 
 
-def _waited_for(measures: Iterable[Measure]) -> list[Hop]:
+def _waited_for(kept_columns: Iterable[KeptColumn]) -> list[Hop]:
     """Return the hops to rows that may be there before their target."""
-    hops = [source.path[0] for m in measures for source in m.resolved.sources if source.path]
+    hops = [source.path[0] for kept in kept_columns for source in kept.resolved.sources if source.path]
     return [hop for hop in dict.fromkeys(hops) if hop.near_is_unique]
 
 
@@ -88,7 +88,8 @@ def _mark_fresh(plan: Plan) -> str:
 
 def _fresh(plan: Plan) -> CompiledTrigger:
     sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
-    lines = [header(plan, sentence, plan.measures), "BEGIN", block(_mark_fresh(plan)), block("RETURN NULL;"), "END;"]
+    head = header(plan, sentence, plan.kept_columns)
+    lines = [head, "BEGIN", block(_mark_fresh(plan)), block("RETURN NULL;"), "END;"]
     return render(
         name=_name(plan, "tk_", "fresh"),
         on=plan.target,
@@ -101,13 +102,13 @@ def _fresh(plan: Plan) -> CompiledTrigger:
 
 
 def _first(plan: Plan) -> CompiledTrigger:
-    computed = [m for m in _in_order(plan.measures) if m.strategy is Strategy.COPY or m.empty is None]
-    constant = [m for m in plan.measures if m not in computed]
-    lines = [f"NEW.{quote(m.column)} := {m.empty};" for m in constant]
-    lines += [_assign(item, _fallback) for m in computed for item in values_of([m], "NEW")]
+    computed = [kept for kept in _in_order(plan.kept_columns) if kept.strategy is Strategy.COPY or kept.empty is None]
+    constant = [kept for kept in plan.kept_columns if kept not in computed]
+    lines = [f"NEW.{quote(kept.column)} := {kept.empty};" for kept in constant]
+    lines += [_assign(item, _fallback) for kept in computed for item in values_of([kept], "NEW")]
     sentence = f"Before INSERT on {plan.target}: start from the value over no rows, whatever the writer sent."
-    parts = [header(plan, sentence, plan.measures), "BEGIN", block("\n".join(lines)), block("RETURN NEW;"), "END;"]
-    conditions = "\n        OR ".join(f"NEW.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in constant)
+    parts = [header(plan, sentence, plan.kept_columns), "BEGIN", block("\n".join(lines)), block("RETURN NEW;"), "END;"]
+    conditions = "\n        OR ".join(f"NEW.{quote(kept.column)} IS DISTINCT FROM {kept.empty}" for kept in constant)
     return render(
         name=_name(plan, "~tk_", "first"),
         on=plan.target,
@@ -119,29 +120,29 @@ def _first(plan: Plan) -> CompiledTrigger:
     )
 
 
-def _in_order(measures: Iterable[Measure]) -> list[Measure]:
-    """Return measures so that one which reads another's column of the same row comes after it."""
-    left = list(measures)
-    ordered: list[Measure] = []
+def _in_order(kept_columns: Iterable[KeptColumn]) -> list[KeptColumn]:
+    """Return kept columns so that one which reads another's column of the same row comes after it."""
+    left = list(kept_columns)
+    ordered: list[KeptColumn] = []
     while left:
-        names = {measure.column for measure in left}
-        free = [m for m in left if not names & (_own_columns(m) - {m.column})]
+        names = {kept.column for kept in left}
+        free = [kept for kept in left if not names & (_own_columns(kept) - {kept.column})]
         ordered += free or left
-        left = [m for m in left if m not in ordered]
+        left = [kept for kept in left if kept not in ordered]
     return ordered
 
 
-def _own_columns(measure: Measure) -> set[str]:
-    """Return what a measure reads of the target's own row."""
-    return {column for source in measure.resolved.sources if not source.path for column in source.columns}
+def _own_columns(kept: KeptColumn) -> set[str]:
+    """Return what a kept column reads of the target's own row."""
+    return {column for source in kept.resolved.sources if not source.path for column in source.columns}
 
 
-def _assign(values: Values, fallback: Callable[[Measure], str], before: str = "") -> str:
+def _assign(values: Values, fallback: Callable[[KeptColumn], str], before: str = "") -> str:
     """Return the statement that gives a new row its full values; a row that points at a missing one falls back.
 
     ``before`` is a WITH clause.
     """
-    columns = [quote(measure.column) for measure in values.measures]
+    columns = [quote(kept.column) for kept in values.kept_columns]
     variables = [f"NEW.{column}" for column in columns]
     if values.may_be_missing:
         variables = [f"tk_{number}" for number, _ in enumerate(columns, 1)]
@@ -151,22 +152,23 @@ def _assign(values: Values, fallback: Callable[[Measure], str], before: str = ""
     )
     if not values.may_be_missing:
         return select
-    declared = "\n".join(f"{name} {value_type(m)};" for name, m in zip(variables, values.measures, strict=True))
+    types = map(value_type, values.kept_columns)
+    declared = "\n".join(f"{name} {kind};" for name, kind in zip(variables, types, strict=True))
     assigned = "\n".join(
-        f"NEW.{column} := CASE WHEN FOUND THEN {name} ELSE {fallback(measure)} END;"
-        for column, name, measure in zip(columns, variables, values.measures, strict=True)
+        f"NEW.{column} := CASE WHEN FOUND THEN {name} ELSE {fallback(kept)} END;"
+        for column, name, kept in zip(columns, variables, values.kept_columns, strict=True)
     )
     return f"DECLARE\n{block(declared)}\nBEGIN\n{block(select)}\n{block(assigned)}\nEND;"
 
 
-def _fallback(measure: Measure) -> str:
+def _fallback(kept: KeptColumn) -> str:
     """Return what a copy holds whose row is not there yet: what the writer sent, or the field's empty value."""
-    column, zero = f"NEW.{quote(measure.column)}", zero_of(measure.resolved.field)
+    column, zero = f"NEW.{quote(kept.column)}", zero_of(kept.resolved.field)
     return column if zero is None else f"coalesce({column}, {zero})"
 
 
-def _kept(measure: Measure) -> str:
-    return f"NEW.{quote(measure.column)}"
+def _as_it_is(kept: KeptColumn) -> str:
+    return f"NEW.{quote(kept.column)}"
 
 
 def _fill(plan: Plan) -> CompiledTrigger:
@@ -174,15 +176,15 @@ def _fill(plan: Plan) -> CompiledTrigger:
 
     What a new row has read of rows that it points at may have changed before it could lock them: it is compared again.
     """
-    waited = [m for m in plan.measures if _waited_for([m])]
-    measures = [m for m in plan.measures if m in waited or m in plan.pointing]
+    waited = [kept for kept in plan.kept_columns if _waited_for([kept])]
+    kept_columns = [kept for kept in plan.kept_columns if kept in waited or kept in plan.pointing]
     sentence = f"After INSERT on {plan.target}: count the source rows that were there first."
     lines = [
-        header(plan, sentence, measures),
+        header(plan, sentence, kept_columns),
         "DECLARE",
         block("\n".join([DEPTH, *([PLANS] if plan.pointing else [])])),
         "BEGIN",
-        *map(block, reconsider(plan, plan.measures, "inserted")),
+        *map(block, reconsider(plan, plan.kept_columns, "inserted")),
         *([block(_read_again(plan)) + "\n"] if plan.pointing else []),
         *([block(_count_first(plan, waited))] if waited else []),
         block("RETURN NULL;"),
@@ -202,7 +204,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
 def _read_again(plan: Plan) -> str:
     """Return the statements that lock the rows which new rows point at, and write what they say by now."""
     locks = [lock_path(lock, "new_rows") for lock in plan.path_locks((), plan.pointing)]
-    notes = [note_missing(plan, meeting, "new_rows") for meeting in plan.meetings((), plan.pointing)]
+    notes = [note_missing(plan, late, "new_rows") for late in plan.late_parents((), plan.pointing)]
     comment = "-- Lock what the new rows point at, and look whether it has changed since they read it."
     values = values_of(plan.pointing, "inserted")
     changed = "\nOR ".join(differs(item, f"value_{number}", "inserted") for number, item in enumerate(values, 1))
@@ -222,35 +224,35 @@ def _read_again(plan: Plan) -> str:
     )
 
 
-def _count_first(plan: Plan, measures: list[Measure]) -> str:
+def _count_first(plan: Plan, kept_columns: list[KeptColumn]) -> str:
     """Return the statements that give new rows the values over source rows that were there first."""
-    found = [f"({probe})" for probe in _probes(measures, "inserted")]
+    found = [f"({probe})" for probe in _probes(kept_columns, "inserted")]
     probes = "\n        OR ".join(found)
     lines = [
-        *arrive(plan, (meeting for meeting in plan.all_meetings if not meeting.path)),
+        *arrive(plan, (late for late in plan.all_late_parents if not late.path)),
         "IF EXISTS (",
         "    SELECT",
         "    FROM new_rows AS inserted",
         f"    WHERE {probes}",
         ") THEN",
-        *([block(_mark_filled(plan))] if any(measure.is_added for measure in measures) else []),
-        *map(block, reconsider(plan, measures, "inserted")),
-        block(_refill_inserted(plan, measures)),
+        *([block(_mark_filled(plan))] if any(kept.is_added for kept in kept_columns) else []),
+        *map(block, reconsider(plan, kept_columns, "inserted")),
+        block(_refill_inserted(plan, kept_columns)),
         "END IF;",
     ]
     return "\n".join(lines)
 
 
-def _refill_inserted(plan: Plan, measures: Iterable[Measure]) -> str:
+def _refill_inserted(plan: Plan, kept_columns: Iterable[KeptColumn]) -> str:
     key = Key(plan.key)
     inserted = among(key.of("this"), key.of("inserted"), "new_rows AS inserted")
-    return "\n".join([set_depth(), refill(plan, measures, inserted), restore_depth()])
+    return "\n".join([set_depth(), refill(plan, kept_columns, inserted), restore_depth()])
 
 
-def _probes(measures: Iterable[Measure], row: str) -> list[str]:
+def _probes(kept_columns: Iterable[KeptColumn], row: str) -> list[str]:
     """Return the scalar subqueries one of which is true where a row does not start from the value over no rows."""
-    read = list(measures)
-    pending = {key_of(measure): names_pending(measure, row) for measure in read if measure.is_queued}
+    read = list(kept_columns)
+    pending = {key_of(kept): names_pending(kept, row) for kept in queued(read)}
     return [*(_probe(hop, row) for hop in _waited_for(read)), *pending.values()]
 
 
@@ -268,14 +270,14 @@ def _probe(hop: Hop, row: str) -> str:
 
 
 def _guard(plan: Plan) -> CompiledTrigger:
-    sentence = f"Before UPDATE on {plan.target}: only maintenance writes the maintained columns."
+    sentence = f"Before UPDATE on {plan.target}: only maintenance writes the kept columns."
     parts = [
-        header(plan, sentence, plan.measures),
+        header(plan, sentence, plan.kept_columns),
         "BEGIN",
         block("-- Maintenance says at which trigger depth it writes; everybody else meets the guard."),
         block(_guard_test(plan)),
         *(block(_changed_key(plan, columns, group)) for columns, group in _by_key(plan).items()),
-        *(block(_changed_copy(m)) for m in _in_order(plan.measures) if m.strategy is Strategy.COPY),
+        *(block(_changed_copy(kept)) for kept in _in_order(plan.kept_columns) if kept.strategy is Strategy.COPY),
         block("RETURN NEW;"),
         "END;",
     ]
@@ -287,15 +289,15 @@ def _guard(plan: Plan) -> CompiledTrigger:
         when=pgtrigger.Before,
         operation=pgtrigger.Update,
         clauses=[f"FOR EACH {pgtrigger.Row}"],
+        role=GUARD,
     )
 
 
 def _guard_test(plan: Plan) -> str:
-    changed = "\nOR ".join(_changed(m.column) for m in plan.measures)
-    actions = [_refusal(m) for m in plan.measures if m.resolved.rule.guard is Guard.RAISE]
-    actions += [
-        f"NEW.{quote(m.column)} := OLD.{quote(m.column)};" for m in plan.measures if m.resolved.rule.guard is Guard.KEEP
-    ]
+    changed = "\nOR ".join(_changed(kept.column) for kept in plan.kept_columns)
+    actions = [_refusal(kept) for kept in plan.kept_columns if kept.resolved.rule.guard is Guard.RAISE]
+    restored = [quote(kept.column) for kept in plan.kept_columns if kept.resolved.rule.guard is Guard.KEEP]
+    actions += [f"NEW.{name} := OLD.{name};" for name in restored]
     return "\n".join(
         [
             "IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (",
@@ -311,42 +313,43 @@ def _changed(column: str, cast: str = "") -> str:
     return f"NEW.{quote(column)}{cast} IS DISTINCT FROM OLD.{quote(column)}{cast}"
 
 
-def _refusal(measure: Measure) -> str:
-    message = f"The column of {measure.resolved.uri} is kept by trigger_kit and cannot be written."
+def _refusal(kept: KeptColumn) -> str:
+    message = f"The column of {kept.resolved.uri} is kept by trigger_kit and cannot be written."
     return "\n".join(
         [
-            f"IF {_changed(measure.column)} THEN",
+            f"IF {_changed(kept.column)} THEN",
             f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
             "              ERRCODE = 'integrity_constraint_violation',",
             "              HINT = 'Leave the column out of the UPDATE: its value follows from other rows.',",
             "              SCHEMA = TG_TABLE_SCHEMA,",
             "              TABLE = TG_TABLE_NAME,",
-            f"              COLUMN = {text_literal(measure.column)};",
+            f"              COLUMN = {text_literal(kept.column)};",
             "END IF;",
         ]
     )
 
 
-def _by_key(plan: Plan) -> dict[tuple[str, ...], list[Measure]]:
-    """Return the measures by the columns of the target that other rows point at."""
-    groups: dict[tuple[str, ...], list[Measure]] = {}
-    for measure in plan.measures:
-        columns = tuple(sorted({column.name for hop in _waited_for([measure]) for column in hop.near}))
+def _by_key(plan: Plan) -> dict[tuple[str, ...], list[KeptColumn]]:
+    """Return the kept columns by the columns of the target that other rows point at."""
+    groups: dict[tuple[str, ...], list[KeptColumn]] = {}
+    for kept in plan.kept_columns:
+        columns = tuple(sorted({column.name for hop in _waited_for([kept]) for column in hop.near}))
         if columns:
-            groups.setdefault(columns, []).append(measure)
+            groups.setdefault(columns, []).append(kept)
     return groups
 
 
-def _changed_key(plan: Plan, columns: tuple[str, ...], measures: list[Measure]) -> str:
+def _changed_key(plan: Plan, columns: tuple[str, ...], kept_columns: list[KeptColumn]) -> str:
     """Return the part of the guard that gives a row under a new key the value over the rows that point at it."""
-    probes = " OR ".join(f"EXISTS ({probe})" for probe in _probes(measures, "NEW"))
+    probes = " OR ".join(f"EXISTS ({probe})" for probe in _probes(kept_columns, "NEW"))
     lines = ["", f"IF {' OR '.join(map(_changed, columns))} THEN"]
-    lines += [block(forget_pending(m, "OLD")) for m in {key_of(m): m for m in measures if m.is_queued}.values()]
-    lines += map(block, reconsider(plan, measures, "NEW"))
-    lines += [block(_assign_anew(plan, item)) for item in values_of(measures, "NEW")]
-    met = (meeting for meeting in plan.all_meetings if not meeting.path and meeting.hop in _waited_for(measures))
-    lines[2:2] = map(block, arrive(plan, met))
-    if any(measure.is_added for measure in measures):
+    waiting = {key_of(kept): kept for kept in queued(kept_columns)}
+    lines += [block(forget_pending(kept, "OLD")) for kept in waiting.values()]
+    lines += map(block, reconsider(plan, kept_columns, "NEW"))
+    lines += [block(_assign_anew(plan, item)) for item in values_of(kept_columns, "NEW")]
+    late_parents = (late for late in plan.all_late_parents if not late.path and late.hop in _waited_for(kept_columns))
+    lines[2:2] = map(block, arrive(plan, late_parents))
+    if any(kept.is_added for kept in kept_columns):
         lines[2:2] = [block(_mark_fresh(plan))]
         lines += [f"    IF {probes} THEN", block(_mark_filled(plan), 2), "    END IF;"]
     return "\n".join([*lines, "END IF;"])
@@ -363,9 +366,9 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
         return []
     columns = dict.fromkeys(column for key in groups for column in key)
     this = " AND ".join(f"this.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
-    measures = [m for m in plan.measures if any(m in group for group in groups.values())]
+    kept_columns = [kept for kept in plan.kept_columns if any(kept in group for group in groups.values())]
     sentence = f"After a changed key on {plan.target}: another transaction may have given it up meanwhile."
-    lines = [header(plan, sentence, measures), "DECLARE", block(DEPTH), "BEGIN", block(set_depth())]
+    lines = [header(plan, sentence, kept_columns), "DECLARE", block(DEPTH), "BEGIN", block(set_depth())]
     for key, group in groups.items():
         refilled = "\n".join([*reconsider(plan, group, "NEW"), refill(plan, group, this)])
         lines += [f"    IF {' OR '.join(map(_changed, key))} THEN", block(refilled, 2), "    END IF;"]
@@ -385,13 +388,13 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
 
 def _assign_anew(plan: Plan, values: Values) -> str:
     """Return the statement that gives a row its full values under a new key, and takes what is pending for it."""
-    return _assign(values, _kept, take_pending(plan, values.measures, "NEW"))
+    return _assign(values, _as_it_is, take_pending(plan, values.kept_columns, "NEW"))
 
 
-def _changed_copy(measure: Measure) -> str:
+def _changed_copy(kept: KeptColumn) -> str:
     """Return the part of the guard that copies anew where what the copy depends on in its own row has changed."""
-    loose = {column for source in measure.resolved.sources if not source.path for column in source.loose_columns}
+    loose = {column for source in kept.resolved.sources if not source.path for column in source.loose_columns}
     casts = dict.fromkeys(loose, "::text")
-    condition = " OR ".join(_changed(column, casts.get(column, "")) for column in sorted(_own_columns(measure)))
-    assignments = "\n".join(_assign(item, _kept) for item in values_of([measure], "NEW"))
+    condition = " OR ".join(_changed(column, casts.get(column, "")) for column in sorted(_own_columns(kept)))
+    assignments = "\n".join(_assign(item, _as_it_is) for item in values_of([kept], "NEW"))
     return f"\nIF {condition} THEN\n{block(assignments)}\nEND IF;"

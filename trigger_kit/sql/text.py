@@ -1,10 +1,10 @@
 """The words of the generated SQL: identifiers, literals, names of objects, indented blocks.
 
-Frozen text cannot know the schema that it will be installed in, so it names tables by placeholder:
-``{library_author}`` stands for the table of that name under the migration's search_path, ``{:regclass library_author}``
-for its oid, ``{:schema}`` for the schema of the target, ``{:schema_tag}`` for six digits that stand for its name in
-that of a setting, and ``{:search_path}`` for the path that functions pin. Braces of the text itself are doubled, as in
-``str.format``; those of a table's name, and %, are percent-encoded.
+Compiled text does not know the schema that it will be installed in, so it names tables by placeholder:
+``{library_author}`` stands for the table of that name under the search_path, ``{:regclass library_author}`` for its
+oid, ``{:schema}`` for the schema of the target, ``{:schema_tag}`` for six digits that stand for its name in that of a
+setting, ``{:search_path}`` for the path that functions pin, and ``{:trigger}`` for a trigger's own name. Braces of the
+text itself are doubled, as in ``str.format``; those of a table's name, and %, are percent-encoded.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable
-from textwrap import indent
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +23,7 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_TAG",
     "SEARCH_PATH",
+    "TRIGGER",
     "advisory_number",
     "block",
     "digest",
@@ -43,6 +43,7 @@ __all__ = [
 SCHEMA = ":schema"
 SEARCH_PATH = ":search_path"
 SCHEMA_TAG = ":schema_tag"
+TRIGGER = ":trigger"
 REGCLASS = ":regclass "
 MAX_NAME_BYTES = 63
 # A row that is written twice in a transaction has its deferred foreign keys checked at the end, and until then its
@@ -50,6 +51,8 @@ MAX_NAME_BYTES = 63
 CHECK_NOW = "SET CONSTRAINTS ALL IMMEDIATE;\nSET CONSTRAINTS ALL DEFERRED;"
 
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
+# The start of a line that says something; textwrap.indent takes ten times as long.
+_LINE = re.compile(r"^(?=[^\n]*\S)", re.MULTILINE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -59,7 +62,7 @@ def identifier(name: str) -> str:
 
 
 def quote(name: str) -> str:
-    """Return a quoted identifier, safe inside frozen text."""
+    """Return a quoted identifier, safe inside compiled text."""
     return escape_braces(identifier(name))
 
 
@@ -103,7 +106,7 @@ def literal(value: Any) -> str:
 
 
 def text_literal(text: str) -> str:
-    """Return a string literal for frozen text."""
+    """Return a string literal for compiled text."""
     return escape_braces(literal(text))
 
 
@@ -144,5 +147,5 @@ def plain_name(prefix: str, table: str) -> str:
 
 
 def block(text: str, levels: int = 1) -> str:
-    """Indent text by levels of four spaces."""
-    return indent(text, "    " * levels)
+    """Indent text by levels of four spaces; a line of nothing stays so."""
+    return _LINE.sub("    " * levels, text)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Event, Plan, Step
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.resolve.columns import Column, key_type
 from trigger_kit.sql.body import DEPTH, restore_depth, set_depth
 from trigger_kit.sql.locks import lock_target_rows
@@ -104,20 +104,20 @@ def _take(plan: Plan, key: Key, which: str) -> str:
 
 def _write(plan: Plan, key: Key) -> str:
     """Return the statements that compute the locked targets afresh; rows of a tree level by level."""
-    measures = _touched_measures(plan, key.columns)
-    plain = [measure for measure in measures if not measure.resolved.is_recursive]
-    lines = [*reconsider(plan, measures)]
+    kept_columns = _touched_columns(plan, key.columns)
+    plain = [kept for kept in kept_columns if not kept.resolved.is_recursive]
+    lines = [*reconsider(plan, kept_columns)]
     if plain:
         lines += [set_depth(), refill(plan, plain, key.is_among("this")), restore_depth()]
-    recursive = {measure.column for measure in measures if measure.resolved.is_recursive}
+    recursive = {kept.column for kept in kept_columns if kept.resolved.is_recursive}
     for edge in plan.edges:
-        if edge.is_recursive and recursive & {measure.column for measure in edge.measures}:
+        if edge.is_recursive and recursive & {kept.column for kept in edge.kept_columns}:
             lines += [_AS_IN_A_TRIGGER.format(table=text_literal(plan.target), oid=regclass_placeholder(plan.target))]
             lines += ["BEGIN", block(recursive_update(plan, Step(edge, Event.INSERT), key)), "END;"]
     return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"
 
 
-def _touched_measures(plan: Plan, columns: tuple[Column, ...]) -> list[Measure]:
-    """Return the measures that notes by some columns are about."""
-    named = {m.column for edge in plan.edges if edge.key == columns for m in edge.measures}
-    return [measure for measure in plan.measures if measure.column in named]
+def _touched_columns(plan: Plan, columns: tuple[Column, ...]) -> list[KeptColumn]:
+    """Return the kept columns that notes by some columns are about."""
+    named = {kept.column for edge in plan.edges if edge.key == columns for kept in edge.kept_columns}
+    return [kept for kept in plan.kept_columns if kept.column in named]

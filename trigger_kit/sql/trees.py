@@ -36,7 +36,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
     declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
     sentence = f"After {step.event.name} on {step.edge.source}: compute all rows that this reaches, level by level."
     lines = [
-        header(plan, sentence, step.measures),
+        header(plan, sentence, step.kept_columns),
         "<<deltas>>",
         "DECLARE",
         block("\n".join([PAUSE_TEST, DEPTH, PLANS, *declarations])),
@@ -140,7 +140,7 @@ def _loop(plan: Plan, step: Step, key: Key) -> str:
             "    IF tk_level IS NULL THEN",
             block(_refusal(step), 2),
             "    END IF;",
-            block(refill(plan, step.measures, rows.is_among("this"))),
+            block(refill(plan, step.kept_columns, rows.is_among("this"))),
             "END LOOP;",
         ]
     )
@@ -207,7 +207,7 @@ def _names(name: str, columns: list[str]) -> list[str]:
 
 def _refusal(step: Step) -> str:
     """Return the statement that raises for rows on no level: they lie in a circle, or above one."""
-    uris = ", ".join(measure.resolved.uri for measure in step.measures)
+    uris = ", ".join(kept.resolved.uri for kept in step.kept_columns)
     message = f"A row of {step.edge.target} would be its own ancestor, so that {uris} would have no value."
     return "\n".join(
         [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trigger_kit.plan.kept_columns import KeptAggregate
 from trigger_kit.plan.plan import Plan, Step
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.sql.body import DEPTH, header, restore_depth, set_depth, update_head
 from trigger_kit.sql.pending import forget_columns, names_pending, reconsider
 from trigger_kit.sql.text import block, quote, regclass_placeholder, table_placeholder, text_literal
@@ -14,11 +14,11 @@ __all__ = ["truncate_body"]
 
 def truncate_body(plan: Plan, step: Step) -> str:
     """Return the function's body for TRUNCATE of a source."""
-    emptied = [m for m in step.measures if m.chain is not None and m.empty is not None]
-    others = [m for m in step.measures if m not in emptied]
-    waiting = reconsider(plan, step.measures)
+    emptied = [kept for kept in step.aggregates if kept.empty is not None]
+    others = [kept for kept in step.kept_columns if kept not in emptied]
+    waiting = reconsider(plan, step.kept_columns)
     lines = [
-        header(plan, f"After TRUNCATE of {step.edge.source}: its rows count for nothing any more.", step.measures),
+        header(plan, f"After TRUNCATE of {step.edge.source}: its rows count for nothing any more.", step.kept_columns),
         "DECLARE",
         block(DEPTH),
         "BEGIN",
@@ -35,7 +35,7 @@ def truncate_body(plan: Plan, step: Step) -> str:
 
 def _truncate_test(plan: Plan, step: Step) -> str:
     """Return the test that refuses TRUNCATE where the snapshot may be older than targets that count its rows."""
-    uris = ", ".join(measure.resolved.uri for measure in step.measures)
+    uris = ", ".join(kept.resolved.uri for kept in step.kept_columns)
     message = f"TRUNCATE of {step.edge.source} cannot keep {uris} at this isolation level."
     return "\n".join(
         [
@@ -51,14 +51,14 @@ def _truncate_test(plan: Plan, step: Step) -> str:
     )
 
 
-def _empty(plan: Plan, measures: list[Measure]) -> str:
+def _empty(plan: Plan, kept_columns: list[KeptAggregate]) -> str:
     """Return the statements that put all targets back to their value over no rows."""
     target = table_placeholder(plan.target)
-    differs = [f"target.{quote(m.column)} IS DISTINCT FROM {m.empty}" for m in measures]
-    queued = [measure for measure in measures if measure.is_queued]
-    pending = [f"({probe})" for probe in dict.fromkeys(names_pending(measure, "target") for measure in queued)]
+    differs = [f"target.{quote(kept.column)} IS DISTINCT FROM {kept.empty}" for kept in kept_columns]
+    queued = [kept for kept in kept_columns if kept.is_queued]
+    pending = [f"({probe})" for probe in dict.fromkeys(names_pending(kept, "target") for kept in queued)]
     stale, touched = "\n   OR ".join(differs), "\n   OR ".join([*differs, *pending])
-    settings = ",\n    ".join(f"{quote(m.column)} = {m.empty}" for m in measures)
+    settings = ",\n    ".join(f"{quote(kept.column)} = {kept.empty}" for kept in kept_columns)
     order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
     return "\n".join(
         [
@@ -66,7 +66,7 @@ def _empty(plan: Plan, measures: list[Measure]) -> str:
             *([forget_columns(plan, queued)] if queued else []),
             "",
             set_depth(),
-            f"{update_head(plan.target, measures)}\nSET {settings}\nWHERE {stale};",
+            f"{update_head(plan.target, kept_columns)}\nSET {settings}\nWHERE {stale};",
             restore_depth(),
         ]
     )

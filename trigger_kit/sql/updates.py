@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.plan.strategy import Measure
 from trigger_kit.sql.body import update_head
 from trigger_kit.sql.fragments import Values, values_of
 from trigger_kit.sql.pending import take_pending
@@ -14,20 +14,20 @@ from trigger_kit.sql.text import block, quote, table_placeholder
 __all__ = ["differs", "join_values", "refill", "same_row", "update_from", "written"]
 
 
-def refill(plan: Plan, measures: Iterable[Measure], condition: str = "") -> str:
+def refill(plan: Plan, kept_columns: Iterable[KeptColumn], condition: str = "") -> str:
     """Return the UPDATE that writes the full values of some target rows where they differ; their locks are held.
 
     ``condition`` says which, of the alias ``this``.
     """
-    written_measures = list(measures)
-    values = values_of(written_measures, "this")
+    wanted = list(kept_columns)
+    values = values_of(wanted, "this")
     this = f"{table_placeholder(plan.target)} AS this"
-    taken = take_pending(plan, written_measures, "this", this, condition)
+    taken = take_pending(plan, wanted, "this", this, condition)
     source = "\n".join([this, *join_values(values)])
     match = "\nAND ".join([same_row(plan, "this"), *([condition] if condition else [])])
     settings = [setting for number, item in enumerate(values, 1) for setting in written(item, f"value_{number}")]
     differences = [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
-    head = update_head(plan.target, [measure for item in values for measure in item.measures])
+    head = update_head(plan.target, [kept for item in values for kept in item.kept_columns])
     return taken + update_from(head, settings, source, match, "\nOR ".join(differences))
 
 
@@ -53,7 +53,7 @@ def join_values(values: Iterable[Values], *, row_by_row: bool = False) -> list[s
 
 def written(values: Values, name: str) -> list[str]:
     """Return the SET list of full values; a row that points at a missing one keeps what it has."""
-    columns = [quote(measure.column) for measure in values.measures]
+    columns = [quote(kept.column) for kept in values.kept_columns]
     if values.may_be_missing:
         return [
             f"{column} = CASE WHEN {name}.tk_found THEN {name}.{column} ELSE target.{column} END" for column in columns
@@ -62,11 +62,11 @@ def written(values: Values, name: str) -> list[str]:
 
 
 def differs(values: Values, name: str, row: str = "target") -> str:
-    """Return the condition under which one of the maintained columns of a row differs from its full value."""
+    """Return the condition under which one of the kept columns of a row differs from its full value."""
     found = f"{name}.tk_found AND " if values.may_be_missing else ""
     return "\nOR ".join(
-        f"{found}{row}.{quote(measure.column)} IS DISTINCT FROM {name}.{quote(measure.column)}"
-        for measure in values.measures
+        f"{found}{row}.{quote(kept.column)} IS DISTINCT FROM {name}.{quote(kept.column)}"
+        for kept in values.kept_columns
     )
 
 

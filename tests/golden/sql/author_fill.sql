@@ -59,7 +59,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_library_author_fill_6959a7"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {library_author}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

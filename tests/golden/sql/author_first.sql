@@ -23,7 +23,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_library_author_first_bca6fd"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {library_author}
     FOR EACH ROW
     WHEN (

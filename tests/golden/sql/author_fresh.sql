@@ -21,7 +21,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_library_author_fresh_c82b72"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {library_author}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_library_author_fresh_c82b72"();

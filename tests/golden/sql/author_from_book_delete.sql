@@ -266,7 +266,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_delete_77ecbb"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {library_book}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -269,7 +269,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_insert_c8a7a8"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {library_book}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -52,7 +52,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_truncate_fa7f85"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {library_book}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_library_author_from_library_book_truncate_fa7f85"();

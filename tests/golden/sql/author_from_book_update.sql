@@ -416,7 +416,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_library_author_from_library_book_update_16f884"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {library_book}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

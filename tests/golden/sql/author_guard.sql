@@ -1,4 +1,4 @@
--- title: author: Before UPDATE on library_author: only maintenance writes the maintained columns.
+-- title: author: Before UPDATE on library_author: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_library_author_guard_93c3d1"()
 RETURNS trigger
@@ -7,7 +7,7 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on library_author: only maintenance writes the maintained columns.
+-- Before UPDATE on library_author: only maintenance writes the kept columns.
 -- Rules of library.Author:
 --   num_books = Count("books")
 --   num_published = Count("books", filter=Q(books__published=True))
@@ -51,7 +51,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_library_author_guard_93c3d1"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {library_author}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_library_author_guard_93c3d1"();

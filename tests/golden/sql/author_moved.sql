@@ -50,7 +50,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_library_author_moved_1b4ff9"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "id" ON {library_author}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")

@@ -96,9 +96,9 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_library_author_settle_efa00a" ON {tk_waiting};
+DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_library_author_settle_efa00a"
+CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW

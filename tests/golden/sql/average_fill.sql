@@ -55,7 +55,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_fill_816489"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_publisher}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -21,7 +21,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_publisher_first_571d03"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_publisher}
     FOR EACH ROW
     WHEN (

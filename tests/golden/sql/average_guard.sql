@@ -1,4 +1,4 @@
--- title: average: Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- title: average: Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"()
 RETURNS trigger
@@ -7,7 +7,7 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 -- Rules of archive.Publisher:
 --   kept_amount = Avg("works__pages")
 --   kept_number = Sum("works__pages")
@@ -47,7 +47,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_publisher_guard_c8d706"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_publisher}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"();

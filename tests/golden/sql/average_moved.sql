@@ -46,7 +46,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_moved_e2dbdb"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "number" ON {archive_publisher}
     FOR EACH ROW
     WHEN (NEW."number" IS DISTINCT FROM OLD."number")

@@ -114,7 +114,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_country_delete_630a91"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_country}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -114,7 +114,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_country_insert_a33218"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_country}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

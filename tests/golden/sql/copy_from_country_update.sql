@@ -144,7 +144,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_country_update_7c5bc8"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_country}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

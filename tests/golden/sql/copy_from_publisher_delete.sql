@@ -104,7 +104,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_publisher_delete_83e9db"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_publisher}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -46,7 +46,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_publisher_truncate_bca9ea"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_publisher}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_publisher_truncate_bca9ea"();

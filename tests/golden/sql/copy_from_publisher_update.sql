@@ -210,7 +210,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_publisher_update_cf6b20"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_publisher}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

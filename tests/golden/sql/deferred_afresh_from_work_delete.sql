@@ -77,7 +77,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_afresh_from_archive_work_delete_f621c0"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -93,7 +93,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_afresh_from_archive_work_insert_dca076"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_work}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -118,7 +118,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_afresh_from_archive_work_update_891415"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

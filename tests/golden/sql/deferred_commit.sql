@@ -4,9 +4,9 @@ CREATE UNLOGGED TABLE {:schema}."tk_deferred_archive_publisher" (
     tk_transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
     tk_edge smallint NOT NULL,
     "number" bigint,
-    "the_count" bigint,
     "kept_number" bigint,
-    tk_rows_2 bigint,
+    tk_rows_1 bigint,
+    "the_count" bigint,
     tk_recompute boolean NOT NULL DEFAULT false
 ) WITH (vacuum_truncate = false);
 CREATE INDEX ON {:schema}."tk_deferred_archive_publisher" (tk_transaction, "number");
@@ -21,8 +21,8 @@ SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: bring what it has noted to archive_publisher.
 -- Rules of archive.Publisher:
---   the_count = Count("works")
 --   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 --   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
@@ -49,25 +49,25 @@ BEGIN
     ), change AS (
         SELECT
             taken."number" AS tk_1_key,
-            CASE WHEN bool_or(taken.tk_recompute) THEN 0 ELSE coalesce(sum(taken."the_count"), 0)::bigint END AS "the_count",
             CASE WHEN bool_or(taken.tk_recompute) THEN 0 ELSE coalesce(sum(taken."kept_number"), 0)::bigint END AS "kept_number",
-            CASE WHEN bool_or(taken.tk_recompute) THEN 0 ELSE coalesce(sum(taken.tk_rows_2), 0)::bigint END AS tk_rows_2,
+            CASE WHEN bool_or(taken.tk_recompute) THEN 0 ELSE coalesce(sum(taken.tk_rows_1), 0)::bigint END AS tk_rows_1,
+            CASE WHEN bool_or(taken.tk_recompute) THEN 0 ELSE coalesce(sum(taken."the_count"), 0)::bigint END AS "the_count",
             bool_or(taken.tk_recompute) AS tk_recompute
         FROM taken
         GROUP BY taken."number"
     )
     SELECT
         array_agg(change.tk_1_key),
-        array_agg(change."the_count"),
         array_agg(change."kept_number"),
-        array_agg(change.tk_rows_2),
+        array_agg(change.tk_rows_1),
+        array_agg(change."the_count"),
         array_agg(change.tk_1_key) FILTER (WHERE change.tk_recompute)
     INTO tk_1_keys, tk_1_keys_part_1, tk_1_keys_part_2, tk_1_keys_part_3, tk_1_again_keys
     FROM change
     WHERE change.tk_recompute
-       OR change."the_count" <> 0
        OR change."kept_number" <> 0
-       OR change.tk_rows_2 <> 0;
+       OR change.tk_rows_1 <> 0
+       OR change."the_count" <> 0;
     WITH taken AS (
         DELETE FROM {:schema}."tk_deferred_archive_publisher" AS noted
         WHERE noted.tk_transaction = pg_current_xact_id() AND noted.tk_edge IN (1)
@@ -89,16 +89,16 @@ BEGIN
     END IF;
 
     -- Most transactions change one target. Where it is missing, or a count would be negative: see below.
-    IF cardinality(tk_1_keys) = 1 AND tk_1_again_keys IS NULL AND tk_2_keys IS NULL AND tk_1_keys_part_3[1] >= 0 THEN
+    IF cardinality(tk_1_keys) = 1 AND tk_1_again_keys IS NULL AND tk_2_keys IS NULL AND tk_1_keys_part_2[1] >= 0 THEN
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count
         SET
-            "the_count" = target."the_count" + change."the_count",
             "kept_number" = CASE
-                WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                WHEN change.tk_rows_1 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
                 ELSE target."kept_number" + change."kept_number"
-            END
-        FROM (SELECT tk_1_keys_part_1[1] AS "the_count", tk_1_keys_part_2[1] AS "kept_number", tk_1_keys_part_3[1] AS tk_rows_2) AS change
+            END,
+            "the_count" = target."the_count" + change."the_count"
+        FROM (SELECT tk_1_keys_part_1[1] AS "kept_number", tk_1_keys_part_2[1] AS tk_rows_1, tk_1_keys_part_3[1] AS "the_count") AS change
         WHERE target."number" = tk_1_keys[1] AND NOT coalesce(target."the_count", 0) + change."the_count" < 0;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         IF FOUND THEN
@@ -160,30 +160,30 @@ BEGIN
     IF EXISTS (
         SELECT
         FROM unnest(tk_1_keys, tk_1_keys_part_1, tk_1_keys_part_2, tk_1_keys_part_3)
-            AS change (tk_1_key, "the_count", "kept_number", tk_rows_2)
+            AS change (tk_1_key, "kept_number", tk_rows_1, "the_count")
         JOIN {archive_publisher} AS target ON target."number" = change.tk_1_key
         WHERE coalesce(target."the_count", 0) + change."the_count" < 0
-           OR target."kept_number" IS NULL AND change.tk_rows_2 < 0
+           OR target."kept_number" IS NULL AND change.tk_rows_1 < 0
     ) THEN
         tk_1_again_keys := tk_1_keys;
     ELSE
-        UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count
         SET
-            "the_count" = target."the_count" + change."the_count",
             "kept_number" = CASE
-                WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
-                WHEN change.tk_rows_2 = 0 OR EXISTS (
+                WHEN change.tk_rows_1 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                WHEN change.tk_rows_1 = 0 OR EXISTS (
                     SELECT FROM {archive_work} AS source
                     WHERE source."publisher_id" = target."number"
                       AND "source"."pages" IS NOT NULL
                 ) THEN target."kept_number" + change."kept_number"
-            END
+            END,
+            "the_count" = target."the_count" + change."the_count"
         FROM unnest(tk_1_keys, tk_1_keys_part_1, tk_1_keys_part_2, tk_1_keys_part_3)
-            AS change (tk_1_key, "the_count", "kept_number", tk_rows_2)
+            AS change (tk_1_key, "kept_number", tk_rows_1, "the_count")
         WHERE target."number" = change.tk_1_key
-          AND (change."the_count" <> 0
-            OR change."kept_number" <> 0
-            OR change.tk_rows_2 <> 0);
+          AND (change."kept_number" <> 0
+            OR change.tk_rows_1 <> 0
+            OR change."the_count" <> 0);
     END IF;
     IF tk_1_again_keys IS NOT NULL THEN
         -- What this transaction has noted may be in the full value: the commit computes it afresh.
@@ -191,23 +191,23 @@ BEGIN
         SET tk_recompute = true
         WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute;
         PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-        UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count
         SET
-            "the_count" = value_1."the_count",
-            "kept_number" = value_1."kept_number"
+            "kept_number" = value_1."kept_number",
+            "the_count" = value_1."the_count"
         FROM {archive_publisher} AS this
         CROSS JOIN LATERAL (
             SELECT
-                count(*) AS "the_count",
-                sum("source"."pages") AS "kept_number"
+                sum("source"."pages") AS "kept_number",
+                count(*) AS "the_count"
             FROM {archive_work} AS source
             WHERE source."publisher_id" = this."number"
         ) AS value_1
         WHERE target."id" = this."id"
         AND this."number" = ANY (tk_1_again_keys)
         AND (
-            target."the_count" IS DISTINCT FROM value_1."the_count"
-            OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            OR target."the_count" IS DISTINCT FROM value_1."the_count"
         );
     END IF;
     IF tk_2_keys IS NOT NULL THEN
@@ -237,7 +237,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_commit_923011"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {tk_commit}
     FOR EACH ROW
     WHEN (OLD.target = 'archive_publisher')

@@ -9,9 +9,9 @@ SET row_security = off
 AS $trigger_kit$
 -- After INSERT on archive_publisher: count the source rows that were there first.
 -- Rules of archive.Publisher:
---   the_count = Count("works")
---   kept_number = Sum("works__pages")
 --   kept_day = Max("works__day")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -35,16 +35,16 @@ BEGIN
         FROM new_rows AS inserted
         WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute AND noted."number" = inserted."number";
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number, archive.Publisher:kept_day
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count, archive.Publisher:kept_day
         SET
-            "the_count" = value_1."the_count",
             "kept_number" = value_1."kept_number",
+            "the_count" = value_1."the_count",
             "kept_day" = value_2."kept_day"
         FROM {archive_publisher} AS this
         CROSS JOIN LATERAL (
             SELECT
-                count(*) AS "the_count",
-                sum("source"."pages") AS "kept_number"
+                sum("source"."pages") AS "kept_number",
+                count(*) AS "the_count"
             FROM {archive_work} AS source
             WHERE source."publisher_id" = this."number"
         ) AS value_1
@@ -62,8 +62,8 @@ BEGIN
             FROM new_rows AS inserted
         ))
         AND (
-            target."the_count" IS DISTINCT FROM value_1."the_count"
-            OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            OR target."the_count" IS DISTINCT FROM value_1."the_count"
             OR target."kept_day" IS DISTINCT FROM value_2."kept_day"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
@@ -72,7 +72,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_fill_816489"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_publisher}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

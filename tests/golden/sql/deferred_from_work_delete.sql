@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- After DELETE on archive_work: note for the commit what changes in archive_publisher (by number).
 -- Rules of archive.Publisher:
---   the_count = Count("works")
 --   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
@@ -19,9 +19,9 @@ DECLARE
     tk_is_one boolean;
     tk_written bigint;
     tk_key integer;
-    "the_count" bigint;
     "kept_number" bigint;
-    tk_rows_2 bigint;
+    tk_rows_1 bigint;
+    "the_count" bigint;
 BEGIN
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
@@ -52,15 +52,15 @@ BEGIN
             END IF;
             IF tk_is_one THEN
                 tk_key := before."publisher_id";
-                delta."the_count" := -1;
                 delta."kept_number" := -coalesce("before"."pages", 0)::bigint;
-                delta.tk_rows_2 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                delta.tk_rows_1 := -CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                delta."the_count" := -1;
                 IF tk_key IS NULL THEN
                     RETURN NULL;
                 END IF;
-                INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+                INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count")
                 VALUES
-                    (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
+                    (2, tk_key, delta."kept_number", delta.tk_rows_1, delta."the_count");
                 -- The first note of a transaction makes its commit look at them.
                 IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
                     PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
@@ -77,9 +77,9 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
-        "the_count" bigint[];
         "kept_number" bigint[];
-        tk_rows_2 bigint[];
+        tk_rows_1 bigint[];
+        "the_count" bigint[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
         tk_outer_seqscan text := current_setting('enable_seqscan');
@@ -116,24 +116,24 @@ BEGIN
             -- One change per target, in key order; targets that do not change are left out.
             SELECT
                 array_agg(change.tk_key),
-                array_agg(change."the_count"),
                 array_agg(change."kept_number"),
-                array_agg(change.tk_rows_2)
-            INTO tk_keys, "the_count", "kept_number", tk_rows_2
+                array_agg(change.tk_rows_1),
+                array_agg(change."the_count")
+            INTO tk_keys, "kept_number", tk_rows_1, "the_count"
             FROM (
                 SELECT
                     source."publisher_id" AS tk_key,
-                    -count(*) AS "the_count",
                     -coalesce(sum("source"."pages"), 0) AS "kept_number",
-                    -count("source"."pages") AS tk_rows_2
+                    -count("source"."pages") AS tk_rows_1,
+                    -count(*) AS "the_count"
                 FROM old_rows AS source
                 WHERE source."publisher_id" IS NOT NULL
                 GROUP BY source."publisher_id"
                 ORDER BY tk_key
             ) AS change
-            WHERE change."the_count" <> 0
-               OR change."kept_number" <> 0
-               OR change.tk_rows_2 <> 0;
+            WHERE change."kept_number" <> 0
+               OR change.tk_rows_1 <> 0
+               OR change."the_count" <> 0;
         END IF;
 
         IF tk_keys IS NULL THEN
@@ -151,8 +151,8 @@ BEGIN
                 INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
             END IF;
         ELSE
-            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
-            SELECT 2, change.* FROM unnest(tk_keys, deltas."the_count", deltas."kept_number", deltas.tk_rows_2) AS change;
+            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count")
+            SELECT 2, change.* FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_1, deltas."the_count") AS change;
             -- The first note of a transaction makes its commit look at them.
             IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
                 PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
@@ -166,7 +166,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_delete_727487"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

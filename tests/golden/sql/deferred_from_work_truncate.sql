@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of archive_work: its rows count for nothing any more.
 -- Rules of archive.Publisher:
---   the_count = Count("works")
 --   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -20,7 +20,7 @@ BEGIN
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
         AND pg_relation_size({:regclass archive_publisher}) > 0
     THEN
-        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:the_count, archive.Publisher:kept_number at this isolation level.',
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_number, archive.Publisher:the_count at this isolation level.',
                   ERRCODE = 'feature_not_supported',
                   HINT = 'Use READ COMMITTED for it, or DELETE.';
     END IF;
@@ -31,24 +31,24 @@ BEGIN
     WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute;
     PERFORM
     FROM {archive_publisher} AS target
-    WHERE target."the_count" IS DISTINCT FROM 0
-       OR target."kept_number" IS DISTINCT FROM NULL
+    WHERE target."kept_number" IS DISTINCT FROM NULL
+       OR target."the_count" IS DISTINCT FROM 0
     ORDER BY target."id"
     FOR NO KEY UPDATE;
 
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number
-    SET "the_count" = 0,
-        "kept_number" = NULL
-    WHERE target."the_count" IS DISTINCT FROM 0
-       OR target."kept_number" IS DISTINCT FROM NULL;
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count
+    SET "kept_number" = NULL,
+        "the_count" = 0
+    WHERE target."kept_number" IS DISTINCT FROM NULL
+       OR target."the_count" IS DISTINCT FROM 0;
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
 
     RETURN NULL;
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_truncate_2f87a6"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_truncate_2f87a6"();

@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on archive_work: note for the commit what changes in archive_publisher (by number).
 -- Rules of archive.Publisher:
---   the_count = Count("works")
 --   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
@@ -21,9 +21,9 @@ DECLARE
     tk_comes boolean;
     tk_written bigint;
     tk_key integer;
-    "the_count" bigint;
     "kept_number" bigint;
-    tk_rows_2 bigint;
+    tk_rows_1 bigint;
+    "the_count" bigint;
 BEGIN
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
@@ -40,15 +40,15 @@ BEGIN
         DECLARE
             "publisher_id" integer;
             "pages" integer;
+            tk_part_1 bigint;
             tk_part_2 bigint;
-            tk_part_3 bigint;
         BEGIN
             <<after>>
             DECLARE
                 "publisher_id" integer;
                 "pages" integer;
+                tk_part_1 bigint;
                 tk_part_2 bigint;
-                tk_part_3 bigint;
             BEGIN
                 SELECT
                     NOT EXISTS (SELECT FROM old_rows OFFSET 1),
@@ -70,17 +70,17 @@ BEGIN
                 END IF;
                 IF tk_is_one THEN
                     -- What the row counted for, and what it counts for now.
-                    before.tk_part_2 := coalesce("before"."pages", 0)::bigint;
-                    before.tk_part_3 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                    after.tk_part_2 := coalesce("after"."pages", 0)::bigint;
-                    after.tk_part_3 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    before.tk_part_1 := coalesce("before"."pages", 0)::bigint;
+                    before.tk_part_2 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+                    after.tk_part_1 := coalesce("after"."pages", 0)::bigint;
+                    after.tk_part_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
                     tk_leaves := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND before."publisher_id" IS NOT NULL;
                     tk_comes := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND after."publisher_id" IS NOT NULL;
                     IF tk_leaves AND tk_comes THEN
-                        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+                        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count")
                         VALUES
-                            (2, before."publisher_id", -1, -before.tk_part_2, -before.tk_part_3),
-                            (2, after."publisher_id", 1, after.tk_part_2, after.tk_part_3);
+                            (2, before."publisher_id", -before.tk_part_1, -before.tk_part_2, -1),
+                            (2, after."publisher_id", after.tk_part_1, after.tk_part_2, 1);
                         -- The first note of a transaction makes its commit look at them.
                         IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
                             PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
@@ -90,30 +90,30 @@ BEGIN
                     ELSE
                         IF tk_leaves THEN
                             tk_key := before."publisher_id";
+                            delta."kept_number" := -before.tk_part_1;
+                            delta.tk_rows_1 := -before.tk_part_2;
                             delta."the_count" := -1;
-                            delta."kept_number" := -before.tk_part_2;
-                            delta.tk_rows_2 := -before.tk_part_3;
                         ELSIF tk_comes THEN
                             tk_key := after."publisher_id";
+                            delta."kept_number" := after.tk_part_1;
+                            delta.tk_rows_1 := after.tk_part_2;
                             delta."the_count" := 1;
-                            delta."kept_number" := after.tk_part_2;
-                            delta.tk_rows_2 := after.tk_part_3;
                         ELSIF before."publisher_id" = after."publisher_id" THEN
                             tk_key := after."publisher_id";
+                            delta."kept_number" := after.tk_part_1 - before.tk_part_1;
+                            delta.tk_rows_1 := after.tk_part_2 - before.tk_part_2;
                             delta."the_count" := 0;
-                            delta."kept_number" := after.tk_part_2 - before.tk_part_2;
-                            delta.tk_rows_2 := after.tk_part_3 - before.tk_part_3;
                         END IF;
                         IF tk_key IS NULL OR (
-                            delta."the_count" = 0
-                            AND delta."kept_number" = 0
-                            AND delta.tk_rows_2 = 0
+                            delta."kept_number" = 0
+                            AND delta.tk_rows_1 = 0
+                            AND delta."the_count" = 0
                         ) THEN
                             RETURN NULL;
                         END IF;
-                        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
+                        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count")
                         VALUES
-                            (2, tk_key, delta."the_count", delta."kept_number", delta.tk_rows_2);
+                            (2, tk_key, delta."kept_number", delta.tk_rows_1, delta."the_count");
                         -- The first note of a transaction makes its commit look at them.
                         IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
                             PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
@@ -132,9 +132,9 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
-        "the_count" bigint[];
         "kept_number" bigint[];
-        tk_rows_2 bigint[];
+        tk_rows_1 bigint[];
+        "the_count" bigint[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
         tk_outer_seqscan text := current_setting('enable_seqscan');
@@ -201,16 +201,16 @@ BEGIN
             -- One change per target, in key order; targets that do not change are left out.
             SELECT
                 array_agg(change.tk_key),
-                array_agg(change."the_count"),
                 array_agg(change."kept_number"),
-                array_agg(change.tk_rows_2)
-            INTO tk_keys, "the_count", "kept_number", tk_rows_2
+                array_agg(change.tk_rows_1),
+                array_agg(change."the_count")
+            INTO tk_keys, "kept_number", tk_rows_1, "the_count"
             FROM (
                 SELECT
                     source."publisher_id" AS tk_key,
-                    sum(source.tk_sign) AS "the_count",
                     coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "kept_number",
-                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS tk_rows_2
+                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS tk_rows_1,
+                    sum(source.tk_sign) AS "the_count"
                 FROM (
                     SELECT -1 AS tk_sign, old_rows."publisher_id", old_rows."pages" FROM old_rows
                     UNION ALL
@@ -220,9 +220,9 @@ BEGIN
                 GROUP BY source."publisher_id"
                 ORDER BY tk_key
             ) AS change
-            WHERE change."the_count" <> 0
-               OR change."kept_number" <> 0
-               OR change.tk_rows_2 <> 0;
+            WHERE change."kept_number" <> 0
+               OR change.tk_rows_1 <> 0
+               OR change."the_count" <> 0;
         END IF;
 
         IF tk_keys IS NULL THEN
@@ -240,8 +240,8 @@ BEGIN
                 INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
             END IF;
         ELSE
-            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "the_count", "kept_number", tk_rows_2)
-            SELECT 2, change.* FROM unnest(tk_keys, deltas."the_count", deltas."kept_number", deltas.tk_rows_2) AS change;
+            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count")
+            SELECT 2, change.* FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_1, deltas."the_count") AS change;
             -- The first note of a transaction makes its commit look at them.
             IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
                 PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
@@ -255,7 +255,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_update_fdb883"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -1,4 +1,4 @@
--- title: deferred: Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- title: deferred: Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"()
 RETURNS trigger
@@ -7,22 +7,22 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 -- Rules of archive.Publisher:
---   the_count = Count("works")
---   kept_number = Sum("works__pages")
 --   kept_day = Max("works__day")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
-        NEW."the_count" IS DISTINCT FROM OLD."the_count"
+        NEW."kept_day" IS DISTINCT FROM OLD."kept_day"
         OR NEW."kept_number" IS DISTINCT FROM OLD."kept_number"
-        OR NEW."kept_day" IS DISTINCT FROM OLD."kept_day"
+        OR NEW."the_count" IS DISTINCT FROM OLD."the_count"
     ) THEN
-        NEW."the_count" := OLD."the_count";
-        NEW."kept_number" := OLD."kept_number";
         NEW."kept_day" := OLD."kept_day";
+        NEW."kept_number" := OLD."kept_number";
+        NEW."the_count" := OLD."the_count";
     END IF;
 
     IF NEW."number" IS DISTINCT FROM OLD."number" THEN
@@ -32,12 +32,12 @@ BEGIN
         UPDATE {:schema}."tk_deferred_archive_publisher" AS noted
         SET tk_recompute = true
         WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute AND noted."number" = NEW."number";
-        SELECT value."the_count", value."kept_number"
-        INTO NEW."the_count", NEW."kept_number"
+        SELECT value."kept_number", value."the_count"
+        INTO NEW."kept_number", NEW."the_count"
         FROM (
             SELECT
-                count(*) AS "the_count",
-                sum("source"."pages") AS "kept_number"
+                sum("source"."pages") AS "kept_number",
+                count(*) AS "the_count"
             FROM {archive_work} AS source
             WHERE source."publisher_id" = NEW."number"
         ) AS value;
@@ -60,7 +60,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_publisher_guard_c8d706"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_publisher}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"();

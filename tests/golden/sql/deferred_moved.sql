@@ -9,9 +9,9 @@ SET row_security = off
 AS $trigger_kit$
 -- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
 -- Rules of archive.Publisher:
---   the_count = Count("works")
---   kept_number = Sum("works__pages")
 --   kept_day = Max("works__day")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -23,16 +23,16 @@ BEGIN
         UPDATE {:schema}."tk_deferred_archive_publisher" AS noted
         SET tk_recompute = true
         WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute AND noted."number" = NEW."number";
-        UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number, archive.Publisher:kept_day
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count, archive.Publisher:kept_day
         SET
-            "the_count" = value_1."the_count",
             "kept_number" = value_1."kept_number",
+            "the_count" = value_1."the_count",
             "kept_day" = value_2."kept_day"
         FROM {archive_publisher} AS this
         CROSS JOIN LATERAL (
             SELECT
-                count(*) AS "the_count",
-                sum("source"."pages") AS "kept_number"
+                sum("source"."pages") AS "kept_number",
+                count(*) AS "the_count"
             FROM {archive_work} AS source
             WHERE source."publisher_id" = this."number"
         ) AS value_1
@@ -47,8 +47,8 @@ BEGIN
         WHERE target."id" = this."id"
         AND this."id" = NEW."id"
         AND (
-            target."the_count" IS DISTINCT FROM value_1."the_count"
-            OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            target."kept_number" IS DISTINCT FROM value_1."kept_number"
+            OR target."the_count" IS DISTINCT FROM value_1."the_count"
             OR target."kept_day" IS DISTINCT FROM value_2."kept_day"
         );
     END IF;
@@ -57,7 +57,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_moved_e2dbdb"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "number" ON {archive_publisher}
     FOR EACH ROW
     WHEN (NEW."number" IS DISTINCT FROM OLD."number")

@@ -9,9 +9,9 @@ SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
 -- Rules of archive.Publisher:
---   the_count = Count("works")
---   kept_number = Sum("works__pages")
 --   kept_day = Max("works__day")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -56,16 +56,16 @@ BEGIN
             END IF;
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:the_count, archive.Publisher:kept_number, archive.Publisher:kept_day
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count, archive.Publisher:kept_day
             SET
-                "the_count" = value_1."the_count",
                 "kept_number" = value_1."kept_number",
+                "the_count" = value_1."the_count",
                 "kept_day" = value_2."kept_day"
             FROM {archive_publisher} AS this
             CROSS JOIN LATERAL (
                 SELECT
-                    count(*) AS "the_count",
-                    sum("source"."pages") AS "kept_number"
+                    sum("source"."pages") AS "kept_number",
+                    count(*) AS "the_count"
                 FROM {archive_work} AS source
                 WHERE source."publisher_id" = this."number"
             ) AS value_1
@@ -80,8 +80,8 @@ BEGIN
             WHERE target."id" = this."id"
             AND this."number" = ANY (tk_parents)
             AND (
-                target."the_count" IS DISTINCT FROM value_1."the_count"
-                OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+                target."kept_number" IS DISTINCT FROM value_1."kept_number"
+                OR target."the_count" IS DISTINCT FROM value_1."the_count"
                 OR target."kept_day" IS DISTINCT FROM value_2."kept_day"
             );
             tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
@@ -103,9 +103,9 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_archive_publisher_settle_18b5a4" ON {tk_waiting};
+DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_archive_publisher_settle_18b5a4"
+CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW

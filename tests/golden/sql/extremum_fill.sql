@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- After INSERT on archive_publisher: count the source rows that were there first.
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -24,24 +24,24 @@ BEGIN
         -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
         PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
         SET
-            "kept_day" = value_1."kept_day",
-            "kept_amount" = value_1."kept_amount"
+            "kept_amount" = value_1."kept_amount",
+            "kept_day" = value_1."kept_day"
         FROM {archive_publisher} AS this
         CROSS JOIN LATERAL (
             SELECT
-                (
-                    SELECT max("source"."day")
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = this."number"
-                ) AS "kept_day",
                 (
                     SELECT min("source"."price")
                     FROM {archive_work} AS source
                     WHERE source."publisher_id" = this."number"
                       AND "source"."published"
-                ) AS "kept_amount"
+                ) AS "kept_amount",
+                (
+                    SELECT max("source"."day")
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                ) AS "kept_day"
         ) AS value_1
         WHERE target."id" = this."id"
         AND this."id" = ANY (ARRAY(
@@ -49,8 +49,8 @@ BEGIN
             FROM new_rows AS inserted
         ))
         AND (
-            target."kept_day" IS DISTINCT FROM value_1."kept_day"
-            OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            OR target."kept_day" IS DISTINCT FROM value_1."kept_day"
         );
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
     END IF;
@@ -58,7 +58,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_fill_816489"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_publisher}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

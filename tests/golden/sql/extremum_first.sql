@@ -9,21 +9,21 @@ SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on archive_publisher: start from the value over no rows, whatever the writer sent.
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    NEW."kept_day" := NULL;
     NEW."kept_amount" := NULL;
+    NEW."kept_day" := NULL;
     RETURN NEW;
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_publisher_first_571d03"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_publisher}
     FOR EACH ROW
     WHEN (
-        NEW."kept_day" IS DISTINCT FROM NULL
-        OR NEW."kept_amount" IS DISTINCT FROM NULL
+        NEW."kept_amount" IS DISTINCT FROM NULL
+        OR NEW."kept_day" IS DISTINCT FROM NULL
     )
     EXECUTE FUNCTION {:schema}."~tk_archive_publisher_first_571d03"();

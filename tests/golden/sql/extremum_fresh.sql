@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on archive_publisher: tell the other triggers that this statement makes new rows.
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     -- Steps of this statement would take off rows that the new value never held: they recompute.
@@ -19,7 +19,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_fresh_76faf4"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_publisher}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_publisher_fresh_76faf4"();

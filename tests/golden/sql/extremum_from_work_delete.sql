@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- After DELETE on archive_work: bring up to date archive_publisher (by number).
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
@@ -21,12 +21,12 @@ DECLARE
     tk_is_one boolean;
     tk_written bigint;
     tk_key integer;
-    tk_best_1 date;
-    tk_now_1 date;
-    tk_best_2 numeric;
-    tk_now_2 numeric;
-    tk_out_1 date;
-    tk_out_2 numeric;
+    tk_best_1 numeric;
+    tk_now_1 numeric;
+    tk_best_2 date;
+    tk_now_2 date;
+    tk_out_1 numeric;
+    tk_out_2 date;
 BEGIN
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
@@ -59,36 +59,23 @@ BEGIN
             END IF;
             IF tk_is_one THEN
                 tk_key := before."publisher_id";
-                delta.tk_out_1 := "before"."day";
-                delta.tk_out_2 := CASE WHEN "before"."published" THEN "before"."price" END;
+                delta.tk_out_1 := CASE WHEN "before"."published" THEN "before"."price" END;
+                delta.tk_out_2 := "before"."day";
                 IF tk_key IS NULL OR (
                     delta.tk_out_1 IS NULL
                     AND delta.tk_out_2 IS NULL
                 ) THEN
                     RETURN NULL;
                 END IF;
-                SELECT locked."kept_day", locked."kept_amount"
+                SELECT locked."kept_amount", locked."kept_day"
                 INTO tk_best_1, tk_best_2
                 FROM {archive_publisher} AS locked
                 WHERE locked."number" = tk_key
                 FOR NO KEY UPDATE;
                 GET DIAGNOSTICS tk_written = ROW_COUNT;
                 IF tk_written > 0 THEN
-                    IF delta.tk_out_1 IS NULL OR NOT delta.tk_out_1 >= tk_best_1 THEN
+                    IF delta.tk_out_1 IS NULL OR NOT delta.tk_out_1 <= tk_best_1 THEN
                         tk_now_1 := tk_best_1;
-                    ELSE
-                        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-                        SELECT (
-                            SELECT max("source"."day")
-                            FROM {archive_work} AS source
-                            WHERE source."publisher_id" = this."number"
-                        )
-                        INTO tk_now_1
-                        FROM {archive_publisher} AS this
-                        WHERE this."number" = tk_key;
-                    END IF;
-                    IF delta.tk_out_2 IS NULL OR NOT delta.tk_out_2 <= tk_best_2 THEN
-                        tk_now_2 := tk_best_2;
                     ELSE
                         PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
                         SELECT (
@@ -96,6 +83,19 @@ BEGIN
                             FROM {archive_work} AS source
                             WHERE source."publisher_id" = this."number"
                               AND "source"."published"
+                        )
+                        INTO tk_now_1
+                        FROM {archive_publisher} AS this
+                        WHERE this."number" = tk_key;
+                    END IF;
+                    IF delta.tk_out_2 IS NULL OR NOT delta.tk_out_2 >= tk_best_2 THEN
+                        tk_now_2 := tk_best_2;
+                    ELSE
+                        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+                        SELECT (
+                            SELECT max("source"."day")
+                            FROM {archive_work} AS source
+                            WHERE source."publisher_id" = this."number"
                         )
                         INTO tk_now_2
                         FROM {archive_publisher} AS this
@@ -107,10 +107,10 @@ BEGIN
                         RETURN NULL;
                     END IF;
                     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+                    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
                     SET
-                        "kept_day" = tk_now_1,
-                        "kept_amount" = tk_now_2
+                        "kept_amount" = tk_now_1,
+                        "kept_day" = tk_now_2
                     WHERE target."number" = tk_key;
                     GET DIAGNOSTICS tk_written = ROW_COUNT;
                     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
@@ -125,8 +125,8 @@ BEGIN
     <<deltas>>
     DECLARE
         tk_keys bigint[];
-        tk_out_1 date[];
-        tk_out_2 numeric[];
+        tk_out_1 numeric[];
+        tk_out_2 date[];
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
         tk_outer_seqscan text := current_setting('enable_seqscan');
@@ -169,8 +169,8 @@ BEGIN
             FROM (
                 SELECT
                     source."publisher_id" AS tk_key,
-                    max("source"."day") AS tk_out_1,
-                    min("source"."price") FILTER (WHERE "source"."published") AS tk_out_2
+                    min("source"."price") FILTER (WHERE "source"."published") AS tk_out_1,
+                    max("source"."day") AS tk_out_2
                 FROM old_rows AS source
                 WHERE source."publisher_id" IS NOT NULL
                 GROUP BY source."publisher_id"
@@ -202,65 +202,65 @@ BEGIN
 
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         IF NOT tk_recompute THEN
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
             SET
-                "kept_day" = value_1."kept_day",
-                "kept_amount" = value_1."kept_amount"
+                "kept_amount" = value_1."kept_amount",
+                "kept_day" = value_1."kept_day"
             FROM unnest(tk_keys, deltas.tk_out_1, deltas.tk_out_2)
                 AS change (tk_key, tk_out_1, tk_out_2)
             JOIN {archive_publisher} AS this ON this."number" = change.tk_key
             CROSS JOIN LATERAL (
                 SELECT
                     CASE
-                        WHEN change.tk_out_1 IS NULL OR NOT change.tk_out_1 >= this."kept_day" THEN this."kept_day"
-                        WHEN set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true) <> '' THEN (
-                            SELECT max("source"."day")
-                            FROM {archive_work} AS source
-                            WHERE source."publisher_id" = this."number"
-                        )
-                    END AS "kept_day",
-                    CASE
-                        WHEN change.tk_out_2 IS NULL OR NOT change.tk_out_2 <= this."kept_amount" THEN this."kept_amount"
+                        WHEN change.tk_out_1 IS NULL OR NOT change.tk_out_1 <= this."kept_amount" THEN this."kept_amount"
                         WHEN set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true) <> '' THEN (
                             SELECT min("source"."price")
                             FROM {archive_work} AS source
                             WHERE source."publisher_id" = this."number"
                               AND "source"."published"
                         )
-                    END AS "kept_amount"
+                    END AS "kept_amount",
+                    CASE
+                        WHEN change.tk_out_2 IS NULL OR NOT change.tk_out_2 >= this."kept_day" THEN this."kept_day"
+                        WHEN set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true) <> '' THEN (
+                            SELECT max("source"."day")
+                            FROM {archive_work} AS source
+                            WHERE source."publisher_id" = this."number"
+                        )
+                    END AS "kept_day"
             ) AS value_1
             WHERE target."id" = this."id"
             AND (
-                target."kept_day" IS DISTINCT FROM value_1."kept_day"
-                OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+                target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+                OR target."kept_day" IS DISTINCT FROM value_1."kept_day"
             );
         END IF;
         IF tk_recompute THEN
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
             SET
-                "kept_day" = value_1."kept_day",
-                "kept_amount" = value_1."kept_amount"
+                "kept_amount" = value_1."kept_amount",
+                "kept_day" = value_1."kept_day"
             FROM {archive_publisher} AS this
             CROSS JOIN LATERAL (
                 SELECT
-                    (
-                        SELECT max("source"."day")
-                        FROM {archive_work} AS source
-                        WHERE source."publisher_id" = this."number"
-                    ) AS "kept_day",
                     (
                         SELECT min("source"."price")
                         FROM {archive_work} AS source
                         WHERE source."publisher_id" = this."number"
                           AND "source"."published"
-                    ) AS "kept_amount"
+                    ) AS "kept_amount",
+                    (
+                        SELECT max("source"."day")
+                        FROM {archive_work} AS source
+                        WHERE source."publisher_id" = this."number"
+                    ) AS "kept_day"
             ) AS value_1
             WHERE target."id" = this."id"
             AND this."number" = ANY (tk_keys)
             AND (
-                target."kept_day" IS DISTINCT FROM value_1."kept_day"
-                OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+                target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+                OR target."kept_day" IS DISTINCT FROM value_1."kept_day"
             );
         END IF;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
@@ -271,7 +271,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_delete_4d7dd2"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of archive_work: its rows count for nothing any more.
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -20,31 +20,31 @@ BEGIN
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
         AND pg_relation_size({:regclass archive_publisher}) > 0
     THEN
-        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_day, archive.Publisher:kept_amount at this isolation level.',
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_amount, archive.Publisher:kept_day at this isolation level.',
                   ERRCODE = 'feature_not_supported',
                   HINT = 'Use READ COMMITTED for it, or DELETE.';
     END IF;
 
     PERFORM
     FROM {archive_publisher} AS target
-    WHERE target."kept_day" IS DISTINCT FROM NULL
-       OR target."kept_amount" IS DISTINCT FROM NULL
+    WHERE target."kept_amount" IS DISTINCT FROM NULL
+       OR target."kept_day" IS DISTINCT FROM NULL
     ORDER BY target."id"
     FOR NO KEY UPDATE;
 
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
-    SET "kept_day" = NULL,
-        "kept_amount" = NULL
-    WHERE target."kept_day" IS DISTINCT FROM NULL
-       OR target."kept_amount" IS DISTINCT FROM NULL;
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
+    SET "kept_amount" = NULL,
+        "kept_day" = NULL
+    WHERE target."kept_amount" IS DISTINCT FROM NULL
+       OR target."kept_day" IS DISTINCT FROM NULL;
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
 
     RETURN NULL;
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_truncate_46d08c"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_truncate_46d08c"();

@@ -1,4 +1,4 @@
--- title: extremum: Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- title: extremum: Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"()
 RETURNS trigger
@@ -7,39 +7,39 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
-        NEW."kept_day" IS DISTINCT FROM OLD."kept_day"
-        OR NEW."kept_amount" IS DISTINCT FROM OLD."kept_amount"
+        NEW."kept_amount" IS DISTINCT FROM OLD."kept_amount"
+        OR NEW."kept_day" IS DISTINCT FROM OLD."kept_day"
     ) THEN
-        NEW."kept_day" := OLD."kept_day";
         NEW."kept_amount" := OLD."kept_amount";
+        NEW."kept_day" := OLD."kept_day";
     END IF;
 
     IF NEW."number" IS DISTINCT FROM OLD."number" THEN
         -- Steps of this statement would take off rows that the new value never held: they recompute.
         PERFORM set_config('trigger_kit.fresh_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-        SELECT value."kept_day", value."kept_amount"
-        INTO NEW."kept_day", NEW."kept_amount"
+        SELECT value."kept_amount", value."kept_day"
+        INTO NEW."kept_amount", NEW."kept_day"
         FROM (
             SELECT
-                (
-                    SELECT max("source"."day")
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = NEW."number"
-                ) AS "kept_day",
                 (
                     SELECT min("source"."price")
                     FROM {archive_work} AS source
                     WHERE source."publisher_id" = NEW."number"
                       AND "source"."published"
-                ) AS "kept_amount"
+                ) AS "kept_amount",
+                (
+                    SELECT max("source"."day")
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = NEW."number"
+                ) AS "kept_day"
         ) AS value;
         IF EXISTS (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = NEW."number" LIMIT 1) THEN
             -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
@@ -50,7 +50,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_publisher_guard_c8d706"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_publisher}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"();

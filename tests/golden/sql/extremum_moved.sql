@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -18,30 +18,30 @@ DECLARE
 BEGIN
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     IF NEW."number" IS DISTINCT FROM OLD."number" THEN
-        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
         SET
-            "kept_day" = value_1."kept_day",
-            "kept_amount" = value_1."kept_amount"
+            "kept_amount" = value_1."kept_amount",
+            "kept_day" = value_1."kept_day"
         FROM {archive_publisher} AS this
         CROSS JOIN LATERAL (
             SELECT
-                (
-                    SELECT max("source"."day")
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = this."number"
-                ) AS "kept_day",
                 (
                     SELECT min("source"."price")
                     FROM {archive_work} AS source
                     WHERE source."publisher_id" = this."number"
                       AND "source"."published"
-                ) AS "kept_amount"
+                ) AS "kept_amount",
+                (
+                    SELECT max("source"."day")
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                ) AS "kept_day"
         ) AS value_1
         WHERE target."id" = this."id"
         AND this."id" = NEW."id"
         AND (
-            target."kept_day" IS DISTINCT FROM value_1."kept_day"
-            OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+            OR target."kept_day" IS DISTINCT FROM value_1."kept_day"
         );
     END IF;
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
@@ -49,7 +49,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_moved_e2dbdb"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "number" ON {archive_publisher}
     FOR EACH ROW
     WHEN (NEW."number" IS DISTINCT FROM OLD."number")

@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
 -- Rules of archive.Publisher:
---   kept_day = Max("works__day")
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
+--   kept_day = Max("works__day")
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -51,30 +51,30 @@ BEGIN
             END IF;
             PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
             tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_day, archive.Publisher:kept_amount
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
             SET
-                "kept_day" = value_1."kept_day",
-                "kept_amount" = value_1."kept_amount"
+                "kept_amount" = value_1."kept_amount",
+                "kept_day" = value_1."kept_day"
             FROM {archive_publisher} AS this
             CROSS JOIN LATERAL (
                 SELECT
-                    (
-                        SELECT max("source"."day")
-                        FROM {archive_work} AS source
-                        WHERE source."publisher_id" = this."number"
-                    ) AS "kept_day",
                     (
                         SELECT min("source"."price")
                         FROM {archive_work} AS source
                         WHERE source."publisher_id" = this."number"
                           AND "source"."published"
-                    ) AS "kept_amount"
+                    ) AS "kept_amount",
+                    (
+                        SELECT max("source"."day")
+                        FROM {archive_work} AS source
+                        WHERE source."publisher_id" = this."number"
+                    ) AS "kept_day"
             ) AS value_1
             WHERE target."id" = this."id"
             AND this."number" = ANY (tk_parents)
             AND (
-                target."kept_day" IS DISTINCT FROM value_1."kept_day"
-                OR target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+                target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+                OR target."kept_day" IS DISTINCT FROM value_1."kept_day"
             );
             tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
             IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
@@ -95,9 +95,9 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_archive_publisher_settle_18b5a4" ON {tk_waiting};
+DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_archive_publisher_settle_18b5a4"
+CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW

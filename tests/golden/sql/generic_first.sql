@@ -17,7 +17,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_work_first_68585b"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_work}
     FOR EACH ROW
     WHEN (

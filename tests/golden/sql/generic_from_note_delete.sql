@@ -156,7 +156,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_delete_cd6e75"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_note}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

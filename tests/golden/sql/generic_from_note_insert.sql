@@ -152,7 +152,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_insert_a35f13"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_note}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_truncate_5e6622"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_note}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_note_truncate_5e6622"();

@@ -180,7 +180,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_note_update_7b6b30"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_note}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -160,7 +160,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_delete_900c4b"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_tag}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -185,7 +185,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_insert_9115fe"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_tag}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

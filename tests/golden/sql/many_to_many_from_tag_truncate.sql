@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_truncate_ea4d7b"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_tag}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_tag_truncate_ea4d7b"();

@@ -232,7 +232,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_tag_update_246cd2"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_tag}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

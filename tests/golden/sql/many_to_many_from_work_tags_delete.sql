@@ -179,7 +179,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_delete_38449c"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work_tags}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -224,7 +224,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_insert_125e02"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_work_tags}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

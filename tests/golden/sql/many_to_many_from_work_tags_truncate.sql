@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_truncate_28df32"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_work_tags}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_work_tags_truncate_28df32"();

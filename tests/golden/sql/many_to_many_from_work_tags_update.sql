@@ -323,7 +323,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_work_tags_update_f6b830"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_work_tags}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -1,4 +1,4 @@
--- title: many_to_many: Before UPDATE on archive_work: only maintenance writes the maintained columns.
+-- title: many_to_many: Before UPDATE on archive_work: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"()
 RETURNS trigger
@@ -7,7 +7,7 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on archive_work: only maintenance writes the maintained columns.
+-- Before UPDATE on archive_work: only maintenance writes the kept columns.
 -- Rules of archive.Work:
 --   the_count = Count("tags", filter=Q(tags__active=True))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
@@ -41,7 +41,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_work_guard_2f0dda"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_work}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"();

@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_moved_91f8c5"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "id" ON {archive_work}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")

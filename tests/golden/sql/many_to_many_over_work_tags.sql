@@ -28,7 +28,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_over_archive_work_tags_631881"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_work_tags}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_over_archive_work_tags_631881"();

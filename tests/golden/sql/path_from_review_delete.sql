@@ -237,7 +237,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_delete_e19517"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -289,7 +289,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_insert_35f8a2"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_review}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

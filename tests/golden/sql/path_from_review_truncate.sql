@@ -40,7 +40,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_truncate_e3317c"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_review}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_review_truncate_e3317c"();

@@ -413,7 +413,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_review_update_bbb6f2"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -143,7 +143,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_delete_4d7dd2"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

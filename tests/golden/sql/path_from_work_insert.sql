@@ -175,7 +175,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_insert_ca0ba1"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_work}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

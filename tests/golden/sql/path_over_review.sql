@@ -28,7 +28,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_over_archive_review_cc9f08"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_review}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_publisher_over_archive_review_cc9f08"();

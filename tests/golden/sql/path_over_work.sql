@@ -28,7 +28,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_over_archive_work_9726af"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_work}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_publisher_over_archive_work_9726af"();

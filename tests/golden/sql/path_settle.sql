@@ -158,9 +158,9 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_archive_publisher_settle_18b5a4" ON {tk_waiting};
+DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_archive_publisher_settle_18b5a4"
+CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW

@@ -9,8 +9,8 @@ SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on Port of call {{x}}: tell the other triggers that this statement makes new rows.
 -- Rules of library.Port:
---   order = Count("leaving")
 --   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   order = Count("leaving")
 --   miles_in = Sum("coming__miles", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
@@ -20,7 +20,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_port_of_call_x_fresh_84d503"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {Port of call %7Bx%7D}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_port_of_call_x_fresh_84d503"();

@@ -190,7 +190,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_port_of_call_x_from_select_delete_025f00"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {select}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -244,7 +244,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_port_of_call_x_from_select_insert_9f1a36"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {select}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -48,7 +48,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_port_of_call_x_from_select_truncate_ef2322"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {select}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_port_of_call_x_from_select_truncate_ef2322"();

@@ -290,7 +290,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_port_of_call_x_from_select_update_d22519"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {select}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -9,24 +9,24 @@ SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on Port of call {{x}}: start from the value over no rows, whatever the writer sent.
 -- Rules of library.Port:
---   order = Count("leaving")
 --   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   order = Count("leaving")
 --   miles_in = Sum("coming__miles", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    NEW."order" := 0;
     NEW."arrivals" := 0;
+    NEW."order" := 0;
     NEW."miles_in" := 0;
     RETURN NEW;
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_port_of_call_x_first_06649b"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {Port of call %7Bx%7D}
     FOR EACH ROW
     WHEN (
-        NEW."order" IS DISTINCT FROM 0
-        OR NEW."arrivals" IS DISTINCT FROM 0
+        NEW."arrivals" IS DISTINCT FROM 0
+        OR NEW."order" IS DISTINCT FROM 0
         OR NEW."miles_in" IS DISTINCT FROM 0
     )
     EXECUTE FUNCTION {:schema}."~tk_port_of_call_x_first_06649b"();

@@ -18,7 +18,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_emptied_04c7b7"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_emptied_04c7b7"();

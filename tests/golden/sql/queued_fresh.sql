@@ -19,7 +19,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_fresh_cc371d"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_work}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_fresh_cc371d"();

@@ -207,7 +207,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_delete_d5ff97"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -231,7 +231,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_insert_4c98b1"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_review}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

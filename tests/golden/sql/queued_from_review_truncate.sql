@@ -48,7 +48,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_truncate_8ab5ec"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_review}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_from_archive_review_truncate_8ab5ec"();

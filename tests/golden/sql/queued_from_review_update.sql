@@ -312,7 +312,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_work_from_archive_review_update_9f400a"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_review}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

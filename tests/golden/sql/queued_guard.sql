@@ -1,4 +1,4 @@
--- title: queued: Before UPDATE on archive_work: only maintenance writes the maintained columns.
+-- title: queued: Before UPDATE on archive_work: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"()
 RETURNS trigger
@@ -7,7 +7,7 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on archive_work: only maintenance writes the maintained columns.
+-- Before UPDATE on archive_work: only maintenance writes the kept columns.
 -- Rules of archive.Work:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
@@ -50,7 +50,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_work_guard_2f0dda"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_work}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"();

@@ -9,13 +9,13 @@ SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on archive_publisher: start from the value over no rows, whatever the writer sent.
 -- Rules of archive.Publisher:
---   the_flag = Exists("works", filter=Q(works__published=True))
---   kept_text = First("works__title", order_by="-works__day")
 --   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
+--   kept_text = First("works__title", order_by="-works__day")
+--   the_flag = Exists("works", filter=Q(works__published=True))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    NEW."the_flag" := false;
     NEW."kept_text" := NULL;
+    NEW."the_flag" := false;
     SELECT value."kept_list"
     INTO NEW."kept_list"
     FROM (
@@ -29,7 +29,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_publisher_first_571d03"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_publisher}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_publisher_first_571d03"();

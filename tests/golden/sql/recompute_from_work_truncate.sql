@@ -9,9 +9,9 @@ SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of archive_work: its rows count for nothing any more.
 -- Rules of archive.Publisher:
---   the_flag = Exists("works", filter=Q(works__published=True))
---   kept_text = First("works__title", order_by="-works__day")
 --   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
+--   kept_text = First("works__title", order_by="-works__day")
+--   the_flag = Exists("works", filter=Q(works__published=True))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -21,24 +21,24 @@ BEGIN
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
         AND pg_relation_size({:regclass archive_publisher}) > 0
     THEN
-        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:kept_list at this isolation level.',
+        RAISE EXCEPTION USING MESSAGE = 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_list, archive.Publisher:kept_text, archive.Publisher:the_flag at this isolation level.',
                   ERRCODE = 'feature_not_supported',
                   HINT = 'Use READ COMMITTED for it, or DELETE.';
     END IF;
 
     PERFORM
     FROM {archive_publisher} AS target
-    WHERE target."the_flag" IS DISTINCT FROM false
-       OR target."kept_text" IS DISTINCT FROM NULL
+    WHERE target."kept_text" IS DISTINCT FROM NULL
+       OR target."the_flag" IS DISTINCT FROM false
     ORDER BY target."id"
     FOR NO KEY UPDATE;
 
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text
-    SET "the_flag" = false,
-        "kept_text" = NULL
-    WHERE target."the_flag" IS DISTINCT FROM false
-       OR target."kept_text" IS DISTINCT FROM NULL;
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_text, archive.Publisher:the_flag
+    SET "kept_text" = NULL,
+        "the_flag" = false
+    WHERE target."kept_text" IS DISTINCT FROM NULL
+       OR target."the_flag" IS DISTINCT FROM false;
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
 
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
@@ -63,7 +63,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_from_archive_work_truncate_46d08c"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_work}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_publisher_from_archive_work_truncate_46d08c"();

@@ -1,4 +1,4 @@
--- title: recompute: Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- title: recompute: Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"()
 RETURNS trigger
@@ -7,42 +7,42 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on archive_publisher: only maintenance writes the maintained columns.
+-- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
 -- Rules of archive.Publisher:
---   the_flag = Exists("works", filter=Q(works__published=True))
---   kept_text = First("works__title", order_by="-works__day")
 --   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
+--   kept_text = First("works__title", order_by="-works__day")
+--   the_flag = Exists("works", filter=Q(works__published=True))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
-        NEW."the_flag" IS DISTINCT FROM OLD."the_flag"
+        NEW."kept_list" IS DISTINCT FROM OLD."kept_list"
         OR NEW."kept_text" IS DISTINCT FROM OLD."kept_text"
-        OR NEW."kept_list" IS DISTINCT FROM OLD."kept_list"
+        OR NEW."the_flag" IS DISTINCT FROM OLD."the_flag"
     ) THEN
-        NEW."the_flag" := OLD."the_flag";
-        NEW."kept_text" := OLD."kept_text";
         NEW."kept_list" := OLD."kept_list";
+        NEW."kept_text" := OLD."kept_text";
+        NEW."the_flag" := OLD."the_flag";
     END IF;
 
     IF NEW."number" IS DISTINCT FROM OLD."number" THEN
-        SELECT value."the_flag", value."kept_text"
-        INTO NEW."the_flag", NEW."kept_text"
+        SELECT value."kept_text", value."the_flag"
+        INTO NEW."kept_text", NEW."the_flag"
         FROM (
             SELECT
-                (EXISTS (
-                    SELECT
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = NEW."number"
-                      AND "source"."published"
-                ))::boolean AS "the_flag",
                 (
                     SELECT "source"."title"
                     FROM {archive_work} AS source
                     WHERE source."publisher_id" = NEW."number"
                     ORDER BY "source"."day" DESC, "source"."id" ASC
                     LIMIT 1
-                )::text AS "kept_text"
+                )::text AS "kept_text",
+                (EXISTS (
+                    SELECT
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = NEW."number"
+                      AND "source"."published"
+                ))::boolean AS "the_flag"
         ) AS value;
         SELECT value."kept_list"
         INTO NEW."kept_list"
@@ -58,7 +58,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_publisher_guard_c8d706"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_publisher}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"();

@@ -9,9 +9,9 @@ SET row_security = off
 AS $trigger_kit$
 -- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
 -- Rules of archive.Publisher:
---   the_flag = Exists("works", filter=Q(works__published=True))
---   kept_text = First("works__title", order_by="-works__day")
 --   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
+--   kept_text = First("works__title", order_by="-works__day")
+--   the_flag = Exists("works", filter=Q(works__published=True))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
@@ -19,27 +19,27 @@ DECLARE
 BEGIN
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     IF NEW."number" IS DISTINCT FROM OLD."number" THEN
-        UPDATE {archive_publisher} AS target -- archive.Publisher:the_flag, archive.Publisher:kept_text, archive.Publisher:kept_list
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_text, archive.Publisher:the_flag, archive.Publisher:kept_list
         SET
-            "the_flag" = value_1."the_flag",
             "kept_text" = value_1."kept_text",
+            "the_flag" = value_1."the_flag",
             "kept_list" = value_2."kept_list"
         FROM {archive_publisher} AS this
         CROSS JOIN LATERAL (
             SELECT
-                (EXISTS (
-                    SELECT
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = this."number"
-                      AND "source"."published"
-                ))::boolean AS "the_flag",
                 (
                     SELECT "source"."title"
                     FROM {archive_work} AS source
                     WHERE source."publisher_id" = this."number"
                     ORDER BY "source"."day" DESC, "source"."id" ASC
                     LIMIT 1
-                )::text AS "kept_text"
+                )::text AS "kept_text",
+                (EXISTS (
+                    SELECT
+                    FROM {archive_work} AS source
+                    WHERE source."publisher_id" = this."number"
+                      AND "source"."published"
+                ))::boolean AS "the_flag"
         ) AS value_1
         CROSS JOIN LATERAL (
             SELECT
@@ -51,8 +51,8 @@ BEGIN
         WHERE target."id" = this."id"
         AND this."id" = NEW."id"
         AND (
-            target."the_flag" IS DISTINCT FROM value_1."the_flag"
-            OR target."kept_text" IS DISTINCT FROM value_1."kept_text"
+            target."kept_text" IS DISTINCT FROM value_1."kept_text"
+            OR target."the_flag" IS DISTINCT FROM value_1."the_flag"
             OR target."kept_list" IS DISTINCT FROM value_2."kept_list"
         );
     END IF;
@@ -61,7 +61,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_publisher_moved_e2dbdb"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "number" ON {archive_publisher}
     FOR EACH ROW
     WHEN (NEW."number" IS DISTINCT FROM OLD."number")

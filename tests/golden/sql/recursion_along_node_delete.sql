@@ -171,7 +171,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_node_along_archive_node_delete_bc9834"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_node}
     REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT

@@ -203,7 +203,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_node_along_archive_node_insert_543894"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_node}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

@@ -46,7 +46,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_node_along_archive_node_truncate_78baf5"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {archive_node}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_node_along_archive_node_truncate_78baf5"();

@@ -233,7 +233,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_node_along_archive_node_update_3c078f"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_node}
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT

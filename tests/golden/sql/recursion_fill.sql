@@ -46,7 +46,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_node_fill_bf0d2c"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_node}
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT

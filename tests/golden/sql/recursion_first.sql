@@ -25,7 +25,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_node_first_5fcfa2"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_node}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_node_first_5fcfa2"();

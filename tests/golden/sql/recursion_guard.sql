@@ -1,4 +1,4 @@
--- title: recursion: Before UPDATE on archive_node: only maintenance writes the maintained columns.
+-- title: recursion: Before UPDATE on archive_node: only maintenance writes the kept columns.
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_node_guard_51a7ad"()
 RETURNS trigger
@@ -7,7 +7,7 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before UPDATE on archive_node: only maintenance writes the maintained columns.
+-- Before UPDATE on archive_node: only maintenance writes the kept columns.
 -- Rules of archive.Node:
 --   the_total = F("own") + Sum("children__the_total", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
@@ -34,7 +34,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "~tk_archive_node_guard_51a7ad"
+CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_node}
     FOR EACH ROW
     EXECUTE FUNCTION {:schema}."~tk_archive_node_guard_51a7ad"();

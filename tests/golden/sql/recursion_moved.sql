@@ -39,7 +39,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-CREATE OR REPLACE TRIGGER "tk_archive_node_moved_3c1b13"
+CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "id" ON {archive_node}
     FOR EACH ROW
     WHEN (NEW."id" IS DISTINCT FROM OLD."id")

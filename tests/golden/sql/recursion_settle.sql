@@ -172,9 +172,9 @@ BEGIN
 END;
 $trigger_kit$;
 
-DROP TRIGGER IF EXISTS "tk_archive_node_settle_da2e19" ON {tk_waiting};
+DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 
-CREATE CONSTRAINT TRIGGER "tk_archive_node_settle_da2e19"
+CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from trigger_kit.commands import backfill, flush, ls, plan, repair, verify
+from trigger_kit.commands.subcommand import Subcommand
+from trigger_kit.commands.triggers import SUBCOMMANDS
 from trigger_kit.exceptions import TriggerKitError
 
+MODULES = {"ls": ls, "plan": plan, "verify": verify, "repair": repair, "backfill": backfill, "flush": flush}
+FOUND = SUBCOMMANDS | {name: Subcommand(m.HELP, m.add_arguments, m.run) for name, m in MODULES.items()}
 # In the order of ``--help``.
-COMMANDS = {
-    name: import_module(f"trigger_kit.commands.{name}")
-    for name in (
-        *("ls", "plan", "sql", "verify", "repair", "backfill", "flush", "pause", "resume"),
-        *("install", "uninstall", "enable", "disable", "prune"),
-    )
-}
+ORDER = (
+    *("ls", "plan", "sql", "verify", "repair", "backfill", "flush", "pause", "resume"),
+    *("install", "uninstall", "enable", "disable", "prune"),
+)
+COMMANDS = {name: FOUND[name] for name in ORDER}
 
 
 class Command(BaseCommand):
@@ -32,8 +34,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the subcommands."""
         commands = parser.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(COMMANDS)}}}")
-        for name, module in COMMANDS.items():
-            module.add_arguments(commands.add_parser(name, help=module.HELP, description=module.HELP))
+        for name, subcommand in COMMANDS.items():
+            subcommand.add_arguments(commands.add_parser(name, help=subcommand.help, description=subcommand.help))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run one subcommand; what it cannot do is an error with exit code 2."""

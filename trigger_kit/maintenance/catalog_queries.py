@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["COMMIT", "EDITED", "ELSEWHERE", "LOOKS", "ROLE", "Look"]
+__all__ = ["CATALOG_QUERIES", "COMMIT", "EDITED", "ELSEWHERE", "ROLE", "CatalogQuery"]
 
 
 @dataclass(frozen=True)
-class Look:
-    """One question: its SQL returns those of some tables that it is true of, and a subject for each.
+class CatalogQuery:
+    """One question to the catalog: its SQL returns those of some tables that it is true of, and a subject for each.
 
     ``of`` says which tables of a plan it is about: its ``sources``, its ``target`` or ``all``. With ``unless`` it is
     told only where it is not true of the plan's ``target``, or its ``queue``, as well; this is the subject then.
@@ -32,8 +32,8 @@ AFRESH = (
     "manage.py trigger_kit uninstall {models}, then manage.py trigger_kit install {models}, which fills columns too"
 )
 
-LOOKS = (
-    Look(
+CATALOG_QUERIES = (
+    CatalogQuery(
         "partitioned",
         "all",
         """
@@ -45,7 +45,7 @@ LOOKS = (
         f"Write through {{table}}; after the others run {REPAIR}.",
         is_certain=False,
     ),
-    Look(
+    CatalogQuery(
         "partition",
         "all",
         """
@@ -56,7 +56,7 @@ LOOKS = (
         "{table} is a partition of {subject}: what is written through {subject} is not seen.",
         "Declare the model on {subject}, or write to {table} only.",
     ),
-    Look(
+    CatalogQuery(
         "children",
         "all",
         """
@@ -67,7 +67,7 @@ LOOKS = (
         "{subject} inherits from {table}: its rows count, but what is written to it by name is not seen.",
         f"Run {REPAIR} after writing to it, or let it stop: ALTER TABLE {{subject}} NO INHERIT {{table}}.",
     ),
-    Look(
+    CatalogQuery(
         "parent",
         "all",
         """
@@ -79,7 +79,7 @@ LOOKS = (
         "Write to {table}, or to ONLY {subject}.",
         is_certain=False,
     ),
-    Look(
+    CatalogQuery(
         "foreign",
         "all",
         """
@@ -93,7 +93,7 @@ LOOKS = (
         "{subject}, a part of {table}, is a foreign table: what the other server changes in it is not seen.",
         f"Run {REPAIR} after such changes, or keep the value with .annotate().",
     ),
-    Look(
+    CatalogQuery(
         "unlogged",
         "sources",
         """
@@ -104,7 +104,7 @@ LOOKS = (
         f"Run {REPAIR} after a crash, or ALTER TABLE {{table}} SET LOGGED.",
         unless="target",
     ),
-    Look(
+    CatalogQuery(
         "subscription",
         "sources",
         "SELECT srrelid::regclass::text, '' FROM pg_subscription_rel WHERE srrelid = ANY (%(tables)s::regclass[])",
@@ -112,7 +112,7 @@ LOOKS = (
         f"Publish {{subject}} too and refresh the subscription; until then run {REPAIR} from time to time.",
         unless="target",
     ),
-    Look(
+    CatalogQuery(
         "queue_subscription",
         "target",
         "SELECT srrelid::regclass::text, '' FROM pg_subscription_rel WHERE srrelid = ANY (%(tables)s::regclass[])",
@@ -120,7 +120,7 @@ LOOKS = (
         "Publish {subject} too and refresh the subscription, or read these columns as of the last flush.",
         unless="queue",
     ),
-    Look(
+    CatalogQuery(
         "guarded_subscription",
         "target",
         """
@@ -132,7 +132,7 @@ LOOKS = (
         "ALTER TABLE {table} ENABLE TRIGGER {quoted}: the publisher has computed them.",
         is_own=True,
     ),
-    Look(
+    CatalogQuery(
         "replica_only",
         "all",
         """
@@ -143,7 +143,7 @@ LOOKS = (
         f"ALTER TABLE {{table}} ENABLE TRIGGER {{quoted}}, then run {REPAIR}.",
         is_own=True,
     ),
-    Look(
+    CatalogQuery(
         "always",
         "all",
         """
@@ -156,7 +156,7 @@ LOOKS = (
         "Use ENABLE TRIGGER for it, or let it write nothing that rules read.",
         is_certain=False,
     ),
-    Look(
+    CatalogQuery(
         "late_trigger",
         "target",
         """
@@ -173,7 +173,7 @@ LOOKS = (
         "Give it a name that sorts before '~': ALTER TRIGGER {quoted} ON {table} RENAME TO ….",
         is_certain=False,
     ),
-    Look(
+    CatalogQuery(
         "rewrite_rule",
         "all",
         """
@@ -187,7 +187,7 @@ LOOKS = (
     ),
 )
 
-ROLE = Look(
+ROLE = CatalogQuery(
     "replica_role",
     "",
     """
@@ -203,7 +203,7 @@ ROLE = Look(
     f"Take the setting back, then run {REPAIR}.",
 )
 
-COMMIT = Look(
+COMMIT = CatalogQuery(
     "no_commit",
     "",
     """
@@ -216,7 +216,7 @@ COMMIT = Look(
     "what manage.py trigger_kit sql {models} prints.",
 )
 
-ELSEWHERE = Look(
+ELSEWHERE = CatalogQuery(
     "elsewhere",
     "",
     "",
@@ -224,7 +224,7 @@ ELSEWHERE = Look(
     f"Run {AFRESH}.",
 )
 
-EDITED = Look(
+EDITED = CatalogQuery(
     "edited",
     "",
     "",
