@@ -24,7 +24,7 @@ from psycopg import IsolationLevel
 
 from tests.archive.aggregates import StringAgg
 from tests.archive.keeping import CANNOT_WAIT, Rules, rules_of
-from tests.archive.models import Country, Line, Node, Novel, Person, Publisher, Review, Series, Tag, Work
+from tests.archive.models import Country, Line, Node, Note, Novel, Person, Publisher, Review, Series, Tag, Work
 from tests.concurrency.schedules import LEVELS, Session, Step
 from trigger_kit import Denormalize, Exists, First, Timing
 from trigger_kit.exceptions import RuleError
@@ -40,6 +40,7 @@ AGGREGATE = tuple(Timing)
 LATER = (Timing.DEFERRED, Timing.QUEUED)
 
 NO_SUCH_PARENT = frozenset({"23503"})
+TAKEN = frozenset({"23505"})
 OWN_ANCESTOR = frozenset({"23000"})
 # A child without a parent, and no constraint that would find it at commit: a snapshot cannot see who comes meanwhile.
 NO_MEETING = (IsolationLevel.REPEATABLE_READ,)
@@ -603,6 +604,20 @@ COPIES = [
             ("UPDATE archive_work SET title = 'gate' WHERE id = 1",),
         ),
     ),
+    Case(
+        "copies below each other: change of the middle/change of the top, before a gate",
+        lambda: [
+            *rules_of(Work, kept_text=F("publisher__name")),
+            *rules_of(Review, kept_text=F("work__publisher__name"), kept_number=F("work__pages")),
+        ],
+        SHELF,
+        (
+            ("UPDATE archive_work SET pages = 9 WHERE id = 1; COMMIT",),
+            (f"{RENAME_THE_PUBLISHER}; COMMIT",),
+            ("UPDATE archive_review SET text = 'gate' WHERE id = 1",),
+        ),
+        notes="The top writes the middle before the bottom, whatever their tables are called; else each holds the other's.",
+    ),
     Case("copy, two hops: insert/middle re-parent", name_of_publisher, SHELF, ((ADD_A_REVIEW,), (MOVE_THE_WORK,))),
     Case(
         "copy, two hops: middle re-parent/change of the column",
@@ -994,6 +1009,64 @@ GENERIC = [
         ("DELETE FROM archive_work WHERE id = 1",),
         refused_at=NO_MEETING,
         timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "generic: child insert/parent delete/another parent of its key",
+        NOTED,
+        MOST,
+        WORKS,
+        (note(11, 1, 5),),
+        ("DELETE FROM archive_work WHERE id = 1",),
+        (f"{WORK} (1, NULL, 'new'); COMMIT",),
+        errors=TAKEN,
+        levels=NOT_REPEATABLE_READ,
+        timings=AGGREGATE,
+        notes="The child has seen a parent, which is gone when it can lock it. At REPEATABLE READ: a key taken over.",
+    ),
+    *by_strategy(
+        "generic: child update/parent replaced/the new parent is deleted and comes back",
+        NOTED,
+        MOST,
+        f"{WORKS}; {note(1, 1, 5)}",
+        ("UPDATE archive_note SET weight = 8 WHERE id = 1",),
+        (f"DELETE FROM archive_work WHERE id = 1; {WORK} (1, NULL, 'new')",),
+        (f"DELETE FROM archive_work WHERE id = 1; {WORK} (1, NULL, 'newer'); COMMIT",),
+        errors=TAKEN,
+        deadlock="whoever replaces a parent holds the old one, and waits for those who have missed it meanwhile",
+        levels=NOT_REPEATABLE_READ,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "generic, in the middle: child insert/row between deleted/another one of its key",
+        aggregates(Publisher, "works__notes", "weight", "text"),
+        MOST,
+        SHELF,
+        (note(11, 2, 5),),
+        ("DELETE FROM archive_review WHERE id = 2; DELETE FROM archive_work WHERE id = 2",),
+        (f"{WORK} (2, 1, 'new'); COMMIT",),
+        errors=TAKEN,
+        levels=NOT_REPEATABLE_READ,
+        timings=AGGREGATE,
+    ),
+    *by_strategy(
+        "generic, in the middle: child update/row between deleted/another one of its key",
+        aggregates(Publisher, "works__notes", "weight", "text"),
+        MOST,
+        f"{SHELF}; {note(1, 2, 5)}",
+        ("UPDATE archive_note SET weight = 8, text = 'x' WHERE id = 1",),
+        ("DELETE FROM archive_review WHERE id = 2; DELETE FROM archive_work WHERE id = 2",),
+        (f"{WORK} (2, 1, 'new'); COMMIT",),
+        errors=TAKEN,
+        levels=NOT_REPEATABLE_READ,
+        timings=AGGREGATE,
+    ),
+    Case(
+        "generic: copy, insert/the row is deleted/another one of its key",
+        lambda: rules_of(Note, kept_text=F("work__title")),
+        WORKS,
+        ((note(11, 1, 5),), ("DELETE FROM archive_work WHERE id = 1",), (f"{WORK} (1, NULL, 'new'); COMMIT",)),
+        errors=TAKEN,
+        levels=NOT_REPEATABLE_READ,
     ),
 ]
 

@@ -67,6 +67,59 @@ def test_a_rule_over_what_another_rule_came_to_keep(inplace: Make) -> None:
     project.assert_settled()
 
 
+COPIES = """
+from django.db import models
+from django.db.models import F
+
+from trigger_kit import Denormalize
+
+
+class Author(models.Model):
+    name = models.CharField(max_length=40)
+
+
+class Book(models.Model):
+    author = models.ForeignKey(Author, models.CASCADE)
+    author_name = models.CharField(max_length=40, editable=False, db_default="")
+    {book_rules}
+
+class Annotation(models.Model):
+    book = models.ForeignKey(Book, models.CASCADE)
+    author_name = models.CharField(max_length=40, editable=False, db_default="")
+
+    class Meta:
+        denormalizations = [Denormalize("author_name", F("book__author__name"))]
+"""
+BOOK_RULES = """
+    class Meta:
+        denormalizations = [Denormalize("author_name", F("author__name"))]
+
+"""
+
+
+def test_a_rule_that_gives_the_triggers_of_another_target_a_turn(inplace: Make, anew: Make) -> None:
+    """They take other names, for books are to be written before what is computed from them; none stays twice."""
+    before, after = (COPIES.format(book_rules=rules) for rules in ("", BOOK_RULES))
+    rows = (
+        "INSERT INTO books_author (id, name) VALUES (1, 'Ann'); INSERT INTO books_book (id, author_id) VALUES (1, 1); "
+        "INSERT INTO books_annotation (id, book_id) VALUES (1, 1)"
+    )
+    project = inplace(books=before, rows=rows)
+    objects = project.objects()
+    project.makemigrations(books=after)
+    project.manage("migrate")
+    names = [name for table, name, *_ in project.objects()["triggers"] if table == "books_author" and "_update" in name]
+    assert [name.rpartition("_")[0] for name in sorted(names)] == [
+        "tk_books_book_from_books_author_update",
+        "tk_~books_annotation_from_books_author_update",
+    ]
+    project.assert_like(anew(books=after))
+    project.sql("UPDATE books_author SET name = 'Bob'")
+    project.assert_in_sync()
+    project.manage("migrate books 0001")
+    assert project.objects() == objects
+
+
 def test_a_deleted_migration_is_noticed_and_its_triggers_are_known_again(inplace: Make) -> None:
     project = inplace(books=library(), rows=ROWS)
     project.makemigrations(books=library(NUM_BOOKS))

@@ -1,7 +1,7 @@
 """Triggers of one event fire in the order of their names. Whatever that order is, the contract holds, and no outcome differs.
 
-So names need not carry the order in which targets depend on each other: a rule of one app would rename the triggers of
-another. Each example runs the same random operations once per order of firing; the installed triggers are renamed.
+So names need not carry the order in which targets depend on each other, for a rule of one app would rename the triggers
+of another; but where locks ask for it (``ranks.turns``). Each example runs the same random operations once per order of firing; the installed triggers are renamed.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Ranks: how deep a target lies, whatever tables are called, and no name of a trigger follows from it."""
+"""Ranks: how deep a target lies, whatever tables are called; turns: in which order the steps of one table follow it."""
 
 from __future__ import annotations
 
 import pytest
-from django.db.models import Count, Sum
+from django.db.models import Count, F, Sum
 
 from tests.archive.keeping import rules_of
-from tests.archive.models import Country, Publisher
+from tests.archive.models import Country, Publisher, Review, Work
 from trigger_kit.plan.plan import plan_all
-from trigger_kit.plan.ranks import ranks
+from trigger_kit.plan.ranks import ranks, turns
 from trigger_kit.sql import compile_plan
 
 
@@ -39,9 +39,46 @@ def test_no_name_changes_a_rank() -> None:
     assert renamed == {swapped[table]: rank for table, rank in ranks(sources).items()}
 
 
-def test_names_of_triggers_do_not_depend_on_other_rules() -> None:
+@pytest.mark.parametrize(
+    ("sources", "found"),
+    [
+        ({}, {}),
+        # A chain: each reads its own table, and all read the last one.
+        ({"a": ["b"], "b": ["c"]}, {"a": {"b": 0}, "b": {"c": 0}}),
+        (
+            {"a": ["a", "b", "c"], "b": ["b", "c"]},
+            {"a": {"a": 0, "b": 1, "c": 1}, "b": {"b": 0, "c": 0}},
+        ),
+        # Read over a table in between, which reads nothing of the last one itself.
+        ({"a": ["x", "b"], "b": ["c"], "c": ["x"]}, {"a": {"x": 1, "b": 0}, "b": {"c": 0}, "c": {"x": 0}}),
+        ({"a": ["b", "x"], "b": ["c", "x"], "c": ["x"]}, {"a": {"b": 0, "x": 2}, "b": {"c": 0, "x": 1}, "c": {"x": 0}}),
+        # Who read each other have no order.
+        ({"a": ["b", "x"], "b": ["a", "x"]}, {"a": {"b": 0, "x": 0}, "b": {"a": 0, "x": 0}}),
+    ],
+)
+def test_a_turn_comes_after_those_of_the_targets_that_are_read(
+    sources: dict[str, list[str]], found: dict[str, dict[str, int]]
+) -> None:
+    assert turns(sources) == found
+    assert turns({table: read[::-1] for table, read in reversed(sources.items())}) == found
+
+
+def test_names_of_triggers_do_not_depend_on_ranks() -> None:
     rules = rules_of(Country, the_total=Sum("publishers__the_count", default=0))
     more = [*rules, *rules_of(Publisher, the_count=Count("works"))]
     alone, together = ({item.model: item for item in plan_all(found)}[Country] for found in (rules, more))
     assert (alone.rank, together.rank) == (1, 2)
     assert [t.name for t in compile_plan(alone)] == [t.name for t in compile_plan(together)]
+
+
+def test_triggers_of_one_event_sort_by_their_turns() -> None:
+    plans = plan_all(
+        [
+            *rules_of(Review, kept_text=F("work__publisher__name"), kept_number=F("work__pages")),
+            *rules_of(Work, kept_text=F("publisher__name")),
+        ]
+    )
+    named = {name: plan.model for plan in plans for name in (trigger.name for trigger in compile_plan(plan))}
+    updates = sorted(name for name in named if "_from_archive_publisher_update" in name)
+    assert [named[name] for name in updates] == [Work, Review]
+    assert updates[1].startswith("tk_~archive_review_from_")

@@ -72,7 +72,7 @@ def _share_with_models(connection: BaseDatabaseWrapper, state: ProjectState, wan
     models = ProjectState.from_apps(live_apps)
     if reading(state, rules=rules).text == reading(models, rules=rules).text:
         for key, target in wanted.targets.items():
-            if not target.unfilled and target.plan.rank == plans[key].rank and target.plan.writes == plans[key].writes:
+            if not target.unfilled and target.plan.place == plans[key].place:
                 share_compiled(target.plan, plans[key])
 
 

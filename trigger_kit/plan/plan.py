@@ -7,7 +7,7 @@ models and expressions only; the SQL is the compiler's.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -17,7 +17,7 @@ from django.db.models.expressions import Col
 
 from trigger_kit.exceptions import RuleError
 from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
-from trigger_kit.plan.ranks import ranks
+from trigger_kit.plan.ranks import ranks, turns
 from trigger_kit.plan.refusals import require_acyclic, require_unread
 from trigger_kit.plan.row_locks import LateParent, Link, PathLock, late_parents, links, path_locks
 from trigger_kit.plan.strategy import kept_column, serve_averages
@@ -169,6 +169,7 @@ class Plan:
     """What keeps the rules of one target: its edges and their steps, and its rank among the targets of a commit.
 
     ``writes`` are pairs of tables: a statement on the first makes a trigger, of this or another plan, write the second.
+    ``turns`` says, by source, after how many other targets the steps of this one have their turn (``ranks.turns``).
     """
 
     model: type[Model]
@@ -176,11 +177,17 @@ class Plan:
     kept_columns: tuple[KeptColumn, ...]
     edges: tuple[Edge, ...]
     writes: frozenset[tuple[str, str]] = frozenset()
+    turns: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
         """The target's table."""
         return self.model._meta.db_table
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What the rules of other targets make of this one."""
+        return self.rank, self.writes, self.turns
 
     @property
     def key(self) -> tuple[Column, ...]:
@@ -270,9 +277,10 @@ def _plan_all(declared: tuple[tuple[type[Model], tuple[Denormalize, ...]], ...],
     plans = [plan(model, rules) for model, rules in declared if rules]
     require_acyclic([kept.resolved for item in plans for kept in item.kept_columns])
     require_unread([kept.resolved for item in plans for kept in item.kept_columns])
-    found = ranks({item.target: [edge.source for edge in item.edges] for item in plans})
+    read = {item.target: [edge.source for edge in item.edges] for item in plans}
+    found, orders = ranks(read), turns(read)
     writes = frozenset[tuple[str, str]]().union(*(item.writes for item in plans))
-    ranked = [replace(item, rank=found[item.target], writes=writes) for item in plans]
+    ranked = [replace(item, rank=found[item.target], writes=writes, turns=orders[item.target]) for item in plans]
     require_apart(ranked)
     return sorted(ranked, key=lambda item: (item.rank, item.target))
 

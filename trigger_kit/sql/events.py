@@ -81,6 +81,8 @@ def _name(plan: Plan, step: Step) -> str:
     """Return the name of a step's trigger and function; edges of other timings have one of their own.
 
     ``along`` sorts before ``from``: in a circle of a tree, the former stops with an error, the latter goes on for ever.
+    A tilde sorts behind all letters: steps of one event run in the order of their names, and some must have their turn
+    after those of other targets.
     """
     edge, event = step.edge, step.event.value
     kind = "along" if edge.is_recursive else "from"
@@ -88,7 +90,8 @@ def _name(plan: Plan, step: Step) -> str:
     if edge.timing is not Timing.IMMEDIATE:
         kind = kind if edge.is_added else "afresh_from"
         identity += [edge.timing.value, kind]
-    return object_name("tk_", (edge.target, kind, edge.source, event), identity)
+    prefix = "tk_" + "~" * plan.turns.get(edge.source, 0)
+    return object_name(prefix, (edge.target, kind, edge.source, event), identity)
 
 
 def _compile_body(plan: Plan, step: Step) -> str:

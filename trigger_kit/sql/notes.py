@@ -63,7 +63,9 @@ def advisory_key(plan: Plan, late: LateParent) -> int:
 def note_missing(plan: Plan, late: LateParent, rows: str, *conditions: str) -> str:
     """Return the statements that note which parents of some rows are not there; ``rows`` is a FROM item.
 
-    Without a foreign key nothing will wait for them: there, this transaction waits for those who bring some now.
+    Without a foreign key nothing will wait for them: there, this transaction waits for those who bring some now. And
+    nothing holds those that are there: they are locked as a foreign key would do, or one that goes, and comes back
+    before this transaction ends, would be neither seen nor missed.
     """
     hop = late.hop
     values = far_sql(hop, "child") if late.child_is_far else near_values((hop,), 1, "child")
@@ -73,7 +75,7 @@ def note_missing(plan: Plan, late: LateParent, rows: str, *conditions: str) -> s
     # A scalar subquery: of NOT EXISTS PostgreSQL makes a join, which reads all parents for a single child.
     parent = (
         f"SELECT true FROM {table_placeholder(late.parent[0].table)} AS parent\n"
-        f"WHERE {hop_condition(hop, near, far)}\nLIMIT 1"
+        f"WHERE {hop_condition(hop, near, far)}\nLIMIT 1" + ("" if late.is_constrained else "\nFOR KEY SHARE")
     )
     missing = f"(\n{block(parent)}\n) IS NULL"
     pointing = [*conditions, *([kind] if kind else []), *present]

@@ -50,6 +50,7 @@ BEGIN
                 SELECT true FROM {archive_work} AS parent
                 WHERE child."object_id" = parent."id" AND child."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
                 LIMIT 1
+                FOR KEY SHARE
             ) IS NULL
         ) THEN
             IF current_setting('transaction_isolation') = 'repeatable read' THEN
