@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps as live_apps
@@ -11,9 +10,8 @@ from django.core.checks import CheckMessage, Error
 from django.db.migrations.exceptions import BadMigrationError, CircularDependencyError, NodeNotFoundError
 from django.db.migrations.loader import MigrationLoader
 
-from trigger_kit.exceptions import RuleError
 from trigger_kit.migration.order import Disorder, disorders
-from trigger_kit.plan.plan import plan
+from trigger_kit.plan.plan import plan_sound
 from trigger_kit.resolve.declared import declared
 
 __all__ = ["check_order"]
@@ -21,7 +19,7 @@ __all__ = ["check_order"]
 
 def check_order(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that what changes under a rule of another app is ordered against the migration that holds the rule."""
-    if not any(True for _ in _read_elsewhere()):
+    if not _reads_elsewhere():
         return []  # Migrations need not be loaded: within one app they have an order.
     try:
         loader = MigrationLoader(None, ignore_no_migrations=True)
@@ -41,12 +39,10 @@ def _error(item: Disorder) -> Error:
     )
 
 
-def _read_elsewhere() -> Iterator[str]:
-    """Yield the apps of models that a rule of another app reads; other checks tell of rules that are not well."""
-    for model, rules in declared(live_apps):
-        with suppress(RuleError):
-            yield from {
-                source.model._meta.app_label
-                for source in plan(model, rules).sources
-                if source.model._meta.app_label != model._meta.app_label
-            }
+def _reads_elsewhere() -> bool:
+    """Whether a rule reads a model of another app; other checks tell of rules that are refused."""
+    return any(
+        source.model._meta.app_label != item.model._meta.app_label
+        for item in plan_sound(declared(live_apps))
+        for source in item.sources
+    )

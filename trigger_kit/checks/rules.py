@@ -5,7 +5,8 @@ Most come from the room that finds the problem, as RuleError; ``docs/checks.md``
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -32,17 +33,27 @@ __all__ = ["check_rules", "check_setup"]
 def check_rules(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check every declared rule."""
     models = [model for model in live_apps.get_models() if app_configs is None or model._meta.app_config in app_configs]
-    messages: list[CheckMessage] = []
-    kept_columns: list[KeptColumn] = []
     databases = kwargs.get("databases") or ()
+    messages = [message for model in models for message in _check_option(model)]
+    sound = {} if messages else _planned()
+    kept_columns: list[KeptColumn] = []
     for model in models:
-        for message, kept in _check_model(model, databases):
+        for message, kept in _check_model(model, databases, sound):
             messages += [message] if message else []
             kept_columns += [kept] if kept else []
     for model in models:
         own = [kept for kept in kept_columns if kept.resolved.model is model]
         messages += [message for kept in serve_averages(own) for message in _check_cost(kept)]
-    return messages + list(_check_together(kept_columns))
+    return messages + ([] if sound else list(_check_together(kept_columns)))
+
+
+def _planned() -> dict[tuple[type[Model], str], KeptColumn]:
+    """Return what keeps every rule, by model and field; nothing where a rule is refused, which is looked for then."""
+    try:
+        plans = plan_all(declared(live_apps))
+    except RuleError:
+        return {}
+    return {(plan.model, kept.resolved.rule.field): kept for plan in plans for kept in plan.kept_columns}
 
 
 def _check_together(kept_columns: Sequence[KeptColumn]) -> Iterator[CheckMessage]:
@@ -97,50 +108,43 @@ def _check_writers() -> Iterator[CheckMessage]:
             )
 
 
-def _check_model(
-    model: type[Model], databases: Collection[str]
-) -> Iterator[tuple[CheckMessage | None, KeptColumn | None]]:
+def _check_option(model: type[Model]) -> Iterator[CheckMessage]:
+    """Check that a model's option is a list of rules, one per field."""
     value = getattr(model._meta, "denormalizations", ())
     if not isinstance(value, (list, tuple)) or any(not isinstance(rule, Denormalize) for rule in value):
-        yield (
-            Error(
-                f"{model._meta.label}: Meta.denormalizations must be a list of Denormalize(…).",
-                hint='For example [Denormalize("num_books", Count("books"))].',
-                obj=model,
-                id="trigger_kit.E001",
-            ),
-            None,
+        yield Error(
+            f"{model._meta.label}: Meta.denormalizations must be a list of Denormalize(…).",
+            hint='For example [Denormalize("num_books", Count("books"))].',
+            obj=model,
+            id="trigger_kit.E001",
         )
         return
-    seen: set[str] = set()
-    for rule in rules_of(model):
-        uri = rule_uri(model, rule.field)
-        if rule.field in seen:
-            yield (
-                Error(
-                    f"{uri} is kept by two rules.",
-                    hint="Remove one of them: a column can equal one expression only.",
-                    obj=model,
-                    id="trigger_kit.E004",
-                ),
-                None,
+    for field, count in Counter(rule.field for rule in rules_of(model)).items():
+        if count > 1:
+            yield Error(
+                f"{rule_uri(model, field)} is kept by two rules.",
+                hint="Remove one of them: a column can equal one expression only.",
+                obj=model,
+                id="trigger_kit.E004",
             )
-            continue
-        seen.add(rule.field)
-        yield from _check_rule(rule, model, databases)
 
 
-def _check_rule(
-    rule: Denormalize, model: type[Model], databases: Collection[str]
+def _check_model(
+    model: type[Model], databases: Collection[str], sound: Mapping[tuple[type[Model], str], KeptColumn]
 ) -> Iterator[tuple[CheckMessage | None, KeptColumn | None]]:
-    try:
-        kept = kept_column(resolve(rule, model))
-    except RuleError as error:
-        yield _error(error, model), None
-        return
-    yield None, kept
-    for message in (*_check_databases(kept, databases), *_check_foreign_key(kept), *_check_advice(kept)):
-        yield message, None
+    """Check the rules of a model, of which some may be planned already."""
+    first: dict[str, Denormalize] = {}
+    for rule in rules_of(model):
+        first.setdefault(rule.field, rule)
+    for rule in first.values():
+        try:
+            kept = sound.get((model, rule.field)) or kept_column(resolve(rule, model))
+        except RuleError as error:
+            yield _error(error, model), None
+            continue
+        yield None, kept
+        for message in (*_check_databases(kept, databases), *_check_foreign_key(kept), *_check_advice(kept)):
+            yield message, None
 
 
 def _check_databases(kept: KeptColumn, databases: Collection[str]) -> Iterator[CheckMessage]:

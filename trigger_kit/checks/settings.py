@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any
 
 from django.apps import apps as live_apps
 from django.core import checks
 from django.core.checks import CheckMessage
 
+from trigger_kit.conf import setting
 from trigger_kit.exceptions import RuleError
 from trigger_kit.migration.batched import batched_fields, names_without_rule
-from trigger_kit.plan.plan import Plan, plan
+from trigger_kit.plan.plan import Plan, plan_sound
 from trigger_kit.resolve.declared import declared
 
 __all__ = ["check_fills"]
@@ -20,7 +20,9 @@ __all__ = ["check_fills"]
 
 def check_fills(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check what the settings let be filled in batches."""
-    plans = list(_plans())
+    if not setting("BATCHED_BACKFILL"):
+        return []
+    plans = plan_sound(declared(live_apps))  # Other checks tell of rules that are refused.
     messages: list[CheckMessage] = [message for item in plans for message in _check_plan(item)]
     names = {name for model in live_apps.get_models() for name in (model._meta.app_label, model._meta.label)}
     uris = [kept.resolved.uri for item in plans for kept in item.kept_columns]
@@ -33,13 +35,6 @@ def check_fills(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckM
         for name in names_without_rule(uris)
         if name not in names
     ]
-
-
-def _plans() -> Iterator[Plan]:
-    """Yield the plans of models whose rules are well; other checks tell of the others."""
-    for model, rules in declared(live_apps):
-        with suppress(RuleError):
-            yield plan(model, rules)
 
 
 def _check_plan(item: Plan) -> Iterator[CheckMessage]:

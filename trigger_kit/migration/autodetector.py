@@ -7,7 +7,7 @@ column that they read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,6 +88,10 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         self.rules_before = {
             key: rules for key, rules in all_rules(self.from_state).items() if key in self.from_state.models
         }
+        self.is_settled = self._is_settled()
+        if self.is_settled:
+            super().generate_deleted_models()  # type: ignore[misc]
+            return
         self.before = compiled(self.from_state)
         self.wanted_state = self._wanted_state()
         for key in self.rules_before:
@@ -97,7 +101,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
     def generate_altered_db_table(self) -> None:
         """Add and alter rules last, when every model and column is in its new shape."""
         super().generate_altered_db_table()  # type: ignore[misc]
-        if not self.declared and not self.rules_before:
+        if self.is_settled or not (self.declared or self.rules_before):
             return
         self.after = self._compiled_wanted()
         self.old_rules = self._old_rules_by_now()
@@ -125,6 +129,17 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         super()._build_migration_list(graph)  # type: ignore[misc]
         cut_cycles(self.migrations, graph)
         set_apart(self.migrations)
+
+    def _is_settled(self) -> bool:
+        """Whether rules are what they were, and so is all that they read: most runs find that, and compile nothing."""
+        if self.renamed_models or vars(self)["renamed_fields"]:
+            return False
+        wanted = {key: tuple(self._state_rule(key, rule) for rule in rules) for key, rules in self.rules_wanted.items()}
+        if wanted.keys() != self.rules_before.keys():
+            return False
+        if any(not _say_the_same(self.rules_before[key], rules) for key, rules in wanted.items()):
+            return False
+        return reading(self.from_state, rules=self.rules_before).text == reading(self.to_state, rules=wanted).text
 
     # Names ----------------------------------------------------------------------------------------------------------
 
@@ -322,6 +337,12 @@ class RuleAutodetectorMixin(MigrationAutodetector):
             isinstance(operation, RuleOperation) and operation.model_name == key[1]
             for operation in self.generated_operations.get(key[0], ())
         )
+
+
+def _say_the_same(before: Sequence[StateRule], wanted: Sequence[StateRule]) -> bool:
+    """Whether two states have the same rules of a model, filled and with one way each."""
+    old, new = ({item.name: (item.rule, set(item.relations)) for item in found} for found in (before, wanted))
+    return old == new and all(item.is_filled and not item.is_lost for item in before)
 
 
 def _shapes(plan: Plan) -> list[OperationDependency]:

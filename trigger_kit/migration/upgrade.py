@@ -20,7 +20,7 @@ from trigger_kit.database.catalog import installed_triggers
 from trigger_kit.database.changes import Change, needed
 from trigger_kit.database.converge import converge
 from trigger_kit.database.filling import Filling
-from trigger_kit.database.installation import fill_fields, has_tables, live_plans
+from trigger_kit.database.installation import fill_fields, has_tables
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import RuleError, TriggerKitError
 from trigger_kit.migration.compiled import Compiled, compiled
@@ -29,7 +29,9 @@ from trigger_kit.migration.rendering import reading
 from trigger_kit.migration.running import home_changes
 from trigger_kit.migration.states import all_rules, key_of
 from trigger_kit.notation import canonical
-from trigger_kit.sql import TEMPLATE_VERSION, share_compiled
+from trigger_kit.plan.plan import plan_all
+from trigger_kit.resolve.declared import declared
+from trigger_kit.sql import TEMPLATE_VERSION
 
 __all__ = ["upgrade"]
 
@@ -44,8 +46,7 @@ def upgrade(connection: BaseDatabaseWrapper, state: ProjectState, executor: Migr
     """
     if connection.vendor != "postgresql" or not setting("UPGRADE"):
         return
-    wanted = compiled(state)
-    _share_with_models(connection, state, wanted)
+    wanted = _of_models(state) or compiled(state)
     changes = [change for change in home_changes(connection, Compiled(), wanted, may_ask=True) if change.after]
     changes = [change for change in changes if change.after and has_tables(connection, change.after.plan)]
     changes = needed(connection, changes)
@@ -59,21 +60,22 @@ def upgrade(connection: BaseDatabaseWrapper, state: ProjectState, executor: Migr
         _bring_over(connection, change, say)
 
 
-def _share_with_models(connection: BaseDatabaseWrapper, state: ProjectState, wanted: Compiled) -> None:
-    """Take what today's models compile to where the state is no other: the checks before migrate have compiled it."""
+def _of_models(state: ProjectState) -> Compiled | None:
+    """Return what today's models want, where the state is no other: the checks before migrate have compiled it."""
     rules = all_rules(state)
     try:
-        plans = {key_of(plan.model): plan for plan in live_plans(connection.alias)}
+        plans = {key_of(plan.model): plan for plan in plan_all(declared(live_apps))}
     except RuleError:  # A check has said so.
-        return
-    declared = {key: sorted(canonical(kept.resolved.rule) for kept in plan.kept_columns) for key, plan in plans.items()}
-    if {key: sorted(canonical(item.rule) for item in items) for key, items in rules.items()} != declared:
-        return
+        return None
+    written = {key: sorted(canonical(kept.resolved.rule) for kept in plan.kept_columns) for key, plan in plans.items()}
+    if {key: sorted(canonical(item.rule) for item in items) for key, items in rules.items()} != written:
+        return None
+    is_filled = all(item.is_filled and not item.is_lost for items in rules.values() for item in items)
     models = ProjectState.from_apps(live_apps)
-    if reading(state, rules=rules).text == reading(models, rules=rules).text:
-        for key, target in wanted.targets.items():
-            if not target.unfilled and target.plan.place == plans[key].place:
-                share_compiled(target.plan, plans[key])
+    if not is_filled or reading(state, rules=rules).text != reading(models, rules=rules).text:
+        return None
+    origins = {key: items[0].origin for key, items in rules.items()}
+    return Compiled({key: Wanted(plan) for key, plan in plans.items()}, origins=origins, apps=live_apps)
 
 
 def _bring_over(connection: BaseDatabaseWrapper, change: Change, say: Say) -> None:

@@ -35,6 +35,7 @@ __all__ = [
     "edges_of",
     "plan",
     "plan_all",
+    "plan_sound",
     "require_apart",
 ]
 
@@ -185,11 +186,6 @@ class Plan:
         return self.model._meta.db_table
 
     @property
-    def place(self) -> tuple[object, ...]:
-        """What the rules of other targets make of this one."""
-        return self.rank, self.writes, self.turns
-
-    @property
     def key(self) -> tuple[Column, ...]:
         """The columns of the target's primary key."""
         return tuple(column_of(field) for field in self.model._meta.pk_fields)
@@ -270,6 +266,22 @@ def plan(model: type[Model], rules: Iterable[Denormalize], rank: int = 1) -> Pla
 def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> list[Plan]:
     """Plan every model's rules; the plans come in rank order, a target after the sources that it reads."""
     return list(_plan_all(tuple((model, tuple(rules)) for model, rules in declared), settings.TIME_ZONE))
+
+
+def plan_sound(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> list[Plan]:
+    """Plan every model's rules; where some are refused, those of the models that are well, each by itself."""
+    found = list(declared)
+    try:
+        return plan_all(found)
+    except RuleError:
+        return [item for model, rules in found for item in _plan_one(model, rules)]
+
+
+def _plan_one(model: type[Model], rules: Sequence[Denormalize]) -> list[Plan]:
+    try:
+        return [plan(model, rules)]
+    except RuleError:
+        return []
 
 
 @lru_cache(maxsize=8)  # A command asks several times for the plans of the same rules.

@@ -19,7 +19,6 @@ __all__ = [
     "CompiledTrigger",
     "compile_plan",
     "drop_beside",
-    "share_compiled",
     "undo_beside",
 ]
 
@@ -33,11 +32,6 @@ def compile_plan(plan: Plan) -> tuple[CompiledTrigger, ...]:
     if plan not in _compiled:
         _compiled[plan] = _compile(plan)
     return _compiled[plan]
-
-
-def share_compiled(plan: Plan, other: Plan) -> None:
-    """Let a plan have what another one compiles to, of the same rules over the same models."""
-    _compiled[plan] = compile_plan(other)
 
 
 def _compile(plan: Plan) -> tuple[CompiledTrigger, ...]:
