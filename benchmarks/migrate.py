@@ -91,6 +91,8 @@ class Project:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         path = os.pathsep.join([str(self.path), str(ROOT)])
         environment = {**os.environ, "PYTHONPATH": path, "TRIGGER_KIT_DATABASE_URL": self.server.url}
+        # Who has set it would have every module compiled anew by each command.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, "-W", "ignore", "manage.py", *arguments]
         done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True)
         if done.returncode:

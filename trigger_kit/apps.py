@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from django.apps import AppConfig, apps
-from django.core.checks import register
+from django.core.checks import CheckMessage, register
 from django.db import connections
 from django.db.migrations import state
 from django.db.models.signals import post_migrate, pre_migrate
@@ -18,6 +19,17 @@ if META_OPTION not in names:
     vars(state)["DEFAULT_NAMES"] = (*names, META_OPTION)
 
 
+# By tag of Django's: where each check is.
+CHECKS = (
+    ("models", "rules", "check_rules"),
+    ("models", "rules", "check_setup"),
+    ("models", "settings", "check_fills"),
+    ("models", "order", "check_order"),
+    ("database", "database", "check_database"),
+    ("database", "database", "check_blind_spots"),
+)
+
+
 class TriggerKitConfig(AppConfig):
     """Configuration of ``"trigger_kit"`` in INSTALLED_APPS."""
 
@@ -25,43 +37,43 @@ class TriggerKitConfig(AppConfig):
     verbose_name = "trigger_kit"
 
     def ready(self) -> None:
-        """Register the checks, teach Django's commands about rules, and listen to migrate."""
-        from trigger_kit.checks import database, order, rules, settings
-        from trigger_kit.migration import applying, autodetector, executing, following, schema_changes, serializers
+        """Register the checks, teach Django about rules, and listen to migrate; what these need is imported later."""
+        from trigger_kit.migration.patches import patch_django
 
-        register(rules.check_rules, "models")
-        register(rules.check_setup, "models")
-        register(settings.check_fills, "models")
-        register(order.check_order, "models")
-        register(database.check_database, "database")
-        register(database.check_blind_spots, "database")
-        serializers.register()
-        autodetector.patch_commands()
-        schema_changes.patch_schema_editors()
-        following.patch_states()
-        applying.patch_migrations()
-        executing.patch_executor()
+        for tag, module, name in CHECKS:
+            register(_later(module, name), tag)
+        patch_django()
         pre_migrate.connect(hear_migrate, dispatch_uid="trigger_kit.hear_migrate")
         post_migrate.connect(follow_migrate, dispatch_uid="trigger_kit.follow_migrate")
 
 
+def _later(module: str, name: str) -> Any:
+    """Return a check that is imported when it runs: a web server never runs it."""
+
+    def check(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+        found: list[CheckMessage] = getattr(import_module(f"trigger_kit.checks.{module}"), name)(app_configs, **kwargs)
+        return found
+
+    check.__name__ = name
+    return check
+
+
 def hear_migrate(using: str, verbosity: int, stdout: Any = None, **kwargs: Any) -> None:
     """Let first fills say how far they are, where ``migrate`` says what it applies; keep the state it ends with."""
-    from trigger_kit.migration import executing, first_fill
+    from trigger_kit.migration import executing
 
-    first_fill.announce(using, stdout, verbosity)
-    executing.listen(using)
+    executing.listen(using, stdout, verbosity)
 
 
 def follow_migrate(app_config: AppConfig, using: str, verbosity: int, stdout: Any = None, **kwargs: Any) -> None:
     """Bring triggers to what the state wants that ``migrate`` has ended with, when all tables exist."""
-    from trigger_kit.migration import executing, first_fill, upgrade
+    from trigger_kit.migration import executing
 
     if app_config is not _last_app():
         return
-    first_fill.silence(using)
     found = executing.take_state(using)
     if found is not None:
+        from trigger_kit.migration import upgrade
 
         def say(text: str) -> None:
             if verbosity and stdout is not None:

@@ -17,7 +17,8 @@ from tests.library.models import Author, Port
 from trigger_kit import Denormalize, Exists, First, Timing
 from trigger_kit.plan.plan import plan
 from trigger_kit.resolve.declared import rules_of
-from trigger_kit.sql import CompiledTrigger, compile_plan
+from trigger_kit.sql.compilation import compile_plan
+from trigger_kit.sql.trigger import CompiledTrigger
 
 FOLDER = Path(__file__).parent / "sql"
 REWRITE = os.environ.get("TRIGGER_KIT_REWRITE_GOLDEN") == "1"

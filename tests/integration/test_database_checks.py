@@ -15,7 +15,7 @@ from trigger_kit.checks.database import check_database
 from trigger_kit.exceptions import RuleError
 from trigger_kit.maintenance.long_pauses import pause
 from trigger_kit.maintenance.switch import disable, uninstall
-from trigger_kit.sql import Comment
+from trigger_kit.sql.trigger import Comment
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 

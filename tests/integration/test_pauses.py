@@ -25,7 +25,7 @@ from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.long_pauses import pause, resume
 from trigger_kit.maintenance.pause import repair_touched
 from trigger_kit.maintenance.status import rule_statuses
-from trigger_kit.sql import Comment
+from trigger_kit.sql.trigger import Comment
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]

@@ -18,7 +18,7 @@ from trigger_kit import Denormalize, Timing
 from trigger_kit.database.installation import live_plans
 from trigger_kit.maintenance.status import rule_statuses
 from trigger_kit.plan.plan import plan_all
-from trigger_kit.sql import Comment
+from trigger_kit.sql.trigger import Comment
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]

@@ -15,7 +15,7 @@ import trigger_kit
 from dev.postgres import Server
 from tests.library.models import Author, Book, Category, Shelf
 from trigger_kit.database.installation import live_plans
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.testing import assert_in_sync
 
 Sql = Callable[..., list[tuple[Any, ...]]]

@@ -160,7 +160,7 @@ class InPlace(Project):
         executor = Executor(self)
         targets = self._targets(executor.loader, *names)
         state = executor._create_project_state(with_applied_migrations=True)
-        executing.listen(connection.alias)
+        executing.listen(connection.alias, None, 0)
         executor.migrate(targets, executor.migration_plan(targets), state=state.clone(), fake=is_fake)
         ended = executing.take_state(connection.alias)
         assert ended is not None

@@ -41,8 +41,11 @@ SHELL = "from django.contrib.auth.models import User; from forum.models import C
 
 
 def example(workshop: Workshop, name: str) -> Project:
-    """Copy the example's folder, so that nothing is written into it, and give it an empty database."""
-    path = workshop.folder / name
+    """Copy the example's folder, so that nothing is written into it, and give it an empty database.
+
+    The tests of a module may run in several goes, each with a project of its own.
+    """
+    path = workshop.folder / f"{name}_{next(workshop.numbers)}"
     shutil.copytree(EXAMPLE, path, ignore=shutil.ignore_patterns("__pycache__"))
     project = Project(path, workshop.server, workshop.worker, workshop.new_database(), ["forum"])
     entry = {**workshop.server.django_settings, "NAME": project.database}

@@ -11,7 +11,7 @@ from tests.migration.library import CHURN, NUM_BOOKS, NUM_PUBLISHED, ROWS, libra
 from tests.migration.project import Project
 from tests.migration.test_schemas import enter, tenants
 from tests.migration.worker import environment
-from trigger_kit.sql import Comment
+from trigger_kit.sql.trigger import Comment
 
 MODELS = library(NUM_BOOKS)
 CHANGED = library(NUM_BOOKS.replace('Count("books")', 'Count("books", filter=Q(books__published=True))'))

@@ -26,7 +26,7 @@ from tests.property.test_contract import EXAMPLES, RollBack, Step, relaxed
 from tests.property.test_grammar import EXPECTED, SETTLE, Settle, suppress_circles
 from trigger_kit import Denormalize, Exists, First, Timing
 from trigger_kit.plan.plan import Plan, plan_all
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 
 OPERATIONS = 20
 

@@ -21,7 +21,7 @@ from tests.archive.models import Country, Review, Work
 from trigger_kit import Denormalize, Timing
 from trigger_kit.notation import arguments, as_migrated
 from trigger_kit.plan.plan import plan, plan_all
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Tables that read each other: a project its tasks, a task its project, an organisation both.
@@ -40,7 +40,7 @@ from django.test.utils import isolate_apps
 from trigger_kit import Denormalize, Timing
 from trigger_kit.plan.plan import plan_all
 from trigger_kit.resolve.declared import declared
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 
 def integers(*names):
     return {name: models.IntegerField(default=0) for name in names}

@@ -9,7 +9,7 @@ from tests.archive.keeping import rules_of
 from tests.archive.models import Country, Publisher, Review, Work
 from trigger_kit.plan.plan import plan_all
 from trigger_kit.plan.ranks import ranks, turns
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 
 
 @pytest.mark.parametrize(

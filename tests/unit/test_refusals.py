@@ -66,7 +66,7 @@ from tests.unit.declaring import (
 )
 from trigger_kit import Denormalize, First, Rows
 from trigger_kit.plan.plan import plan
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 
 pytestmark = pytest.mark.usefixtures("registry")
 TEXT, DAY, MOMENT, GAP = models.TextField(), models.DateField(), models.DateTimeField(), models.DurationField()

@@ -15,9 +15,9 @@ from tests.library.models import Author
 from trigger_kit import Denormalize, First, Guard, Timing
 from trigger_kit.migration.operations import AddRule, AlterRule, BackfillRule, CrossedRelation, RemoveRule
 from trigger_kit.plan.plan import plan
-from trigger_kit.sql import TEMPLATE_VERSION, Comment, CompiledTrigger, compile_plan
+from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.text import with_tag
-from trigger_kit.sql.trigger import GUARD
+from trigger_kit.sql.trigger import GUARD, TEMPLATE_VERSION, Comment, CompiledTrigger
 
 RULE = Denormalize("num_books", Count("books", filter=Q(books__lang="en") | ~Q(books__pages=1)), guard=Guard.RAISE)
 

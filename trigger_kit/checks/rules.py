@@ -19,6 +19,7 @@ from django.db.models import Avg, Model
 
 from trigger_kit.database.routing import is_kept_apart
 from trigger_kit.exceptions import RuleError
+from trigger_kit.migration.patches import is_patched
 from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn
 from trigger_kit.plan.plan import plan_all
 from trigger_kit.plan.strategy import kept_column, serve_averages
@@ -69,8 +70,6 @@ def _check_together(kept_columns: Sequence[KeptColumn]) -> Iterator[CheckMessage
 
 def check_setup(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check that rules can be installed at all: the commands know rules, and a database is PostgreSQL."""
-    from trigger_kit.migration.autodetector import is_patched
-
     messages: list[CheckMessage] = []
     if not declared(live_apps):
         return messages

@@ -9,9 +9,8 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.sql import TEMPLATE_VERSION, Comment, CompiledTrigger
-from trigger_kit.sql.pausing import PAUSED_FOR_ALL
 from trigger_kit.sql.text import REGCLASS, SCHEMA, SCHEMA_TAG, SEARCH_PATH, identifier, literal, short_digest
+from trigger_kit.sql.trigger import PAUSED_FOR_ALL, TEMPLATE_VERSION, Comment, CompiledTrigger
 
 __all__ = [
     "OWN_TABLES",

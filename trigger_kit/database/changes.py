@@ -9,8 +9,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import OWN_TABLES, InstalledTrigger, Placement, installed_triggers
 from trigger_kit.database.wanted import Wanted
-from trigger_kit.sql import CompiledTrigger
-from trigger_kit.sql.trigger import GUARD
+from trigger_kit.sql.trigger import GUARD, CompiledTrigger
 
 __all__ = [
     "Change",

@@ -17,7 +17,7 @@ from trigger_kit.database.changes import Change, Found, Places, is_outdated, is_
 from trigger_kit.database.table_locks import lock_statement, patiently
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.sql import drop_beside, undo_beside
+from trigger_kit.sql.compilation import drop_beside, undo_beside
 from trigger_kit.sql.shared import CREATE_OWN_TABLES
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD

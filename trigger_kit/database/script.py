@@ -10,7 +10,7 @@ from trigger_kit.database.catalog import InstalledTrigger
 from trigger_kit.database.changes import Change, Found, Places, tables_of, unfilled
 from trigger_kit.database.converge import READ_COMMITTED_ONLY, Fill, Run
 from trigger_kit.database.table_locks import lock_statement
-from trigger_kit.sql import drop_beside, undo_beside
+from trigger_kit.sql.compilation import drop_beside, undo_beside
 from trigger_kit.sql.shared import CREATE_OWN_TABLES
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD

@@ -13,8 +13,9 @@ from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.meaning import FieldName, meaning
 from trigger_kit.resolve.rule import ResolvedRule
 from trigger_kit.rules import Denormalize
-from trigger_kit.sql import CompiledTrigger, compile_plan
+from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.django import depends_on_time_zone
+from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["Wanted", "value_digest"]
 

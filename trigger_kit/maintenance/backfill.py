@@ -15,7 +15,7 @@ from trigger_kit.database.installation import chosen_plans, require_postgresql, 
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 
 __all__ = ["Forecast", "backfill"]
 

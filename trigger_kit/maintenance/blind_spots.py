@@ -17,9 +17,10 @@ from trigger_kit.maintenance.catalog_queries import CATALOG_QUERIES, COMMIT, EDI
 from trigger_kit.maintenance.edits import edited_objects
 from trigger_kit.plan.plan import Plan
 from trigger_kit.rules import Timing
-from trigger_kit.sql import CompiledTrigger, compile_plan
+from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.pending import queue_table
 from trigger_kit.sql.text import fill_placeholders, identifier
+from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["BlindSpot", "blind_spots"]
 

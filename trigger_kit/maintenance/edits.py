@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement
-from trigger_kit.sql import CompiledTrigger
-from trigger_kit.sql.pausing import PAUSE_TEST, PAUSED_FOR_ALL
+from trigger_kit.sql.trigger import PAUSE_TEST, PAUSED_FOR_ALL, CompiledTrigger
 
 __all__ = ["edited_objects"]
 

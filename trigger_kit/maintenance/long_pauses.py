@@ -29,10 +29,11 @@ from trigger_kit.maintenance.pause import keys_of, noted_keys
 from trigger_kit.maintenance.switched import Switched, counted, each_target, read_committed
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.columns import Column
-from trigger_kit.sql import CompiledTrigger, compile_plan
-from trigger_kit.sql.pausing import PAUSE_TEST, PAUSED_FOR_ALL, noted_columns
+from trigger_kit.sql.compilation import compile_plan
+from trigger_kit.sql.pausing import noted_columns
 from trigger_kit.sql.text import advisory_number, fill_placeholders, identifier
 from trigger_kit.sql.touched import NOTED_HASH, repair_block, touched_targets
+from trigger_kit.sql.trigger import PAUSE_TEST, PAUSED_FOR_ALL, CompiledTrigger
 
 __all__ = ["PAUSE", "end_pause", "pause", "pause_installed", "paused_functions", "resume", "rule_names", "since"]
 

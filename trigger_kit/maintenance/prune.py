@@ -25,7 +25,7 @@ from trigger_kit.maintenance.switched import Switched, counted, read_committed
 from trigger_kit.plan.plan import Plan, plan_all
 from trigger_kit.resolve.declared import declared
 from trigger_kit.rules import Timing
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.text import CHECK_NOW, identifier, plain_name
 
 __all__ = ["Orphan", "orphans", "prune"]

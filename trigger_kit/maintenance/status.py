@@ -18,7 +18,7 @@ from trigger_kit.maintenance.pause import noted_keys
 from trigger_kit.maintenance.verify import LastVerification, last_verification
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
-from trigger_kit.sql import compile_plan
+from trigger_kit.sql.compilation import compile_plan
 
 __all__ = ["RuleStatus", "paused_targets", "rule_statuses"]
 

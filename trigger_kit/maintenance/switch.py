@@ -26,8 +26,9 @@ from trigger_kit.maintenance.long_pauses import PAUSE, end_pause, pause_installe
 from trigger_kit.maintenance.switched import Switched, counted, each_target, read_committed
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
-from trigger_kit.sql import CompiledTrigger, compile_plan
+from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.text import CHECK_NOW, identifier
+from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["companions", "disable", "enable", "install_rules", "uninstall"]
 

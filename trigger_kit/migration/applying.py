@@ -24,35 +24,46 @@ from trigger_kit.migration.operations import BackfillRule, RuleOperation, flat
 from trigger_kit.migration.running import bring
 from trigger_kit.migration.states import all_rules
 
-__all__ = ["patch_migrations"]
+__all__ = ["apply", "unapply"]
 
 
-def patch_migrations() -> None:
-    """Let migrations take rules along, forwards and backwards."""
-    for method in ("apply", "unapply"):
-        original = vars(Migration)[method]
-        if original.__module__ != __name__:
-            setattr(Migration, method, _taking_rules_along(original, is_forwards=method == "apply"))
+def apply(
+    original: Any, migration: Migration, project_state: ProjectState, schema_editor: Any, collect_sql: bool = False
+) -> Any:
+    """Apply a migration, rules taken along."""
+    return _take_rules_along(original, migration, project_state, schema_editor, collect_sql, is_forwards=True)
 
 
-def _taking_rules_along(original: Any, *, is_forwards: bool) -> Any:
-    def run(self: Migration, project_state: ProjectState, schema_editor: Any, collect_sql: bool = False) -> Any:
-        operations = list(self.operations)
-        if schema_editor.connection.vendor != "postgresql" or not _concerns_rules(operations, project_state):
-            return original(self, project_state, schema_editor, collect_sql)
-        _refuse_half(operations, self)
-        if not collect_sql and schema_editor.connection.in_atomic_block:
-            lock_ahead(schema_editor.connection, operations, self.app_label, project_state)
-        course = Course(project_state)
-        self.operations = list(_steps(operations, course))  # type: ignore[misc]
-        try:
-            state = original(self, project_state, schema_editor, collect_sql)
-        finally:
-            self.operations = operations  # type: ignore[misc]
-        course.require_resolved(self, is_forwards=is_forwards)
-        return state
+def unapply(
+    original: Any, migration: Migration, project_state: ProjectState, schema_editor: Any, collect_sql: bool = False
+) -> Any:
+    """Take a migration back, rules taken along."""
+    return _take_rules_along(original, migration, project_state, schema_editor, collect_sql, is_forwards=False)
 
-    return run
+
+def _take_rules_along(
+    original: Any,
+    migration: Migration,
+    project_state: ProjectState,
+    schema_editor: Any,
+    collect_sql: bool,
+    *,
+    is_forwards: bool,
+) -> Any:
+    operations = list(migration.operations)
+    if schema_editor.connection.vendor != "postgresql" or not _concerns_rules(operations, project_state):
+        return original(migration, project_state, schema_editor, collect_sql)
+    _refuse_half(operations, migration)
+    if not collect_sql and schema_editor.connection.in_atomic_block:
+        lock_ahead(schema_editor.connection, operations, migration.app_label, project_state)
+    course = Course(project_state)
+    migration.operations = list(_steps(operations, course))  # type: ignore[misc]
+    try:
+        state = original(migration, project_state, schema_editor, collect_sql)
+    finally:
+        migration.operations = operations  # type: ignore[misc]
+    course.require_resolved(migration, is_forwards=is_forwards)
+    return state
 
 
 def _concerns_rules(operations: Sequence[Operation], state: ProjectState) -> bool:

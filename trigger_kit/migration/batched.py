@@ -14,15 +14,15 @@ from typing import Any
 
 from django.db.migrations import Migration
 from django.db.migrations.operations.base import Operation
-from django.db.migrations.writer import MigrationWriter
 
 from trigger_kit.conf import setting
 from trigger_kit.exceptions import RuleError
+from trigger_kit.migration.writing import is_batched
 from trigger_kit.plan.kept_columns import KeptColumn, is_checked
 from trigger_kit.plan.plan import Plan, edges_of
 from trigger_kit.plan.strategy import serve_averages
 
-__all__ = ["RuleMigrationWriter", "batched_fields", "is_listed", "names_without_rule", "recomputing", "set_apart"]
+__all__ = ["batched_fields", "is_listed", "names_without_rule", "recomputing", "set_apart"]
 
 
 def batched_fields(plan: Plan, fields: Iterable[str]) -> list[str]:
@@ -30,7 +30,7 @@ def batched_fields(plan: Plan, fields: Iterable[str]) -> list[str]:
 
     Raises RuleError for a rule that cannot wait for it.
     """
-    rules = {measure.resolved.rule.field: measure for measure in plan.kept_columns}
+    rules = {kept.resolved.rule.field: kept for kept in plan.kept_columns}
     chosen = [field for field in fields if is_listed(rules[field].resolved.uri)]
     for field in chosen:
         require_no_check(rules[field])
@@ -42,12 +42,12 @@ def is_listed(uri: str) -> bool:
     return any(uri == name or uri.startswith((f"{name}:", f"{name}.")) for name in setting("BATCHED_BACKFILL"))
 
 
-def require_no_check(measure: KeptColumn) -> None:
+def require_no_check(kept: KeptColumn) -> None:
     """Raise RuleError where a flush could break the CHECK of a row that is not filled yet."""
-    if measure.is_queued and is_checked(measure.resolved):
+    if kept.is_queued and is_checked(kept.resolved):
         raise RuleError(
             "trigger_kit.E034",
-            f"{measure.resolved.uri} is QUEUED and cannot be filled in batches: a flush adds differences to rows that "
+            f"{kept.resolved.uri} is QUEUED and cannot be filled in batches: a flush adds differences to rows that "
             "are not filled yet, which breaks the column's CHECK.",
             'Take it out of TRIGGER_KIT["BATCHED_BACKFILL"], or use a field without a CHECK, such as IntegerField.',
         )
@@ -57,13 +57,13 @@ def recomputing(plan: Plan, fields: Iterable[str]) -> Plan:
     """Return a plan that computes some fields afresh for every touched row; what is queued stays in the queue."""
     wanted = set(fields)
 
-    def is_adding(measure: KeptColumn) -> bool:
-        return measure.resolved.rule.field in wanted and measure.is_added and not measure.is_queued
+    def is_adding(kept: KeptColumn) -> bool:
+        return kept.resolved.rule.field in wanted and kept.is_added and not kept.is_queued
 
     # An average follows from its sum and its count only where both go on by differences.
     raw = [m.afresh() if m.served_by or is_adding(m) else m for m in plan.kept_columns]
-    measures = serve_averages(raw)
-    return replace(plan, kept_columns=tuple(measures), edges=edges_of(measures))
+    kept_columns = serve_averages(raw)
+    return replace(plan, kept_columns=tuple(kept_columns), edges=edges_of(kept_columns))
 
 
 def set_apart(migrations: dict[str, list[Migration]]) -> None:
@@ -73,11 +73,11 @@ def set_apart(migrations: dict[str, list[Migration]]) -> None:
     new column keeps everybody from its table until its migration is committed.
     """
     for app_label, chain in migrations.items():
-        fills = [operation for migration in chain for operation in migration.operations if _is_batched(operation)]
+        fills = [operation for migration in chain for operation in migration.operations if is_batched(operation)]
         if not fills:
             continue
         for migration in list(chain):
-            others = [operation for operation in migration.operations if not _is_batched(operation)]
+            others = [operation for operation in migration.operations if not is_batched(operation)]
             first = next((n for n, item in enumerate(others) if hasattr(item, "rule")), 0)
             if first:
                 before = _new_migration(app_label, f"{migration.name}_before_rules", others[:first])
@@ -95,23 +95,6 @@ def _new_migration(app_label: str, name: str, operations: list[Operation]) -> An
     """Return a migration as Django's autodetector makes them: a class of its own."""
     made = type("Migration", (Migration,), {"operations": operations, "dependencies": []})
     return made(name, app_label)
-
-
-def _is_batched(operation: Any) -> bool:
-    return bool(getattr(operation, "batched", False))
-
-
-class RuleMigrationWriter(MigrationWriter):
-    """Django's writer, which also writes that a migration of batched fills is no transaction."""
-
-    def as_string(self) -> str:
-        """Return the text of the migration's file."""
-        text: str = super().as_string()
-        operations = self.migration.operations
-        if not operations or not all(map(_is_batched, operations)):
-            return text
-        head = "class Migration(migrations.Migration):\n"
-        return text.replace(head, f"{head}    atomic = False\n", 1)
 
 
 def names_without_rule(uris: Sequence[str]) -> list[str]:

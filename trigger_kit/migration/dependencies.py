@@ -58,7 +58,7 @@ def removed_by(app_label: str, operation: Operation) -> tuple[str, str, str | No
 
 def dependencies_of(plan: Plan) -> list[OperationDependency]:
     """Return what must exist before a plan's SQL runs: models, and every column that it mentions."""
-    found = {creates(plan.model, measure.resolved.column.name) for measure in plan.kept_columns}
+    found = {creates(plan.model, kept.resolved.column.name) for kept in plan.kept_columns}
     for source in plan.sources:
         found |= {creates(source.model, column) for column in (*source.columns, None)}
         kinds = [hop.content_type for hop in source.path if hop.content_type is not None]

@@ -13,15 +13,17 @@ from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 
-__all__ = ["listen", "patch_executor", "take_state"]
+__all__ = ["listen", "migrate", "output_of", "take_state", "unapply_migration"]
 
-# The states that runs of migrate have ended with, by database, from pre_migrate on.
+# The states that runs of migrate have ended with, and where these write to, and how much they say; by database.
 _states: dict[str, tuple[ProjectState, MigrationExecutor] | None] = {}
+_outputs: dict[str, tuple[Any, int]] = {}
 
 
-def listen(using: str) -> None:
-    """Keep the state that the run which begins now will end with."""
+def listen(using: str, stdout: Any, verbosity: int) -> None:
+    """Keep the state that the run which begins now will end with, and what it writes to."""
     _states[using] = None
+    _outputs[using] = stdout, verbosity
 
 
 def take_state(using: str) -> tuple[ProjectState, MigrationExecutor] | None:
@@ -29,32 +31,31 @@ def take_state(using: str) -> tuple[ProjectState, MigrationExecutor] | None:
 
     ``flush`` sends post_migrate, too: nothing has changed then.
     """
+    _outputs.pop(using, None)
     return _states.pop(using, None)
 
 
-def patch_executor() -> None:
-    """Let the executor tell."""
-    for method in (migrate, unapply_migration):
-        original = vars(MigrationExecutor)[method.__name__]
-        if original.__module__ != __name__:
-            setattr(MigrationExecutor, method.__name__, method(original))
+def output_of(using: str) -> tuple[Any, int]:
+    """Return what the run of migrate that goes on writes to, and how much it says: an operation is not told."""
+    return _outputs.get(using, (None, 0))
 
 
-def migrate(original: Any) -> Any:
-    """Return ``MigrationExecutor.migrate`` that keeps the state it ends with."""
-
-    def method(
-        self: MigrationExecutor, targets: Any, plan: Any = None, state: Any = None, fake: bool = False, **kwargs: Any
-    ) -> Any:
-        steps = self.migration_plan(targets) if plan is None else plan
-        state = original(self, targets, steps, state, fake, **kwargs)
-        if self.connection.alias in _states:
-            is_known = not fake and not any(is_backwards for _, is_backwards in steps)
-            _states[self.connection.alias] = state if is_known else _as_recorded(self), self
-        return state
-
-    method.__module__ = __name__
-    return method
+def migrate(
+    original: Any,
+    executor: MigrationExecutor,
+    targets: Any,
+    plan: Any = None,
+    state: Any = None,
+    fake: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Migrate, and keep the state that it ends with."""
+    steps = executor.migration_plan(targets) if plan is None else plan
+    state = original(executor, targets, steps, state, fake, **kwargs)
+    if executor.connection.alias in _states:
+        is_known = not fake and not any(is_backwards for _, is_backwards in steps)
+        _states[executor.connection.alias] = state if is_known else _as_recorded(executor), executor
+    return state
 
 
 def _as_recorded(executor: MigrationExecutor) -> ProjectState:
@@ -69,17 +70,14 @@ def _as_recorded(executor: MigrationExecutor) -> ProjectState:
     return state
 
 
-def unapply_migration(original: Any) -> Any:
-    """Return ``MigrationExecutor.unapply_migration`` that goes by what a database has."""
-
-    def method(self: MigrationExecutor, state: ProjectState, migration: Migration, fake: bool = False) -> Any:
-        before = state if fake else _as_applied(self, state, migration)
-        result = original(self, before, migration, fake=fake)
-        _taken_back(self).add(migration)
-        return result
-
-    method.__module__ = __name__
-    return method
+def unapply_migration(
+    original: Any, executor: MigrationExecutor, state: ProjectState, migration: Migration, fake: bool = False
+) -> Any:
+    """Take a migration back from what the database has."""
+    before = state if fake else _as_applied(executor, state, migration)
+    result = original(executor, before, migration, fake=fake)
+    _taken_back(executor).add(migration)
+    return result
 
 
 def _taken_back(executor: MigrationExecutor) -> set[Migration]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
@@ -14,26 +13,14 @@ from trigger_kit.database.converge import Run, runner
 from trigger_kit.database.filling import Filling
 from trigger_kit.database.progress import ProgressReport
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.migration.executing import output_of
 from trigger_kit.resolve.columns import key_type
 from trigger_kit.sql.full_values import key_arrays
 from trigger_kit.sql.text import CHECK_NOW, block, fill_placeholders
 
-__all__ = ["announce", "batches_script", "fill_in_batches", "has_few_rows", "require_few_rows", "silence"]
-
-# Where migrate writes to, and how much it says, by database.
-_outputs: dict[str, tuple[Any, int]] = {}
+__all__ = ["batches_script", "fill_in_batches", "has_few_rows", "require_few_rows"]
 
 SCRIPT_ROWS = 1_000
-
-
-def announce(using: str, stdout: Any, verbosity: int) -> None:
-    """Take note of what migrate writes to: an operation is not told."""
-    _outputs[using] = (stdout, verbosity)
-
-
-def silence(using: str) -> None:
-    """Forget it."""
-    _outputs.pop(using, None)
 
 
 def has_few_rows(connection: BaseDatabaseWrapper, filling: Filling) -> bool:
@@ -78,7 +65,7 @@ def fill_in_batches(connection: BaseDatabaseWrapper, filling: Filling, at_end: C
                 runner(connection)(sql)
         at_end()
 
-    stdout, verbosity = _outputs.get(connection.alias, (None, 0))
+    stdout, verbosity = output_of(connection.alias)
     report = ProgressReport(stdout, is_within_line=True) if stdout is not None and verbosity else None
     done = fill_all(connection, filling, on_batch=report.add if report else None, at_end=end)
     if report:

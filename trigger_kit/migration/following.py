@@ -1,7 +1,8 @@
 """MIGRATE: rules in a state follow what changes the names on their paths.
 
-Django's operations change a state through a few methods of ProjectState: whatever operation calls them, Django's, one
-inside SeparateDatabaseAndState, or somebody else's, the rules of the state are rewritten along.
+Django's operations change a state through a few methods of ProjectState, in whose place stand functions of this module
+(``patches.py``): whatever operation calls them, Django's, one inside SeparateDatabaseAndState, or somebody else's, the
+rules of the state are rewritten along.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from trigger_kit.migration.renames import Renamings, crossed_names, renamed_rule
 from trigger_kit.migration.rendering import reading
 from trigger_kit.migration.states import ModelKey, StateRule, all_rules, names_of, rules_in, set_rules
 
-__all__ = ["patch_states", "renamed_rules"]
+__all__ = ["alter_field", "alter_model_options", "rename_field", "rename_model", "renamed_rules"]
 
 
 def renamed_rules(
@@ -56,83 +57,60 @@ def _renamed_label(label: str, renamings: Renamings) -> str:
 # The state ----------------------------------------------------------------------------------------------------------
 
 
-def patch_states() -> None:
-    """Let states take their rules along."""
-    for method in (rename_model, rename_field, alter_field, alter_model_options):
-        original = vars(ProjectState)[method.__name__]
-        if original.__module__ != __name__:
-            setattr(ProjectState, method.__name__, method(original))
+def rename_model(original: Any, state: ProjectState, app_label: str, old_name: str, new_name: str) -> None:
+    """Rename a model, and rewrite rules: labels, and names of ways back, follow the model's."""
+    old, new = old_name.lower(), new_name.lower()
+    renamings = Renamings({(app_label, old): new})
+    labels = {old, f"{app_label}.{old}", f"{app_label}.{old_name}"}
+    new_labels = {new, f"{app_label}.{new}"}
+    _follow(state, labels, new_labels, renamings, lambda: original(state, app_label, old_name, new_name))
 
 
-def rename_model(original: Any) -> Any:
-    """Return ``ProjectState.rename_model`` that rewrites rules: labels, and names of ways back, follow the model's."""
-
-    def method(self: ProjectState, app_label: str, old_name: str, new_name: str) -> None:
-        old, new = old_name.lower(), new_name.lower()
-        renamings = Renamings({(app_label, old): new})
-        labels = {old, f"{app_label}.{old}", f"{app_label}.{old_name}"}
-
-        def change() -> None:
-            original(self, app_label, old_name, new_name)
-
-        _follow(self, labels, {new, f"{app_label}.{new}"}, renamings, change)
-
-    return _in_this_module(method)
+def rename_field(
+    original: Any, state: ProjectState, app_label: str, model_name: str, old_name: str, new_name: str
+) -> None:
+    """Rename a field, and rewrite rules."""
+    renamings = Renamings(fields={(app_label, model_name, old_name): new_name})
+    old, new = {old_name, f"{old_name}_id"}, {new_name, f"{new_name}_id"}
+    _follow(state, old, new, renamings, lambda: original(state, app_label, model_name, old_name, new_name))
 
 
-def rename_field(original: Any) -> Any:
-    """Return ``ProjectState.rename_field`` that rewrites rules."""
+def alter_field(
+    original: Any, state: ProjectState, app_label: str, model_name: str, name: str, field: Any, preserve_default: bool
+) -> None:
+    """Alter a field, and rewrite rules: a ``related_name`` is the name of a way back."""
 
-    def method(self: ProjectState, app_label: str, model_name: str, old_name: str, new_name: str) -> None:
-        renamings = Renamings(fields={(app_label, model_name, old_name): new_name})
-        old, new = {old_name, f"{old_name}_id"}, {new_name, f"{new_name}_id"}
-        _follow(self, old, new, renamings, lambda: original(self, app_label, model_name, old_name, new_name))
+    def change() -> None:
+        original(state, app_label, model_name, name, field, preserve_default)
 
-    return _in_this_module(method)
-
-
-def alter_field(original: Any) -> Any:
-    """Return ``ProjectState.alter_field`` that rewrites rules: a ``related_name`` is the name of a way back."""
-
-    def method(
-        self: ProjectState, app_label: str, model_name: str, name: str, field: Any, preserve_default: bool
-    ) -> None:
-        def change() -> None:
-            original(self, app_label, model_name, name, field, preserve_default)
-
-        before = self.models[app_label, model_name].fields[name]
-        old, new = _back(before, model_name), _back(field, model_name)
-        if old and new and old != new:
-            _follow(self, old, new, Renamings(), change)
-        else:
-            change()
-
-    return _in_this_module(method)
+    before = state.models[app_label, model_name].fields[name]
+    old, new = _back(before, model_name), _back(field, model_name)
+    if old and new and old != new:
+        _follow(state, old, new, Renamings(), change)
+    else:
+        change()
 
 
-def alter_model_options(original: Any) -> Any:
-    """Return ``ProjectState.alter_model_options`` that rewrites rules: ``default_related_name`` names ways back."""
+def alter_model_options(
+    original: Any,
+    state: ProjectState,
+    app_label: str,
+    model_name: str,
+    options: dict[str, Any],
+    option_keys: Any = None,
+) -> None:
+    """Alter a model's options, and rewrite rules: ``default_related_name`` names ways back."""
 
-    def method(
-        self: ProjectState, app_label: str, model_name: str, options: dict[str, Any], option_keys: Any = None
-    ) -> None:
-        def change() -> None:
-            original(self, app_label, model_name, options, option_keys)
+    def change() -> None:
+        original(state, app_label, model_name, options, option_keys)
 
-        name = "default_related_name"
-        old = self.models[app_label, model_name].options.get(name)
-        new = options.get(name, None if option_keys and name in option_keys else old)
-        if old == new:
-            change()
-        else:
-            _follow(self, {str(old or model_name)}, {str(new or model_name)}, Renamings(), change)
-
-    return _in_this_module(method)
-
-
-def _in_this_module(method: Any) -> Any:
-    method.__module__ = __name__
-    return method
+    name = "default_related_name"
+    old = state.models[app_label, model_name].options.get(name)
+    new = options.get(name, None if option_keys and name in option_keys else old)
+    if old == new:
+        change()
+    else:
+        _follow(state, {str(old or model_name)}, {str(new or model_name)}, Renamings(), change)
 
 
 def _back(relation: Any, model_name: str) -> set[str]:

@@ -1,7 +1,8 @@
 """MIGRATE: the operations of migrations. They hold the rule, as AddIndex and AddConstraint hold theirs.
 
 An operation changes the state of its model: which rules it has. What happens in the database follows from the two
-states, forwards and backwards alike; the SQL is compiled from them when the operation runs (``running``).
+states, forwards and backwards alike; the SQL is compiled from them when the operation runs (``running``, which is
+imported then: whoever has migrations loads this module, and runs few of them).
 
 Where trigger_kit is not in INSTALLED_APPS any more, old migrations still load and run: AddRule, AlterRule and
 BackfillRule touch no database then, and RemoveRule drops what the catalog says is the target's.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from django.apps import apps as live_apps
@@ -27,16 +29,9 @@ from django.db.migrations.operations import (
 from django.db.migrations.operations.base import Operation, OperationCategory
 from django.db.migrations.state import ProjectState
 
-from trigger_kit.database.catalog import Placement
-from trigger_kit.database.changes import Change
-from trigger_kit.database.converge import converge
-from trigger_kit.database.filling import Filling
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.migration.compiled import compiled
-from trigger_kit.migration.first_fill import batches_script, fill_in_batches
 from trigger_kit.migration.relations import CrossedRelation
-from trigger_kit.migration.running import bring, bring_target, executor, home_changes
-from trigger_kit.migration.states import ModelKey, StateRule, rules_in, set_rules
+from trigger_kit.migration.states import StateRule, rules_in, set_rules
 from trigger_kit.rules import Denormalize
 
 __all__ = ["AddRule", "AlterRule", "BackfillRule", "CrossedRelation", "RemoveRule", "RuleOperation", "flat"]
@@ -48,6 +43,10 @@ ADDITIONS = (AddField, AddIndex, AlterModelManagers, CreateModel)
 def is_installed() -> bool:
     """Whether the project still has trigger_kit; where it has gone, its migrations stay."""
     return live_apps.is_installed("trigger_kit")
+
+
+def _running() -> Any:
+    return import_module("trigger_kit.migration.running")
 
 
 class RuleOperation(Operation):
@@ -76,7 +75,7 @@ class RuleOperation(Operation):
     ) -> None:
         """Bring the database from one state's rules to the other's."""
         if is_installed():
-            bring(schema_editor, compiled(from_state), compiled(to_state))
+            _running().bring_states(schema_editor, from_state, to_state)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
@@ -274,8 +273,7 @@ class RemoveRule(RuleOperation):
         model = state.apps.get_model(app_label, self.model_name)
         if not self.allow_migrate_model(schema_editor.connection.alias, model):
             return
-        if executor(schema_editor) is None:
-            converge(schema_editor.connection, [Change(table=model._meta.db_table)])
+        _running().drop_all(schema_editor, model._meta.db_table)
 
     def describe(self) -> str:
         """Say what happens, for ``migrate`` and ``makemigrations``."""
@@ -326,46 +324,16 @@ class BackfillRule(Operation):
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         """Write the full values where they differ: in one statement, or in batches and then change the triggers."""
-        key = app_label, self.model_name.lower()
-        change = self._change(schema_editor, key, from_state, to_state) if is_installed() else None
-        if change is None or change.after is None:
-            return
-        if self.batched:
-            self._fill_in_batches(schema_editor, change)
-        else:
-            bring_target(schema_editor, change)
+        if is_installed():
+            key = app_label, self.model_name.lower()
+            _running().fill_again(schema_editor, key, self.fields, from_state, to_state, batched=self.batched)
 
     def database_backwards(
         self, app_label: str, schema_editor: BaseDatabaseSchemaEditor, from_state: ProjectState, to_state: ProjectState
     ) -> None:
         """Keep the values: nothing depends on their absence; go back to the triggers that were there before."""
         if is_installed():
-            bring(schema_editor, compiled(from_state), compiled(to_state))
-
-    def _change(
-        self, schema_editor: BaseDatabaseSchemaEditor, key: ModelKey, from_state: ProjectState, to_state: ProjectState
-    ) -> Change | None:
-        """Return what becomes of the target, where it belongs into this database."""
-        before, after = compiled(from_state), compiled(to_state)
-        target = after.targets.get(key)
-        if target is None:
-            raise TriggerKitError(f"{'.'.join(key)} has no rules that could be filled: {self.describe()}.")
-        nothing = type(after)()
-        only = type(after)({key: target}, {}, after.origins, after.apps)
-        is_home = bool(home_changes(schema_editor.connection, nothing, only, may_ask=True))
-        return Change(before.targets.get(key), target, refill=frozenset(self.fields)) if is_home else None
-
-    def _fill_in_batches(self, schema_editor: BaseDatabaseSchemaEditor, change: Change) -> None:
-        assert change.after is not None
-        connection = schema_editor.connection
-        filling = Filling.of(change.after.plan, change.after.columns(self.fields))
-        filled = Change(change.before, change.after, filled=frozenset(self.fields))
-        collect = executor(schema_editor)
-        if collect is None:
-            fill_in_batches(connection, filling, lambda: converge(connection, [filled]))
-            return
-        batches_script(filling, Placement(connection, filling.target), collect)
-        bring_target(schema_editor, filled)
+            _running().bring_states(schema_editor, from_state, to_state)
 
     def describe(self) -> str:
         """Say what happens, for ``migrate`` and ``makemigrations``."""

@@ -7,7 +7,7 @@ Where the graph does not say which, a fresh database may take the other way than
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps as live_apps
 from django.db.migrations import Migration
@@ -23,10 +23,12 @@ from django.db.migrations.operations import (
 )
 from django.db.migrations.state import ProjectState
 
-from trigger_kit.migration.compiled import compiled
 from trigger_kit.migration.operations import RuleOperation, flat
 from trigger_kit.migration.states import ModelKey, StateRule, all_rules, names_of, rules_in
 from trigger_kit.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from trigger_kit.migration.compiled import Compiled
 
 __all__ = ["CHANGING", "Disorder", "disorders", "named_after", "named_before", "names_read"]
 
@@ -127,7 +129,7 @@ class _Walk:
         rules = {key: items for key, items in all_rules(self.state).items() if key[0] != node[0]}
         if not _mentions(rules, change.before):
             return
-        before = compiled(self.state)
+        before = _compiled(self.state)
         for key, wanted in before.targets.items():
             holder = self.holders.get(before.origins[key])
             is_read = key in rules and change.before in names_read(wanted.plan)
@@ -147,7 +149,7 @@ class _Walk:
         ]
         if not others:
             return
-        now, label = compiled(self.state), ".".join(key)
+        now, label = _compiled(self.state), ".".join(key)
         for change in others:
             if key in now.errors:
                 self._report(label, node, change, is_first=True)
@@ -161,6 +163,13 @@ class _Walk:
 
     def _report(self, label: str, rule: Node, change: _Changed, *, is_first: bool) -> None:
         self.found.append(Disorder(label, rule, change.node, change.what, is_first))
+
+
+def _compiled(state: ProjectState) -> Compiled:
+    """Return what a state wants; most histories have nothing that must be compiled to see an order."""
+    from trigger_kit.migration.compiled import compiled
+
+    return compiled(state)
 
 
 def _mentions(rules: dict[ModelKey, tuple[StateRule, ...]], name: Name) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
+from django.db.migrations.state import ProjectState
 
 from trigger_kit.database.catalog import Placement
 from trigger_kit.database.changes import Change
@@ -19,11 +20,21 @@ from trigger_kit.database.installation import backfill
 from trigger_kit.database.routing import is_at_home
 from trigger_kit.database.script import converge_script
 from trigger_kit.database.wanted import Wanted
-from trigger_kit.migration.compiled import Compiled, changes_between, unresolved_and_gone
-from trigger_kit.migration.first_fill import require_few_rows
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.migration.compiled import Compiled, changes_between, compiled, unresolved_and_gone
+from trigger_kit.migration.first_fill import batches_script, fill_in_batches, require_few_rows
 from trigger_kit.migration.states import ModelKey
 
-__all__ = ["bring", "bring_target", "executor", "home_changes", "in_transaction"]
+__all__ = [
+    "bring",
+    "bring_states",
+    "bring_target",
+    "drop_all",
+    "executor",
+    "fill_again",
+    "home_changes",
+    "in_transaction",
+]
 
 
 def bring(
@@ -48,6 +59,64 @@ def bring(
             change()
         return
     _run(schema_editor, changes, change)
+
+
+def bring_states(schema_editor: BaseDatabaseSchemaEditor, before: ProjectState, after: ProjectState) -> None:
+    """Bring a database from the rules of one state to those of another."""
+    bring(schema_editor, compiled(before), compiled(after))
+
+
+def drop_all(schema_editor: BaseDatabaseSchemaEditor, table: str) -> None:
+    """Drop whatever the catalog says is a table's."""
+    if executor(schema_editor) is None:
+        converge(schema_editor.connection, [Change(table=table)])
+
+
+def fill_again(
+    schema_editor: BaseDatabaseSchemaEditor,
+    key: ModelKey,
+    fields: Sequence[str],
+    from_state: ProjectState,
+    to_state: ProjectState,
+    *,
+    batched: bool,
+) -> None:
+    """Write the full values of some fields of a target where they differ, and bring its triggers.
+
+    ``batched`` does so in batches first, each a transaction of its own.
+    """
+    change = _filled(schema_editor, key, fields, from_state, to_state)
+    if change is None or change.after is None:
+        return
+    if not batched:
+        bring_target(schema_editor, change)
+        return
+    connection = schema_editor.connection
+    filling = Filling.of(change.after.plan, change.after.columns(fields))
+    filled = Change(change.before, change.after, filled=frozenset(fields))
+    collect = executor(schema_editor)
+    if collect is None:
+        fill_in_batches(connection, filling, lambda: converge(connection, [filled]))
+        return
+    batches_script(filling, Placement(connection, filling.target), collect)
+    bring_target(schema_editor, filled)
+
+
+def _filled(
+    schema_editor: BaseDatabaseSchemaEditor,
+    key: ModelKey,
+    fields: Sequence[str],
+    from_state: ProjectState,
+    to_state: ProjectState,
+) -> Change | None:
+    """Return what becomes of a target that is filled, where it belongs into this database."""
+    before, after = compiled(from_state), compiled(to_state)
+    target = after.targets.get(key)
+    if target is None:
+        raise TriggerKitError(f"{'.'.join(key)} has no rules that could be filled: {', '.join(fields)}.")
+    only = Compiled({key: target}, {}, after.origins, after.apps)
+    is_home = bool(home_changes(schema_editor.connection, Compiled(), only, may_ask=True))
+    return Change(before.targets.get(key), target, refill=frozenset(fields)) if is_home else None
 
 
 def _new_fields(change: Change) -> frozenset[str]:

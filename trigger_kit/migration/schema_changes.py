@@ -11,18 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.conf import settings
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.backends.postgresql.schema import DatabaseSchemaEditor
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.models import Field, Model
-from django.db.utils import load_backend
 
 from trigger_kit.database.catalog import state_sql
 from trigger_kit.resolve.columns import Column, key_type
-from trigger_kit.sql import Comment
 from trigger_kit.sql.text import CHECK_NOW, identifier, literal, plain_name
+from trigger_kit.sql.trigger import Comment
 
-__all__ = ["RuleSchemaEditorMixin", "patch_schema_editors"]
+__all__ = ["alter_field"]
 
 _DEPENDENT_TRIGGERS = """
 SELECT DISTINCT trigger.tgname, trigger.tgenabled::text, pg_get_triggerdef(trigger.oid),
@@ -47,63 +44,59 @@ WHERE queue.relname = %s AND target.oid = to_regclass(%s) AND attribute.attname 
 """
 
 
-class RuleSchemaEditorMixin(DatabaseSchemaEditor):
-    """Alters the type of kept columns; everything else is the backend's."""
+def alter_field(
+    original: Any,
+    editor: BaseDatabaseSchemaEditor,
+    model: type[Model],
+    old_field: Field[Any, Any],
+    new_field: Field[Any, Any],
+    old_type: str,
+    new_type: str,
+    *args: Any,
+    **kwargs: Any,
+) -> None:
+    """Alter a column, our triggers aside where its type is another one."""
 
-    def _alter_field(
-        self,
-        model: type[Model],
-        old_field: Field[Any, Any],
-        new_field: Field[Any, Any],
-        old_type: str,
-        new_type: str,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        parent: Any = super()
-        if old_type == new_type:
-            parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
-            return
-        with self._triggers_aside(model._meta.db_table, str(old_field.column)):
-            self._alter_queue(Column(model._meta.db_table, str(old_field.column), new_type.partition("(")[0]))
-            parent._alter_field(model, old_field, new_field, old_type, new_type, *args, **kwargs)
+    def change() -> None:
+        original(editor, model, old_field, new_field, old_type, new_type, *args, **kwargs)
 
-    def _alter_queue(self, column: Column) -> None:
-        """Fold what is pending for a table whose key becomes another type, and let the queue's key become it too."""
-        table, new_type = column.table, key_type(column)
-        name = plain_name("tk_pending_", table)
-        with self.connection.cursor() as cursor:
-            cursor.execute(_QUEUE, [name, self.connection.ops.quote_name(table), column.name])
-            row = cursor.fetchone()
-        if row is None:
-            return
-        schema, quoted = identifier(row[0]), identifier(column.name)
-        self.execute(f"SELECT {schema}.{identifier(plain_name('tk_flush_', table))}();", params=None)
-        self.execute(CHECK_NOW, params=None)
-        altered = f"ALTER COLUMN {quoted} TYPE {new_type} USING {quoted}::{new_type}"
-        self.execute(f"ALTER TABLE {schema}.{identifier(name)} {altered};", params=None)
-
-    @contextmanager
-    def _triggers_aside(self, table: str, column: str) -> Iterator[None]:
-        """Drop our triggers that name a column, and create them again afterwards."""
-        quoted = self.connection.ops.quote_name(table)
-        with self.connection.cursor() as cursor:
-            cursor.execute(_DEPENDENT_TRIGGERS, [quoted, column])
-            triggers = [row for row in cursor.fetchall() if Comment.read(row[3])]
-        for name, *_ in triggers:
-            self.execute(f'DROP TRIGGER "{name}" ON {quoted};', params=None)
-        yield
-        for name, enabled, definition, comment in triggers:
-            self.execute(f"{definition};", params=None)
-            self.execute(f"COMMENT ON TRIGGER {identifier(name)} ON {quoted} IS {literal(comment)};", params=None)
-            if state := state_sql(quoted, name, enabled):
-                self.execute(state, params=None)
+    if old_type == new_type:
+        change()
+        return
+    table, column = model._meta.db_table, str(old_field.column)
+    with _triggers_aside(editor, table, column):
+        _alter_queue(editor, Column(table, column, new_type.partition("(")[0]))
+        change()
 
 
-def patch_schema_editors() -> None:
-    """Give the PostgreSQL backends of this project a schema editor that knows our triggers."""
-    for config in settings.DATABASES.values():
-        backend: type[BaseDatabaseWrapper] = load_backend(config["ENGINE"]).DatabaseWrapper
-        current = backend.SchemaEditorClass
-        if current and issubclass(current, DatabaseSchemaEditor) and not issubclass(current, RuleSchemaEditorMixin):
-            backend.SchemaEditorClass = type("DatabaseSchemaEditor", (RuleSchemaEditorMixin, current), {})
+def _alter_queue(editor: BaseDatabaseSchemaEditor, column: Column) -> None:
+    """Fold what is pending for a table whose key becomes another type, and let the queue's key become it too."""
+    table, new_type = column.table, key_type(column)
+    name = plain_name("tk_pending_", table)
+    with editor.connection.cursor() as cursor:
+        cursor.execute(_QUEUE, [name, editor.connection.ops.quote_name(table), column.name])
+        row = cursor.fetchone()
+    if row is None:
+        return
+    schema, quoted = identifier(row[0]), identifier(column.name)
+    editor.execute(f"SELECT {schema}.{identifier(plain_name('tk_flush_', table))}();", params=None)
+    editor.execute(CHECK_NOW, params=None)
+    altered = f"ALTER COLUMN {quoted} TYPE {new_type} USING {quoted}::{new_type}"
+    editor.execute(f"ALTER TABLE {schema}.{identifier(name)} {altered};", params=None)
+
+
+@contextmanager
+def _triggers_aside(editor: BaseDatabaseSchemaEditor, table: str, column: str) -> Iterator[None]:
+    """Drop our triggers that name a column, and create them again afterwards."""
+    quoted = editor.connection.ops.quote_name(table)
+    with editor.connection.cursor() as cursor:
+        cursor.execute(_DEPENDENT_TRIGGERS, [quoted, column])
+        triggers = [row for row in cursor.fetchall() if Comment.read(row[3])]
+    for name, *_ in triggers:
+        editor.execute(f'DROP TRIGGER "{name}" ON {quoted};', params=None)
+    yield
+    for name, enabled, definition, comment in triggers:
+        editor.execute(f"{definition};", params=None)
+        editor.execute(f"COMMENT ON TRIGGER {identifier(name)} ON {quoted} IS {literal(comment)};", params=None)
+        if state := state_sql(quoted, name, enabled):
+            editor.execute(state, params=None)

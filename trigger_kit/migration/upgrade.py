@@ -31,7 +31,7 @@ from trigger_kit.migration.states import all_rules, key_of
 from trigger_kit.notation import canonical
 from trigger_kit.plan.plan import plan_all
 from trigger_kit.resolve.declared import declared
-from trigger_kit.sql import TEMPLATE_VERSION
+from trigger_kit.sql.trigger import TEMPLATE_VERSION
 
 __all__ = ["upgrade"]
 

@@ -37,10 +37,10 @@ from trigger_kit.sql.locks import lock_paths, lock_targets
 from trigger_kit.sql.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.sql.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.pausing import PAUSE_TEST, note_touched
+from trigger_kit.sql.pausing import note_touched
 from trigger_kit.sql.text import block, object_name, quote, table_placeholder
 from trigger_kit.sql.trees import recursive_body
-from trigger_kit.sql.trigger import CompiledTrigger, render
+from trigger_kit.sql.trigger import PAUSE_TEST, CompiledTrigger, render
 from trigger_kit.sql.truncate import truncate_body
 from trigger_kit.sql.updates import differs, join_values, refill, same_row, update_from, written
 

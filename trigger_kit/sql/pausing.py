@@ -15,11 +15,8 @@ from trigger_kit.sql.notes import note_missing_keys
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.text import block, text_literal
 
-__all__ = ["PAUSED_FOR_ALL", "PAUSE_TEST", "note_touched", "noted_columns"]
+__all__ = ["note_touched", "noted_columns"]
 
-# The declaration of an installed function that asks whether this session is paused, and the one that pauses all.
-PAUSE_TEST = "tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';"
-PAUSED_FOR_ALL = "tk_is_paused boolean := true; -- paused for all sessions, until manage.py trigger_kit resume"
 # Types whose text is the same in every session.
 _PLAIN = {"bigint", "integer", "smallint", "numeric", "text", "uuid", "varchar"}
 

@@ -23,8 +23,9 @@ from trigger_kit.sql.changes import collect_changes, parts
 from trigger_kit.sql.locks import lock_in_order
 from trigger_kit.sql.notes import note_missing_keys
 from trigger_kit.sql.paths import Key, by_index
-from trigger_kit.sql.pausing import PAUSE_TEST, note_touched
+from trigger_kit.sql.pausing import note_touched
 from trigger_kit.sql.text import block, quote, short_digest, table_placeholder, text_literal
+from trigger_kit.sql.trigger import PAUSE_TEST
 from trigger_kit.sql.updates import refill
 
 __all__ = ["recursive_body", "recursive_update"]

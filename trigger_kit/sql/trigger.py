@@ -26,6 +26,8 @@ from trigger_kit.sql.text import (
 __all__ = [
     "GUARD",
     "NOTES",
+    "PAUSED_FOR_ALL",
+    "PAUSE_TEST",
     "QUEUE",
     "TEMPLATE_VERSION",
     "Beside",
@@ -60,6 +62,10 @@ CREATE CONSTRAINT TRIGGER"""
 
 # What a trigger is to its target: the guard's COMMENT has the values, and two kinds bring more along than a function.
 GUARD, QUEUE, NOTES = "guard", "queue", "notes"
+
+# The declaration of an installed function that asks whether this session is paused, and the one that pauses all.
+PAUSE_TEST = "tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';"
+PAUSED_FOR_ALL = "tk_is_paused boolean := true; -- paused for all sessions, until manage.py trigger_kit resume"
 
 _PREFIX = "trigger_kit "
 

@@ -1,4 +1,4 @@
-"""INSTALL: how migrations write Rows, and the subqueries over them.
+"""MIGRATE: how migrations write Rows and the subqueries over them, and that batched fills are no transaction.
 
 Django cannot write a subquery, because its constructor takes a queryset. The text is what the author wrote, with the
 names that migrations import, and reads back as an equal rule.
@@ -17,7 +17,7 @@ from django.db.models import FilteredRelation, OuterRef, Subquery
 from trigger_kit.notation import arguments, describe
 from trigger_kit.rows import Rows
 
-__all__ = ["register"]
+__all__ = ["RuleMigrationWriter", "is_batched", "register"]
 
 # The text, and the imports that it needs.
 Written = tuple[str, set[str]]
@@ -30,6 +30,24 @@ def register() -> None:
     MigrationWriter.register_serializer(Rows, RowsSerializer)
     MigrationWriter.register_serializer(Subquery, SubquerySerializer)
     MigrationWriter.register_serializer(FilteredRelation, RelationSerializer)
+
+
+def is_batched(operation: Any) -> bool:
+    """Whether an operation fills rows in batches."""
+    return bool(getattr(operation, "batched", False))
+
+
+class RuleMigrationWriter(MigrationWriter):
+    """Django's writer, which also writes that a migration of batched fills is no transaction."""
+
+    def as_string(self) -> str:
+        """Return the text of the migration's file."""
+        text: str = super().as_string()
+        operations = self.migration.operations
+        if not operations or not all(map(is_batched, operations)):
+            return text
+        head = "class Migration(migrations.Migration):\n"
+        return text.replace(head, f"{head}    atomic = False\n", 1)
 
 
 class RowsSerializer(BaseSerializer):
