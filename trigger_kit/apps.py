@@ -9,6 +9,7 @@ from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, register
 from django.db import connections
 from django.db.migrations import state
+from django.db.migrations.state import ProjectState
 from django.db.models.signals import post_migrate, pre_migrate
 
 from trigger_kit.meta import META_OPTION
@@ -41,16 +42,21 @@ class TriggerKitConfig(AppConfig):
         from trigger_kit.migration.patches import patch_django
 
         for tag, module, name in CHECKS:
-            register(_later(module, name), tag)
+            register(_later(module, name, asks=tag == "database"), tag)
         patch_django()
         pre_migrate.connect(hear_migrate, dispatch_uid="trigger_kit.hear_migrate")
         post_migrate.connect(follow_migrate, dispatch_uid="trigger_kit.follow_migrate")
 
 
-def _later(module: str, name: str) -> Any:
-    """Return a check that is imported when it runs: a web server never runs it."""
+def _later(module: str, name: str, *, asks: bool) -> Any:
+    """Return a check that is imported when it runs: a web server never runs it.
+
+    One that ``asks`` databases has nothing to say where none is named.
+    """
 
     def check(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+        if asks and not kwargs.get("databases"):
+            return []
         found: list[CheckMessage] = getattr(import_module(f"trigger_kit.checks.{module}"), name)(app_configs, **kwargs)
         return found
 
@@ -72,7 +78,8 @@ def follow_migrate(app_config: AppConfig, using: str, verbosity: int, stdout: An
     if app_config is not _last_app():
         return
     found = executing.take_state(using)
-    if found is not None:
+    if found is not None and not _is_settled(using, found[0]):
+        from trigger_kit.maintenance import status
         from trigger_kit.migration import upgrade
 
         def say(text: str) -> None:
@@ -82,6 +89,13 @@ def follow_migrate(app_config: AppConfig, using: str, verbosity: int, stdout: An
                 print(text)  # noqa: T201 as Django's own listeners do
 
         upgrade.upgrade(connections[using], *found, say)
+        status.note_settled(connections[using], found[0])
+
+
+def _is_settled(using: str, state: ProjectState) -> bool:
+    from trigger_kit.maintenance.settled import is_settled
+
+    return is_settled(connections[using], state)
 
 
 def _last_app() -> AppConfig:

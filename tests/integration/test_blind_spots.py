@@ -17,11 +17,11 @@ from trigger_kit import Denormalize, First, Timing
 from trigger_kit.checks.database import check_blind_spots
 from trigger_kit.database.changes import Change
 from trigger_kit.database.converge import converge
-from trigger_kit.database.installation import live_plans
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.maintenance.blind_spots import BlindSpot, blind_spots
 from trigger_kit.maintenance.long_pauses import pause
 from trigger_kit.maintenance.switch import install_rules, uninstall
+from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import declared
 

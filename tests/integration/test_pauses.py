@@ -19,12 +19,12 @@ from tests.library.models import Author, Book, Category, Port, Shelf, Voyage
 from trigger_kit import Denormalize
 from trigger_kit.database.changes import Change
 from trigger_kit.database.converge import converge
-from trigger_kit.database.installation import live_plans
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.long_pauses import pause, resume
 from trigger_kit.maintenance.pause import repair_touched
 from trigger_kit.maintenance.status import rule_statuses
+from trigger_kit.plan.live import live_plans
 from trigger_kit.sql.trigger import Comment
 from trigger_kit.testing import assert_in_sync
 

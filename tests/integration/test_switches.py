@@ -15,8 +15,8 @@ from tests.archive.keeping import assert_rules_hold, keep
 from tests.archive.models import Review, Work
 from tests.library.models import Author, Book, Category, Shelf
 from trigger_kit import Denormalize, Timing
-from trigger_kit.database.installation import live_plans
 from trigger_kit.maintenance.status import rule_statuses
+from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import plan_all
 from trigger_kit.sql.trigger import Comment
 from trigger_kit.testing import assert_in_sync

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 import trigger_kit
 from dev.postgres import Server
 from tests.library.models import Author, Book, Category, Shelf
-from trigger_kit.database.installation import live_plans
+from trigger_kit.plan.live import live_plans
 from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.testing import assert_in_sync
 

@@ -41,7 +41,7 @@ __all__ = ["InPlace"]
 
 # Where commands look for the live models.
 LIVE = (
-    "database.installation",
+    "plan.live",
     "maintenance.verify",
     "maintenance.prune",
     "migration.autodetector",

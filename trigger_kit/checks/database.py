@@ -7,7 +7,7 @@ is no news, so that only what no migration will mend is told.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.core import checks
@@ -17,10 +17,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.exceptions import BadMigrationError, CircularDependencyError, NodeNotFoundError
 from django.db.migrations.loader import MigrationLoader
 
-from trigger_kit.database.installation import live_plans
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.blind_spots import BlindSpot, blind_spots
-from trigger_kit.maintenance.status import RuleStatus, rule_statuses
+from trigger_kit.maintenance.settled import is_settled, live_state
+from trigger_kit.plan.live import live_plans
+
+if TYPE_CHECKING:
+    from trigger_kit.maintenance.status import RuleStatus
 
 __all__ = ["check_blind_spots", "check_database"]
 
@@ -64,7 +67,7 @@ def _installed(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     if connection.vendor != "postgresql":
         return
     try:
-        statuses = _worth_telling(connection)
+        statuses = [] if is_settled(connection, live_state()) else _worth_telling(connection)
     except (DatabaseError, InterfaceError, TriggerKitError):
         return
     groups: dict[tuple[str, str], list[RuleStatus]] = {}
@@ -76,6 +79,8 @@ def _installed(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
 
 def _worth_telling(connection: BaseDatabaseWrapper) -> list[RuleStatus]:
     """Return the statuses that no migration will mend."""
+    from trigger_kit.maintenance.status import rule_statuses  # It compiles the rules.
+
     statuses = [status for status in rule_statuses(connection.alias) if status.status in MESSAGES]
     if any(status.status in BY_MIGRATION for status in statuses):
         if _is_migration_pending(connection):
@@ -127,7 +132,8 @@ def _unseen(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     if connection.vendor != "postgresql":
         return
     try:
-        found = blind_spots(connection, live_plans(connection.alias))
+        settled = is_settled(connection, live_state())
+        found = blind_spots(connection, live_plans(connection.alias), is_settled=settled)
     except (DatabaseError, InterfaceError, TriggerKitError):
         return
     yield from (_spot_message(spot, connection.alias) for spot in found)

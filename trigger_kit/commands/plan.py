@@ -10,8 +10,9 @@ from django.core.management.base import BaseCommand, CommandParser
 from trigger_kit.commands.printing import NO_RULES
 from trigger_kit.commands.subcommand import add_rules
 from trigger_kit.database.indexes import installed_indexes, update_counts
-from trigger_kit.database.installation import chosen_plans, live_plans, require_postgresql
+from trigger_kit.database.installation import chosen_plans, require_postgresql
 from trigger_kit.maintenance.explain import explain
+from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
 
 __all__ = ["HELP", "add_arguments", "run"]

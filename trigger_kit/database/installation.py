@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from django.apps import apps as live_apps
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import Placement
@@ -14,8 +13,9 @@ from trigger_kit.database.converge import Run, converge, runner
 from trigger_kit.database.script import converge_script
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.plan.plan import Plan, plan_all
-from trigger_kit.resolve.declared import declared, select
+from trigger_kit.plan.live import live_plans
+from trigger_kit.plan.plan import Plan
+from trigger_kit.resolve.declared import select
 from trigger_kit.sql.full_values import backfill_sql
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders
 
@@ -25,16 +25,9 @@ __all__ = [
     "fill_fields",
     "has_tables",
     "install",
-    "live_plans",
     "require_postgresql",
     "script",
-    "uris_of",
 ]
-
-
-def live_plans(using: str = DEFAULT_DB_ALIAS) -> list[Plan]:
-    """Return the plans of the live models whose tables belong into a database."""
-    return [plan for plan in plan_all(declared(live_apps)) if router.allow_migrate_model(using, plan.model)]
 
 
 def chosen_plans(uris: Sequence[str] = (), using: str = DEFAULT_DB_ALIAS) -> list[Plan]:
@@ -43,8 +36,8 @@ def chosen_plans(uris: Sequence[str] = (), using: str = DEFAULT_DB_ALIAS) -> lis
     Raises TriggerKitError for a name that means no rule.
     """
     plans = live_plans(using)
-    chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
-    return [plan for plan in plans if chosen.intersection(uris_of(plan))]
+    chosen = set(select(uris, [uri for plan in plans for uri in plan.uris]))
+    return [plan for plan in plans if chosen.intersection(plan.uris)]
 
 
 def require_postgresql(using: str) -> BaseDatabaseWrapper:
@@ -89,7 +82,7 @@ def script(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> str:
     connection = require_postgresql(using)
     parts = ["BEGIN;"]
     for plan in chosen_plans(uris, using):
-        parts.append(f"-- {plan.model._meta.label}: {', '.join(uris_of(plan))}")
+        parts.append(f"-- {plan.model._meta.label}: {', '.join(plan.uris)}")
         converge_script(
             connection,
             [Change(after=Wanted(plan))],
@@ -126,8 +119,3 @@ def backfill(
     run = execute or runner(connection)
     for sql in backfill_statements(plan, Placement(connection, plan.target), columns):
         run(sql)
-
-
-def uris_of(plan: Plan) -> list[str]:
-    """Return the URIs of a plan's rules."""
-    return [kept.resolved.uri for kept in plan.kept_columns]

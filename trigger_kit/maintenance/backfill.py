@@ -11,7 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.database.batches import OnBatch, Progress, fill_all, interrupted
 from trigger_kit.database.catalog import Placement, find_triggers
 from trigger_kit.database.filling import Filling, count_differing, drawn_keys
-from trigger_kit.database.installation import chosen_plans, require_postgresql, uris_of
+from trigger_kit.database.installation import chosen_plans, require_postgresql
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
@@ -68,7 +68,7 @@ def backfill(
             raise ValueError(f"{name} is 1 or more, not {number}.")
     connection = require_postgresql(using)
     plans = _installed_plans(connection, uris)
-    chosen = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
+    chosen = set(select(uris, [uri for plan in plans for uri in plan.uris]))
     fillings = [
         Filling.of(plan, [kept.column for kept in plan.kept_columns if kept.resolved.uri in chosen]) for plan in plans
     ]

@@ -12,12 +12,9 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement, installed_triggers
-from trigger_kit.database.installation import uris_of
 from trigger_kit.maintenance.catalog_queries import CATALOG_QUERIES, COMMIT, EDITED, ELSEWHERE, ROLE, CatalogQuery
-from trigger_kit.maintenance.edits import edited_objects
 from trigger_kit.plan.plan import Plan
 from trigger_kit.rules import Timing
-from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.pending import queue_table
 from trigger_kit.sql.text import fill_placeholders, identifier
 from trigger_kit.sql.trigger import CompiledTrigger
@@ -57,12 +54,19 @@ class Sight:
 class Ground:
     """What the catalog has of one plan: where its tables are, by their SQL, and its triggers that are installed."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, plan: Plan, installed: Iterable[InstalledTrigger]) -> None:
+    def __init__(
+        self, connection: BaseDatabaseWrapper, plan: Plan, installed: Iterable[InstalledTrigger], *, is_settled: bool
+    ) -> None:
         self.plan = plan
         self.place = Placement(connection, plan.target)
-        self.compiled: dict[str, CompiledTrigger] = {trigger.name: trigger for trigger in compile_plan(plan)}
-        schema = self.place.schema
-        self.known = {item.name: item for item in installed if item.schema == schema and item.name in self.compiled}
+        # Where everything is as it is compiled, the catalog says what is the plan's.
+        self.compiled: dict[str, CompiledTrigger] = {} if is_settled else _compiled(plan)
+        self.known = {
+            item.name: item
+            for item in installed
+            if item.schema == self.place.schema
+            and (item.target == plan.target if is_settled else item.name in self.compiled)
+        }
         self.queue = fill_placeholders(queue_table(plan.target), self.place) if plan.folds(Timing.QUEUED) else ""
         self.target = self.place(plan.target)
 
@@ -70,7 +74,7 @@ class Ground:
     def names(self) -> list[str]:
         """The SQL of every table that may be asked about."""
         on = (trigger.on for trigger in self.compiled.values())
-        return [*map(self.place, (*self.plan.tables, *on)), *([self.queue] if self.queue else [])]
+        return [*map(self.place, dict.fromkeys((*self.plan.tables, *on))), *([self.queue] if self.queue else [])]
 
     def tables(self, of: str) -> list[str]:
         """Return the SQL of the tables that a query is about."""
@@ -79,10 +83,19 @@ class Ground:
         return list(dict.fromkeys(map(self.place, names)))
 
 
-def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan]) -> list[BlindSpot]:
-    """Return what the catalog tells about writes that the triggers of these plans do not see."""
+def _compiled(plan: Plan) -> dict[str, CompiledTrigger]:
+    from trigger_kit.sql.compilation import compile_plan
+
+    return {trigger.name: trigger for trigger in compile_plan(plan)}
+
+
+def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan], *, is_settled: bool = False) -> list[BlindSpot]:
+    """Return what the catalog tells about writes that the triggers of these plans do not see.
+
+    ``is_settled`` says that all of them are known to be what they are compiled to, on the tables where they should be.
+    """
     installed = installed_triggers(connection)
-    grounds = [Ground(connection, plan, installed) for plan in plans]
+    grounds = [Ground(connection, plan, installed, is_settled=is_settled) for plan in plans]
     tables = _present(connection, {name for ground in grounds for name in ground.names})
     asked = {"tables": list(set(tables.values())), "triggers": [item.trigger for item in installed]}
     answers = {query: _answers(connection, query, asked) for query in CATALOG_QUERIES}
@@ -92,10 +105,10 @@ def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan]) -> list[
         if ground.target in tables:
             sights += [Sight(ROLE, "", role, ground.plan) for role in roles]
             sights += _seen(ground, tables, answers)
-            sights += _elsewhere(ground, tables)
             sights += _without_commit(connection, ground)
-            objects = edited_objects(connection, ground.place, ground.compiled, ground.known)
-            sights += [Sight(EDITED, "", name, ground.plan) for name in objects]
+            if not is_settled:
+                sights += _elsewhere(ground, tables)
+                sights += _edited(connection, ground)
     return _spots(sights)
 
 
@@ -137,9 +150,17 @@ def _elsewhere(ground: Ground, tables: Mapping[str, str]) -> Iterator[Sight]:
             yield Sight(ELSEWHERE, item.table, str(expected), ground.plan)
 
 
+def _edited(connection: BaseDatabaseWrapper, ground: Ground) -> Iterator[Sight]:
+    """Tell which functions and triggers of a plan somebody has edited."""
+    from trigger_kit.maintenance.edits import edited_objects
+
+    for name in edited_objects(connection, ground.place, ground.compiled, ground.known):
+        yield Sight(EDITED, "", name, ground.plan)
+
+
 def _without_commit(connection: BaseDatabaseWrapper, ground: Ground) -> Iterator[Sight]:
     """Tell whether DEFERRED rules of a plan have nobody to settle them; their notes are written all the same."""
-    is_needed = any(ground.compiled[name].on == "tk_commit" for name in ground.known)
+    is_needed = any(item.table_name == "tk_commit" for item in ground.known.values())
     if is_needed and not _rows(connection, COMMIT.sql, {"schema": ground.place.schema}):
         yield Sight(COMMIT, ground.place("tk_commit"), "tk_commit", ground.plan)
 
@@ -153,7 +174,7 @@ def _spots(sights: Iterable[Sight]) -> list[BlindSpot]:
         BlindSpot(
             query.kind,
             subject,
-            tuple(uri for plan in concerned for uri in uris_of(plan)),
+            tuple(uri for plan in concerned for uri in plan.uris),
             *_texts(query, table, subject, concerned),
             query.is_certain,
         )

@@ -21,7 +21,7 @@ from trigger_kit.database.catalog import Placement, find_triggers, trigger_statu
 from trigger_kit.database.changes import Places, tables_of
 from trigger_kit.database.converge import runner
 from trigger_kit.database.filling import Filling
-from trigger_kit.database.installation import chosen_plans, require_postgresql, uris_of
+from trigger_kit.database.installation import chosen_plans, require_postgresql
 from trigger_kit.database.records import forget_record, read_records, write_record
 from trigger_kit.database.table_locks import MOMENT, TRY_AGAIN, lock_statement, patiently
 from trigger_kit.exceptions import TriggerKitError
@@ -72,7 +72,7 @@ def pause(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS, dry_run: b
             _wait_for_others(connection, plan)
             for name in names:
                 _swap(connection, schema, name, PAUSE_TEST, PAUSED_FOR_ALL)
-            write_record(connection, schema, label, PAUSE, _who(connection) | {"rules": uris_of(plan)})
+            write_record(connection, schema, label, PAUSE, _who(connection) | {"rules": plan.uris})
         return Switched("~", label, text, advice)
 
     return each_target(chosen_plans(uris, using), change)
@@ -166,7 +166,7 @@ def pause_installed(connection: BaseDatabaseWrapper, plan: Plan, reason: str) ->
     _wait_for_others(connection, plan)
     for name in paused_functions(connection, plan):
         _swap(connection, schema, name, PAUSE_TEST, PAUSED_FOR_ALL)
-    record = _who(connection) | {"rules": uris_of(plan), "to_fill": True, "reason": reason}
+    record = _who(connection) | {"rules": plan.uris, "to_fill": True, "reason": reason}
     write_record(connection, schema, plan.model._meta.label, PAUSE, record)
 
 

@@ -11,8 +11,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import Placement
 from trigger_kit.database.converge import runner
-from trigger_kit.database.installation import live_plans, require_postgresql
+from trigger_kit.database.installation import require_postgresql
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.columns import Column
 from trigger_kit.sql.pausing import noted_columns

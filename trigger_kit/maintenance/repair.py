@@ -27,7 +27,7 @@ from django.db.models import Model
 from trigger_kit.database.catalog import Placement
 from trigger_kit.database.converge import runner
 from trigger_kit.database.filling import Filling, lock_keys, write_locked
-from trigger_kit.database.installation import live_plans, require_postgresql
+from trigger_kit.database.installation import require_postgresql
 from trigger_kit.maintenance.comparison import Drift, Key, KeyRange, Pass, Values, passes, reading
 from trigger_kit.maintenance.listings import listed_keys
 from trigger_kit.maintenance.ranges import pieces, range_rows
@@ -40,6 +40,7 @@ from trigger_kit.maintenance.verify import (
     set_commits,
 )
 from trigger_kit.plan.kept_columns import KeptColumn
+from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
 from trigger_kit.rules import Denormalize, Timing

@@ -8,19 +8,31 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.state import ProjectState
 
 from trigger_kit.database.batches import Progress, backfilling
-from trigger_kit.database.catalog import InstalledTrigger, Placement, installed_triggers, search_path, trigger_status
-from trigger_kit.database.installation import live_plans, require_postgresql
+from trigger_kit.database.catalog import (
+    InstalledTrigger,
+    Placement,
+    find_triggers,
+    installed_triggers,
+    search_path,
+    trigger_status,
+)
+from trigger_kit.database.installation import require_postgresql
 from trigger_kit.database.records import read_records
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.maintenance.edits import edited_objects
 from trigger_kit.maintenance.long_pauses import PAUSE, since
 from trigger_kit.maintenance.pause import noted_keys
+from trigger_kit.maintenance.settled import live_state, seen, write_down
 from trigger_kit.maintenance.verify import LastVerification, last_verification
+from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
 from trigger_kit.sql.compilation import compile_plan
 
-__all__ = ["RuleStatus", "paused_targets", "rule_statuses"]
+__all__ = ["RuleStatus", "note_settled", "paused_targets", "rule_statuses"]
 
 # Of several states, the first is told.
 WORST_FIRST = ("missing", "disabled", "outdated")
@@ -72,6 +84,26 @@ def paused_targets(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> d
     """Return what there is to say of targets whose rules are paused, by the labels of their models."""
     statuses = rule_statuses(using, uris)
     return {status.model: status.detail for status in statuses if status.status == "paused"}
+
+
+def note_settled(connection: BaseDatabaseWrapper, state: ProjectState) -> None:
+    """Write down that a database has exactly what a state wants, today's models want the same, and nobody edited it."""
+    found = seen(connection, state)
+    if found is None or found != seen(connection, live_state()):
+        return
+    try:
+        statuses = rule_statuses(connection.alias)
+        plans = live_plans(connection.alias)
+    except TriggerKitError:  # Other checks tell of rules that are refused.
+        return
+    if all(status.is_kept for status in statuses) and not any(_edited(connection, plan) for plan in plans):
+        write_down(connection, found)
+
+
+def _edited(connection: BaseDatabaseWrapper, plan: Plan) -> list[str]:
+    place = Placement(connection, plan.target)
+    compiled = {trigger.name: trigger for trigger in compile_plan(plan)}
+    return edited_objects(connection, place, compiled, find_triggers(connection, compiled, place.schema))
 
 
 def _statuses(plan: Plan, found: Mapping[str, InstalledTrigger | None], known: Knowledge) -> list[RuleStatus]:

@@ -17,7 +17,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.database.catalog import InstalledTrigger, Placement, find_triggers, trigger_status
 from trigger_kit.database.changes import Change, Places, owned_by, tables_of
 from trigger_kit.database.converge import converge, runner
-from trigger_kit.database.installation import chosen_plans, require_postgresql, uris_of
+from trigger_kit.database.installation import chosen_plans, require_postgresql
 from trigger_kit.database.records import forget_record, read_records, write_record
 from trigger_kit.database.table_locks import lock_tables
 from trigger_kit.database.wanted import Wanted
@@ -172,8 +172,8 @@ def enable(
 def companions(uris: Sequence[str], using: str = DEFAULT_DB_ALIAS) -> dict[str, list[str]]:
     """Return the rules that share their triggers with those that are named, by the label of their model."""
     plans = chosen_plans(uris, using)
-    named = set(select(uris, [uri for plan in plans for uri in uris_of(plan)]))
-    found = {plan.model._meta.label: [uri for uri in uris_of(plan) if uri not in named] for plan in plans}
+    named = set(select(uris, [uri for plan in plans for uri in plan.uris]))
+    found = {plan.model._meta.label: [uri for uri in plan.uris if uri not in named] for plan in plans}
     return {label: others for label, others in found.items() if others}
 
 

@@ -186,6 +186,11 @@ class Plan:
         return self.model._meta.db_table
 
     @property
+    def uris(self) -> list[str]:
+        """The URIs of its rules."""
+        return [kept.resolved.uri for kept in self.kept_columns]
+
+    @property
     def key(self) -> tuple[Column, ...]:
         """The columns of the target's primary key."""
         return tuple(column_of(field) for field in self.model._meta.pk_fields)
