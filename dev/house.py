@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[tuple[str, str], ...], ...] = (
     (("commands", "what people type"), ("management", "")),
 )
 SINGLE = {
-    **dict.fromkeys(("rules", "expressions", "rows", "notation", "meta", "conf", "exceptions"), DECLARE),
+    **dict.fromkeys(("rules", "expressions", "rows", "notation", "meta", "conf", "exceptions", "version"), DECLARE),
     **dict.fromkeys(("", "apps", "testing"), DOORS),
 }
 WIDTH, LEFT, LINE, PAD, GAP = 620, 20, 15, 10, 22

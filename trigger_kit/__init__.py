@@ -9,6 +9,7 @@ from trigger_kit import meta as meta
 from trigger_kit.expressions import Exists, First
 from trigger_kit.rows import Rows
 from trigger_kit.rules import Denormalize, Guard, Level, Timing
+from trigger_kit.version import VERSION
 
 if TYPE_CHECKING:
     from trigger_kit.exact import Exact
@@ -33,6 +34,7 @@ __all__ = [
     "repair",
     "verify",
 ]
+__version__ = VERSION
 _HOMES = {
     "Exact": "exact",
     "backfill": "maintenance.backfill",
@@ -41,7 +43,6 @@ _HOMES = {
     "repair": "maintenance.repair",
     "verify": "maintenance.verify",
 }
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -74,7 +74,7 @@ def test_whatever_changes_is_looked_at_again(state: ProjectState, sql: Sql, chan
     [
         ("settings.TIME_ZONE", "Asia/Tokyo"),
         ("TEMPLATE_VERSION", 99),
-        ("trigger_kit.__version__", "99"),
+        ("VERSION", "99"),
         ("django.get_version", lambda: "99"),
         ("router.allow_migrate_model", lambda using, model: False),
     ],

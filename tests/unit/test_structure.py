@@ -16,7 +16,7 @@ from tests.unit.check_ids import PACKAGE, REPOSITORY
 
 # The stages of the pipeline, in the order in which a rule goes through them: a module imports its own and earlier ones.
 STAGES = (
-    ("exceptions", "conf", "notation", "rows", "rules", "expressions", "meta"),
+    ("exceptions", "version", "conf", "notation", "rows", "rules", "expressions", "meta"),
     ("resolve",),
     ("plan",),
     ("sql",),
@@ -151,7 +151,7 @@ def test_import_loads_the_declaration_only() -> None:
 import sys, trigger_kit
 print(*sorted(name for name in sys.modules if name.startswith("trigger_kit")))
 """
-    names = "expressions meta notation rows rules"
+    names = "expressions meta notation rows rules version"
     assert run(code) == " ".join(["trigger_kit", *(f"trigger_kit.{name}" for name in names.split())])
 
 

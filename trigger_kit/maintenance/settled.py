@@ -26,13 +26,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.state import ProjectState
 from django.db.models import Field
 
-import trigger_kit
 from trigger_kit.database.records import may_remember, write_record
 from trigger_kit.migration.rendering import Reading, reading
 from trigger_kit.migration.states import ModelKey, StateRule, all_rules
-from trigger_kit.notation import canonical, parts
+from trigger_kit.notation import parts
 from trigger_kit.sql.text import identifier
 from trigger_kit.sql.trigger import TEMPLATE_VERSION
+from trigger_kit.version import VERSION
 
 __all__ = ["Digests", "is_settled", "live_state", "seen", "write_down"]
 
@@ -132,10 +132,10 @@ def _is_known(item: StateRule) -> bool:
 
 def _wanted(connection: BaseDatabaseWrapper, rules: Mapping[ModelKey, Iterable[StateRule]], read: Reading) -> str:
     """Return the digest of all that decides what is compiled for a database."""
-    written = [[*key, *sorted(canonical(item.rule) for item in items)] for key, items in sorted(rules.items())]
+    written = [[*key, *sorted(item.written for item in items)] for key, items in sorted(rules.items())]
     crossed = sorted({repr(relation) for items in rules.values() for item in items for relation in item.relations})
     homes = [[*key, _may_be_in(connection, key)] for key in sorted(read.models)]
-    versions = [trigger_kit.__version__, TEMPLATE_VERSION, django.get_version(), settings.TIME_ZONE, settings.USE_TZ]
+    versions = [VERSION, TEMPLATE_VERSION, django.get_version(), settings.TIME_ZONE, settings.USE_TZ]
     text = json.dumps([versions, written, crossed, homes, read.text])
     return hashlib.sha256(text.encode()).hexdigest()
 

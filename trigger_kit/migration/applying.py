@@ -54,9 +54,9 @@ def _take_rules_along(
     if schema_editor.connection.vendor != "postgresql" or not _concerns_rules(operations, project_state):
         return original(migration, project_state, schema_editor, collect_sql)
     _refuse_half(operations, migration)
-    if not collect_sql and schema_editor.connection.in_atomic_block:
-        lock_ahead(schema_editor.connection, operations, migration.app_label, project_state)
     course = Course(project_state)
+    if not collect_sql and schema_editor.connection.in_atomic_block:
+        lock_ahead(schema_editor.connection, operations, migration.app_label, project_state, course.start)
     migration.operations = list(_steps(operations, course))  # type: ignore[misc]
     try:
         state = original(migration, project_state, schema_editor, collect_sql)
@@ -99,6 +99,8 @@ class Course:
 
         One that is taken back may end with such rules: another app has renamed since what they read.
         """
+        if self.start is self.now:
+            return
         before, after = (self.start, self.now) if is_forwards else (self.now, self.start)
         for key, error in after.errors.items():
             if key not in before.errors:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from django.apps.registry import Apps
 from django.core.exceptions import FieldDoesNotExist, FieldError
@@ -20,7 +21,7 @@ from trigger_kit.migration.states import ModelKey, StateRule, all_rules
 from trigger_kit.plan.plan import plan, plan_all
 from trigger_kit.rules import Denormalize
 
-__all__ = ["Compiled", "changes_between", "compiled", "unresolved_and_gone"]
+__all__ = ["Compiled", "Contents", "changes_between", "compiled", "unresolved_and_gone"]
 
 # States that follow each other in a migration, and the two that makemigrations compares.
 KEPT = 8
@@ -29,7 +30,7 @@ _cache: OrderedDict[Hashable, Compiled] = OrderedDict()
 
 
 @dataclass(frozen=True, eq=False)
-class Compiled:
+class Contents:
     """What is wanted for the rules of a state, by model, in the order of their ranks.
 
     ``errors`` has the models whose rules cannot be resolved in this state; ``origins`` tells a target that has another
@@ -40,6 +41,41 @@ class Compiled:
     errors: dict[ModelKey, RuleError] = field(default_factory=dict)
     origins: dict[ModelKey, str] = field(default_factory=dict)
     apps: Apps | None = None
+
+
+class Compiled:
+    """What is wanted for the rules of a state, compiled when it is asked for.
+
+    Two states that are alike have the same one: most operations of migrations concern no rule, and compile nothing.
+    """
+
+    def __init__(self, make: Callable[[], Contents] = Contents) -> None:
+        self._make = make
+
+    @cached_property
+    def contents(self) -> Contents:
+        """All of it."""
+        return self._make()
+
+    @property
+    def targets(self) -> dict[ModelKey, Wanted]:
+        """What is wanted, by model, in the order of ranks."""
+        return self.contents.targets
+
+    @property
+    def errors(self) -> dict[ModelKey, RuleError]:
+        """Why the rules of some models cannot be resolved."""
+        return self.contents.errors
+
+    @property
+    def origins(self) -> dict[ModelKey, str]:
+        """The label of each model when its first rule came."""
+        return self.contents.origins
+
+    @property
+    def apps(self) -> Apps | None:
+        """The classes that the rules were compiled against."""
+        return self.contents.apps
 
 
 NOTHING = Compiled()
@@ -54,14 +90,15 @@ def compiled(state: ProjectState) -> Compiled:
     read = reading(state, rules=rules)
     key = (tuple(sorted(rules.items(), key=lambda item: item[0])), read.fingerprint)
     if key not in _cache:
-        _cache[key] = _compile(read.render(), rules)
+        copied = read.copied()
+        _cache[key] = Compiled(lambda: _compile(copied.render(), rules))
         while len(_cache) > KEPT:
             _cache.popitem(last=False)
     _cache.move_to_end(key)
     return _cache[key]
 
 
-def _compile(apps: Apps, rules: dict[ModelKey, tuple[StateRule, ...]]) -> Compiled:
+def _compile(apps: Apps, rules: dict[ModelKey, tuple[StateRule, ...]]) -> Contents:
     errors = {key: error for key, items in rules.items() if (error := _loss(apps, key, items))}
     found = {
         key: (apps.get_model(*key), [item.rule for item in rules[key]]) for key in sorted(rules) if key not in errors
@@ -78,7 +115,7 @@ def _compile(apps: Apps, rules: dict[ModelKey, tuple[StateRule, ...]]) -> Compil
         # In the order of the state: a field that takes another name is known again by its position.
         names = tuple(rule.name for rule in rules[key])
         targets[key] = Wanted(recomputing(item, unfilled) if unfilled else item, unfilled, names)
-    return Compiled(targets, errors, {key: items[0].origin for key, items in rules.items()}, apps)
+    return Contents(targets, errors, {key: items[0].origin for key, items in rules.items()}, apps)
 
 
 def _loss(apps: Apps, key: ModelKey, items: Sequence[StateRule]) -> RuleError | None:
@@ -102,6 +139,8 @@ def _error(model: type[Model], rules: Sequence[Denormalize]) -> RuleError | None
 
 def changes_between(before: Compiled, after: Compiled) -> list[tuple[ModelKey, Change]]:
     """Return what becomes of each target that differs, by its key afterwards, in the order of ranks."""
+    if before is after:
+        return []
     old_keys = {origin: key for key, origin in before.origins.items()}
     pairs: dict[ModelKey, tuple[Wanted | None, Wanted | None]] = {}
     for key, wanted in before.targets.items():
@@ -123,6 +162,8 @@ def unresolved_and_gone(before: Compiled, after: Compiled) -> list[tuple[ModelKe
 
     What they have in the database is known to the catalog only.
     """
+    if before is after:
+        return []
     staying = set(after.origins.values())
     gone = [key for key in before.errors if before.origins[key] not in staying]
     return [(key, str(before.apps.get_model(*key)._meta.db_table)) for key in gone if before.apps]

@@ -20,7 +20,7 @@ from trigger_kit.database.catalog import OWN_TABLES, Placement
 from trigger_kit.database.changes import Change, Places, tables_of
 from trigger_kit.database.converge import READ_COMMITTED_ONLY
 from trigger_kit.database.table_locks import lock_statement, patiently
-from trigger_kit.migration.compiled import compiled
+from trigger_kit.migration.compiled import Compiled, compiled
 from trigger_kit.migration.operations import RuleOperation, flat
 from trigger_kit.migration.running import home_changes
 
@@ -28,14 +28,18 @@ __all__ = ["lock_ahead"]
 
 
 def lock_ahead(
-    connection: BaseDatabaseWrapper, operations: Sequence[Operation], app_label: str, state: ProjectState
+    connection: BaseDatabaseWrapper,
+    operations: Sequence[Operation],
+    app_label: str,
+    state: ProjectState,
+    before: Compiled,
 ) -> None:
-    """Lock the tables of a migration; ``state`` is that before it, whichever way it goes.
+    """Lock the tables of a migration; ``state`` is that before it, whichever way it goes, which wants ``before``.
 
     What happens to tables and what happens to the state may stand apart in SeparateDatabaseAndState.
     """
     end = _ahead(state, operations, app_label)
-    changes = home_changes(connection, compiled(state), compiled(end), may_ask=True)
+    changes = home_changes(connection, before, compiled(end), may_ask=True)
     if not changes:
         return
     both = [wanted for item in changes for wanted in (item.before, item.after) if wanted]

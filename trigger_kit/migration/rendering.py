@@ -7,8 +7,10 @@ elsewhere in the project is none of theirs, which the fingerprint tells.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.apps.registry import Apps
@@ -36,6 +38,11 @@ OPTIONS = (
 )
 
 
+# The texts of the last readings: those of the states that follow each other in a migration are mostly the same.
+KEPT = 8
+_texts: OrderedDict[Hashable, str] = OrderedDict()
+
+
 @dataclass(frozen=True, eq=False)
 class Reading:
     """The models that some rules read, as a state has them, and what tells them from others."""
@@ -51,9 +58,31 @@ class Reading:
         add_relations(apps, self.relations)
         return apps
 
+    def copied(self) -> Reading:
+        """Return this with fields of its own: Django changes those of a state in place when it renames."""
+        copies = {
+            key: ModelState(
+                state.app_label,
+                state.name,
+                {name: field.clone() for name, field in state.fields.items()},
+                dict(state.options),
+                state.bases,
+            )
+            for key, state in self.models.items()
+        }
+        return Reading(copies, self.relations)
+
     @property
     def text(self) -> str:
         """What is equal where two readings are, though they were made of other objects: of a state, and of models."""
+        key = self.fingerprint
+        if key not in _texts:
+            _texts[key] = self._write()
+            while len(_texts) > KEPT:
+                _texts.popitem(last=False)
+        return _texts[key]
+
+    def _write(self) -> str:
         lines = [
             f"{'.'.join(key)} {state.name} {list(map(str, state.bases))} {_options_text(state)} "
             + " ".join(f"{name}={canonical(field)}" for name, field in sorted(state.fields.items()))
@@ -61,7 +90,7 @@ class Reading:
         ]
         return "\n".join([*lines, repr(self.relations)])
 
-    @property
+    @cached_property
     def fingerprint(self) -> Hashable:
         """What is equal where two readings are."""
         return tuple(sorted((key, _print_of(state)) for key, state in self.models.items())), self.relations

@@ -21,7 +21,7 @@ from trigger_kit.database.routing import is_at_home
 from trigger_kit.database.script import converge_script
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.migration.compiled import Compiled, changes_between, compiled, unresolved_and_gone
+from trigger_kit.migration.compiled import Compiled, Contents, changes_between, compiled, unresolved_and_gone
 from trigger_kit.migration.first_fill import batches_script, fill_in_batches, require_few_rows
 from trigger_kit.migration.states import ModelKey
 
@@ -114,8 +114,8 @@ def _filled(
     target = after.targets.get(key)
     if target is None:
         raise TriggerKitError(f"{'.'.join(key)} has no rules that could be filled: {', '.join(fields)}.")
-    only = Compiled({key: target}, {}, after.origins, after.apps)
-    is_home = bool(home_changes(schema_editor.connection, Compiled(), only, may_ask=True))
+    only = Contents({key: target}, {}, after.origins, after.apps)
+    is_home = bool(home_changes(schema_editor.connection, Compiled(), Compiled(lambda: only), may_ask=True))
     return Change(before.targets.get(key), target, refill=frozenset(fields)) if is_home else None
 
 

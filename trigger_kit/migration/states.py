@@ -7,9 +7,9 @@ they are today; their rules are those of today's code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 
 from django.apps import apps as live_apps
 from django.db.migrations.state import ModelState, ProjectState
@@ -17,6 +17,7 @@ from django.db.models import Model
 from django.db.models.constants import LOOKUP_SEP
 
 from trigger_kit.migration.relations import CrossedRelation, crossed_relations
+from trigger_kit.notation import canonical
 from trigger_kit.resolve.declared import rules_of
 from trigger_kit.resolve.names import names_in
 from trigger_kit.rules import Denormalize
@@ -62,6 +63,19 @@ class StateRule:
         """The name of the rule: that of its field."""
         return self.rule.field
 
+    @cached_property
+    def written(self) -> str:
+        """What tells the rule from others, as it is written."""
+        return canonical(self.rule)
+
+    @cached_property
+    def mentioned(self) -> frozenset[str]:
+        """Every name on the rule's paths, and every label of a model in it."""
+        texts = list(names_in(self.rule.expression))
+        steps = [step for text in texts for step in text.split(LOOKUP_SEP)]
+        crossed = [name for relation in self.relations for name in (relation.name, relation.query_name)]
+        return frozenset((self.name, *texts, *steps, *crossed))
+
     def with_rule(self, rule: Denormalize) -> StateRule:
         """Return this with the rule as it is called by now."""
         return self if rule is self.rule else replace(self, rule=rule)
@@ -101,16 +115,7 @@ def all_models(state: ProjectState) -> dict[ModelKey, ModelState]:
 
 def names_of(rules: dict[ModelKey, tuple[StateRule, ...]]) -> frozenset[str]:
     """Return every name on the paths of rules, and every label of a model in them."""
-    return frozenset(name for found in rules.values() for item in found for name in _names(item))
-
-
-def _names(item: StateRule) -> Iterator[str]:
-    yield item.name
-    for text in names_in(item.rule.expression):
-        yield text
-        yield from text.split(LOOKUP_SEP)
-    for relation in item.relations:
-        yield from (relation.name, relation.query_name)
+    return frozenset().union(*(item.mentioned for found in rules.values() for item in found))
 
 
 def key_of(model: type[Model]) -> ModelKey:

@@ -23,7 +23,7 @@ from trigger_kit.database.filling import Filling
 from trigger_kit.database.installation import fill_fields, has_tables
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import RuleError, TriggerKitError
-from trigger_kit.migration.compiled import Compiled, compiled
+from trigger_kit.migration.compiled import Compiled, Contents, compiled
 from trigger_kit.migration.first_fill import has_few_rows
 from trigger_kit.migration.rendering import reading
 from trigger_kit.migration.running import home_changes
@@ -68,14 +68,15 @@ def _of_models(state: ProjectState) -> Compiled | None:
     except RuleError:  # A check has said so.
         return None
     written = {key: sorted(canonical(kept.resolved.rule) for kept in plan.kept_columns) for key, plan in plans.items()}
-    if {key: sorted(canonical(item.rule) for item in items) for key, items in rules.items()} != written:
+    if {key: sorted(item.written for item in items) for key, items in rules.items()} != written:
         return None
     is_filled = all(item.is_filled and not item.is_lost for items in rules.values() for item in items)
     models = ProjectState.from_apps(live_apps)
     if not is_filled or reading(state, rules=rules).text != reading(models, rules=rules).text:
         return None
     origins = {key: items[0].origin for key, items in rules.items()}
-    return Compiled({key: Wanted(plan) for key, plan in plans.items()}, origins=origins, apps=live_apps)
+    contents = Contents({key: Wanted(plan) for key, plan in plans.items()}, origins=origins, apps=live_apps)
+    return Compiled(lambda: contents)
 
 
 def _bring_over(connection: BaseDatabaseWrapper, change: Change, say: Say) -> None:
