@@ -376,7 +376,7 @@ def test_every_strategy_and_timing(
     off, on = switches
     rules = every_kind()
     case = Case("live", every_kind, SEED, (), keeps_timings=True)
-    monkeypatch.setattr("trigger_kit.database.installation.declared", lambda apps: rules)
+    monkeypatch.setattr("trigger_kit.plan.live.declared", lambda apps: rules)
     with ground.installed(case) as kept:
         kept.reset()
         ground.admin.execute("SELECT setval('archive_review_id_seq', 1000)")

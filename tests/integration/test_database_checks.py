@@ -85,7 +85,7 @@ def test_a_database_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, error: 
     def fail(alias: str) -> None:
         raise error
 
-    monkeypatch.setattr("trigger_kit.checks.database.rule_statuses", fail)
+    monkeypatch.setattr("trigger_kit.maintenance.status.rule_statuses", fail)
     assert found() == []
 
 

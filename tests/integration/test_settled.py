@@ -23,7 +23,8 @@ from trigger_kit.migration.states import StateRule
 Sql = Callable[..., list[tuple[Any, ...]]]
 TRIGGER = "SELECT tgname, tgrelid::regclass FROM pg_trigger WHERE tgname LIKE 'tk!_library!_author!_from!_%' ESCAPE '!'"
 FUNCTION = "CREATE OR REPLACE FUNCTION {}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$"
-RECORD = "SELECT count(*) FROM tk_state WHERE kind = 'settled'"
+RECORD = "SELECT obj_description('tk_commit()'::regprocedure, 'pg_proc') IS NOT NULL"
+FORGET = "COMMENT ON FUNCTION tk_commit() IS NULL"
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_checks_compile_nothing_where_all_is_settled(state: ProjectState, monkey
         "CREATE FUNCTION tk_more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "INSERT INTO tk_state (name, kind, value) VALUES ('library.Author', 'pause', '{{}}')",
         "INSERT INTO tk_touched (target, key_column, key) VALUES ('library_author', 'id', '1')",
-        "DELETE FROM tk_state WHERE kind = 'settled'",
+        "COMMENT ON FUNCTION tk_commit() IS NULL",
         "CREATE SCHEMA first; SET search_path = first, public",
     ],
 )
@@ -116,18 +117,18 @@ def test_expressions_of_ones_own_are_compiled_each_time(state: ProjectState, mon
     ],
 )
 def test_nothing_is_written_down_of_what_is_not_right(db: None, sql: Sql, change: str) -> None:
-    sql("DELETE FROM tk_state WHERE kind = 'settled'")
+    sql(FORGET)
     trigger, table = sql(TRIGGER)[0]
     sql("SET CONSTRAINTS ALL IMMEDIATE")
     sql(change.format(trigger=f'"{trigger}"', table=table))
     note_settled(connection, live_state())
-    assert sql(RECORD) == [(0,)]
+    assert sql(RECORD) == [(False,)]
 
 
 def test_migrate_writes_it_down_and_goes_by_it(db: None, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
-    sql("DELETE FROM tk_state WHERE kind = 'settled'")
+    sql(FORGET)
     call_command("migrate", verbosity=0, stdout=StringIO())
-    assert sql(RECORD) == [(1,)]
+    assert sql(RECORD) == [(True,)]
     monkeypatch.setattr("trigger_kit.migration.upgrade.upgrade", compiles)
     call_command("migrate", verbosity=0, stdout=StringIO())
 

@@ -282,7 +282,7 @@ def declared(monkeypatch: pytest.MonkeyPatch, rules: Any) -> Iterator[None]:
     plans = plan_all([*[(plan.model, [m.resolved.rule for m in plan.kept_columns]) for plan in live_plans()], *rules])
     pairs = [(plan.model, [m.resolved.rule for m in plan.kept_columns]) for plan in plans]
     with monkeypatch.context() as patch:
-        patch.setattr("trigger_kit.database.installation.declared", lambda apps: pairs)
+        patch.setattr("trigger_kit.plan.live.declared", lambda apps: pairs)
         patch.setattr("trigger_kit.maintenance.prune.declared", lambda apps: pairs)
         yield
 

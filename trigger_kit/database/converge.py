@@ -18,7 +18,7 @@ from trigger_kit.database.table_locks import lock_statement, patiently
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.sql.compilation import drop_beside, undo_beside
-from trigger_kit.sql.shared import CREATE_OWN_TABLES
+from trigger_kit.sql.shared import CREATE_OWN_TABLES, REVOKE_GRANTS
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD
 
@@ -180,6 +180,8 @@ def _create(places: Places, change: Change, found: Found, values: Mapping[str, s
         # CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen.
         if item and (state := state_sql(place(trigger.on), trigger.placed_name(place), item.enabled)):
             run(state)
+    if differing:
+        run(fill_placeholders(REVOKE_GRANTS, place))
     for trigger in change.after.triggers:
         if trigger not in differing and trigger.role == GUARD and found.values(change) != values:
             run(trigger.render_comment(place, values))

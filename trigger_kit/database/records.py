@@ -13,21 +13,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.sql.shared import CREATE_STATE
 from trigger_kit.sql.text import identifier
 
-__all__ = ["forget_record", "may_remember", "read_records", "write_record"]
-
-
-def may_remember(connection: BaseDatabaseWrapper, schema: str) -> bool:
-    """Whether there is a table for records, and its rows are this database's own.
-
-    A row of one's own would be in the way of one that comes by logical replication, and stop it.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%s)"
-            " AND oid NOT IN (SELECT srrelid FROM pg_subscription_rel))",
-            [_table(schema)],
-        )
-        return bool(cursor.fetchone()[0])
+__all__ = ["forget_record", "read_records", "write_record"]
 
 
 def read_records(connection: BaseDatabaseWrapper, schema: str, kind: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from trigger_kit.database.changes import Change, Found, Places, tables_of, unfil
 from trigger_kit.database.converge import READ_COMMITTED_ONLY, Fill, Run
 from trigger_kit.database.table_locks import lock_statement
 from trigger_kit.sql.compilation import drop_beside, undo_beside
-from trigger_kit.sql.shared import CREATE_OWN_TABLES
+from trigger_kit.sql.shared import CREATE_OWN_TABLES, REVOKE_GRANTS
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD
 
@@ -84,8 +84,10 @@ def _create_script(places: Places, change: Change, run: Run) -> None:
     assert change.after is not None
     place = places.of(change.after.table)
     before = {trigger.name: trigger.digest for trigger in change.before.triggers} if change.before else {}
-    for trigger in change.after.triggers:
-        if before.get(trigger.name) != trigger.digest:
-            if undo := undo_beside(trigger.role, trigger.owner):
-                run(fill_placeholders(undo, place))
-            run(trigger.render_install(place, change.after.values))
+    coming = [trigger for trigger in change.after.triggers if before.get(trigger.name) != trigger.digest]
+    for trigger in coming:
+        if undo := undo_beside(trigger.role, trigger.owner):
+            run(fill_placeholders(undo, place))
+        run(trigger.render_install(place, change.after.values))
+    if coming:
+        run(fill_placeholders(REVOKE_GRANTS, place).strip())

@@ -1,9 +1,9 @@
 """OPERATE: whether a database has exactly what the rules want, by a record of the last time that this was seen.
 
 Most runs of ``migrate`` find nothing to do, and so do its checks. To see it by compiling the rules takes as long as all
-that Django does. So the run that has seen it writes two digests down, in ``tk_state``: of all that the triggers follow
-from (rules, the models that they read, routers, versions), and of our triggers and functions as the catalog has them.
-As long as both are the same, nothing is compiled.
+that Django does. So the run that has seen it writes two digests down, in the COMMENT of ``tk_commit()``: of all that
+the triggers follow from (rules, the models that they read, routers, versions), and of our triggers and functions as the
+catalog has them. As long as both are the same, nothing is compiled.
 
 What no digest can tell is never settled: expressions of a project's own, whose SQL is in its code, and triggers in more
 than one schema.
@@ -26,19 +26,15 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.state import ProjectState
 from django.db.models import Field
 
-from trigger_kit.database.records import may_remember, write_record
 from trigger_kit.migration.rendering import Reading, reading
 from trigger_kit.migration.states import ModelKey, StateRule, all_rules
 from trigger_kit.notation import parts
-from trigger_kit.sql.text import identifier
+from trigger_kit.sql.text import identifier, literal
 from trigger_kit.sql.trigger import TEMPLATE_VERSION
 from trigger_kit.version import VERSION
 
 __all__ = ["Digests", "is_settled", "live_state", "seen", "write_down"]
 
-# The kind of record, and its name.
-SETTLED = "settled"
-NAME = "triggers"
 # Modules whose expressions say by their names and arguments what their SQL is, beside these versions.
 KNOWN = ("builtins.", "datetime.", "decimal.", "django.", "trigger_kit.", "uuid.")
 
@@ -75,9 +71,9 @@ class Digests:
     schema: str
 
     @property
-    def record(self) -> dict[str, str]:
+    def comment(self) -> str:
         """What is written down."""
-        return {"wanted": self.wanted, "found": self.found}
+        return f"trigger_kit: seen to be what rules want: {self.wanted} {self.found}"
 
 
 def live_state() -> ProjectState:
@@ -92,24 +88,29 @@ def is_settled(connection: BaseDatabaseWrapper, state: ProjectState) -> bool:
         return False
     schema = identifier(found.schema)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass(%s), to_regclass(%s)", [f"{schema}.tk_state", f"{schema}.tk_touched"])
-        if None in cursor.fetchone():
+        cursor.execute(
+            "SELECT obj_description(to_regprocedure(%s), 'pg_proc'), to_regclass(%s), to_regclass(%s)",
+            [f"{schema}.tk_commit()", f"{schema}.tk_state", f"{schema}.tk_touched"],
+        )
+        comment, *tables = cursor.fetchone()
+        if comment != found.comment or None in tables:
             return False
         # What is paused, is being filled or waits for a repair is not settled.
         cursor.execute(
-            f"SELECT value::text, EXISTS (SELECT FROM {schema}.tk_touched)"
-            f" OR EXISTS (SELECT FROM {schema}.tk_state WHERE kind NOT IN (%s, 'verified'))"
-            f" FROM {schema}.tk_state WHERE kind = %s AND name = %s",
-            [SETTLED, SETTLED, NAME],
+            f"SELECT EXISTS (SELECT FROM {schema}.tk_touched)"
+            f" OR EXISTS (SELECT FROM {schema}.tk_state WHERE kind <> 'verified')",
+            None,
         )
-        row = cursor.fetchone()
-    return row is not None and not row[1] and json.loads(row[0]) == found.record
+        return not cursor.fetchone()[0]
 
 
 def write_down(connection: BaseDatabaseWrapper, found: Digests) -> None:
-    """Write down that a database has what is wanted."""
-    if may_remember(connection, found.schema):
-        write_record(connection, found.schema, NAME, SETTLED, found.record)
+    """Write down that a database has what is wanted.
+
+    In a COMMENT: a row would be in the way of one that comes by replication, or by a restore of rows alone.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"COMMENT ON FUNCTION {identifier(found.schema)}.tk_commit() IS {literal(found.comment)}", None)
 
 
 def seen(connection: BaseDatabaseWrapper, state: ProjectState) -> Digests | None:

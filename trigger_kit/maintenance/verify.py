@@ -16,7 +16,7 @@ from django.db.models import Model
 from trigger_kit.database.catalog import Placement
 from trigger_kit.database.converge import runner
 from trigger_kit.database.installation import require_postgresql
-from trigger_kit.database.records import may_remember, read_records, write_record
+from trigger_kit.database.records import read_records, write_record
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.comparison import Drift, Pass, find_drift, passes, reading
 from trigger_kit.maintenance.ranges import Sample, about_rows, pieces, range_rows, sampled
@@ -233,8 +233,15 @@ def _record_pass(connection: BaseDatabaseWrapper, one: Pass, found: Verification
     A sample without drift does not make forgotten that there was some.
     """
     schema = Placement(connection, one.model._meta.db_table).schema
-    if not may_remember(connection, schema):
-        return
+    with connection.cursor() as cursor:
+        # A row of one's own would be in the way of one that comes by logical replication, and stop it.
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%s)"
+            " AND oid NOT IN (SELECT srrelid FROM pg_subscription_rel))",
+            [f'{identifier(schema)}."tk_state"'],
+        )
+        if cursor.fetchone() == (False,):
+            return
     with transaction.atomic(using=connection.alias):
         known = read_records(connection, schema, VERIFIED) if found.sample else {}
         for uri, _ in one.rules:

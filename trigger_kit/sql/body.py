@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.sql.text import escape_braces, short_digest, table_placeholder
+from trigger_kit.sql.text import block, escape_braces, regclass_placeholder, short_digest, table_placeholder
 
 __all__ = [
     "DEPTH",
@@ -16,6 +16,7 @@ __all__ = [
     "PATH",
     "PLANS",
     "STATEMENT",
+    "begin",
     "header",
     "is_marked",
     "is_set",
@@ -66,6 +67,23 @@ def header(plan: Plan, sentence: str, kept_columns: Iterable[KeptColumn]) -> str
         f"-- Rules of {plan.model._meta.label}:\n{rules}\n"
         "-- Written by trigger_kit. To change it, change the rules and run makemigrations."
     )
+
+
+def begin(table: str) -> str:
+    """Return BEGIN and the statement that refuses to run for another table than the trigger's, before a row is read.
+
+    Who may execute a trigger function can put it on a table of his own, and it runs as its owner: a restore without
+    privileges lets everybody. The triggers of partitions are clones of their root's.
+    """
+    own = regclass_placeholder(table)
+    lines = [
+        "-- This function runs as its owner: not for a table that somebody else has put it on.",
+        f"IF TG_RELID <> {own} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {own} THEN",
+        "    RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),",
+        "              ERRCODE = 'insufficient_privilege';",
+        "END IF;",
+    ]
+    return "BEGIN\n" + block("\n".join(lines))
 
 
 def update_head(table: str, kept_columns: Iterable[KeptColumn]) -> str:

@@ -19,6 +19,7 @@ from trigger_kit.sql.body import (
     FILLED,
     FRESH,
     PLANS,
+    begin,
     header,
     is_marked,
     is_set,
@@ -101,10 +102,10 @@ def _compile_body(plan: Plan, step: Step) -> str:
 
 
 def _body(plan: Plan, step: Step) -> str:
-    one = has_one_row_path(plan, step)
+    edge, one = step.edge, has_one_row_path(plan, step)
     adds = any(kept.is_added for kept in step.kept_columns)
     # A step that only notes what has changed writes no target.
-    declarations = [PAUSE_TEST, *([] if step.edge.is_deferred else [DEPTH])]
+    declarations = [PAUSE_TEST, *([] if edge.is_deferred else [DEPTH])]
     declarations += ["tk_recompute boolean := false;"] if adds else []
     declarations += one_row_declarations(step) if one else []
     lines = [
@@ -112,7 +113,7 @@ def _body(plan: Plan, step: Step) -> str:
         "<<delta>>",
         "DECLARE",
         block("\n".join(declarations)),
-        "BEGIN",
+        begin(edge.source),
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE and lock_paths(plan, step) else []),
     ]
     if adds:

@@ -16,7 +16,7 @@ from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
 from trigger_kit.plan.row_locks import LateParent
 from trigger_kit.resolve.columns import Column, key_type
-from trigger_kit.sql.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark
+from trigger_kit.sql.body import DEPTH, FILLED, begin, header, restore_depth, set_depth, set_mark
 from trigger_kit.sql.django import hop_condition
 from trigger_kit.sql.locks import lock_path, lock_target_rows
 from trigger_kit.sql.notes import place_of, reading, waiting_notes
@@ -40,7 +40,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
         header(plan, sentence, plan.kept_columns),
         "DECLARE",
         block(DEPTH),
-        "BEGIN",
+        begin("tk_waiting"),
         block(_first_only(plan)) + "\n",
         *(block(_settle(plan, late)) + "\n" for late in late_parents),
         "    RETURN NULL;",

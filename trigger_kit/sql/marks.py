@@ -1,4 +1,4 @@
-"""COMPILE the marks of tables whose changes are joined with each other.
+"""COMPILE the marks of tables whose changes are joined with each other, and of targets that are new.
 
 A delta along a path of several hops joins the rows that changed to the other tables as they are now. That is right as
 long as only one of these tables changes in a client's statement. Before any statement on one of them, this trigger
@@ -12,11 +12,11 @@ import pgtrigger
 
 from trigger_kit.plan.kept_columns import KeptAggregate
 from trigger_kit.plan.plan import Plan
-from trigger_kit.sql.body import FILLED, PATH, STATEMENT, header, locking_test, mark_name, set_mark
+from trigger_kit.sql.body import FILLED, FRESH, PATH, STATEMENT, begin, header, locking_test, mark_name, set_mark
 from trigger_kit.sql.text import block, object_name, short_digest
 from trigger_kit.sql.trigger import CompiledTrigger, render
 
-__all__ = ["compile_marks"]
+__all__ = ["compile_marks", "fresh", "mark_fresh"]
 
 
 def compile_marks(plan: Plan) -> list[CompiledTrigger]:
@@ -34,7 +34,7 @@ def _mark(plan: Plan, table: str) -> CompiledTrigger:
         "DECLARE",
         f"    tk_noted text := current_setting('{name}', true);",
         f"    tk_statement text := {STATEMENT};",
-        "BEGIN",
+        begin(table),
         block(locking_test()),
         f"    IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' {own}' THEN",
         "        -- This statement changes two tables of a path: no delta knows the other's rows as they were.",
@@ -52,4 +52,31 @@ def _mark(plan: Plan, table: str) -> CompiledTrigger:
         when=pgtrigger.Before,
         operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
         clauses=[f"FOR EACH {pgtrigger.Statement}"],
+    )
+
+
+# Targets that are new -----------------------------------------------------------------------------------------------
+
+
+def fresh(plan: Plan) -> CompiledTrigger:
+    """Compile the trigger by which an INSERT into a target tells that its rows are new."""
+    sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
+    head = header(plan, sentence, plan.kept_columns)
+    lines = [head, begin(plan.target), block(mark_fresh(plan)), block("RETURN NULL;"), "END;"]
+    return render(
+        name=object_name("tk_", (plan.target, "fresh"), (plan.target, "fresh")),
+        on=plan.target,
+        owner=plan.target,
+        body="\n".join(lines),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Insert,
+        clauses=[f"FOR EACH {pgtrigger.Statement}"],
+    )
+
+
+def mark_fresh(plan: Plan) -> str:
+    """Return the statement that sets the mark."""
+    return (
+        "-- Steps of this statement would take off rows that the new value never held: they recompute.\n"
+        f"{set_mark(plan, FRESH)}"
     )

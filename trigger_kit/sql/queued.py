@@ -16,6 +16,7 @@ from trigger_kit.sql.additions import additions
 from trigger_kit.sql.body import (
     DEPTH,
     PLANS,
+    begin,
     header,
     restore_depth,
     restore_plans,
@@ -72,7 +73,7 @@ def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: 
     event = "DELETE" if beside else "TRUNCATE"
     sentence = f"After {event} of {plan.target}: what was pending for its rows goes with them."
     head = header(plan, sentence, queued(plan.kept_columns))
-    body = [head, "BEGIN", block(statements), block("RETURN NULL;"), "END;"]
+    body = [head, begin(plan.target), block(statements), block("RETURN NULL;"), "END;"]
     return render(
         name=object_name("tk_", (plan.target, role), (plan.target, role)),
         on=plan.target,

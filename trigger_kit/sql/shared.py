@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE"]
+__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "REVOKE_GRANTS"]
 
 CREATE_STATE = """
 CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
@@ -86,6 +86,10 @@ DECLARE
     tk_plans text;
     tk_outer_seqscan text := current_setting('enable_seqscan');
 BEGIN
+    IF TG_RELID <> {:regclass tk_commit} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     IF current_setting('session_replication_role') = 'replica' THEN
         RAISE EXCEPTION USING MESSAGE = 'DEFERRED columns cannot be kept: triggers were switched off after a write.',
                   ERRCODE = 'object_not_in_prerequisite_state',
@@ -112,6 +116,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_commit"() FROM PUBLIC;
 
 DO $trigger_kit$
 BEGIN
@@ -127,3 +132,23 @@ END;
 $trigger_kit$;
 """
 )
+
+# Behind the creation of trigger functions: nobody but their owner executes them, or they run for tables of his own.
+REVOKE_GRANTS = """
+DO $trigger_kit$
+DECLARE
+    tk_granted record;
+BEGIN
+    -- ALTER DEFAULT PRIVILEGES may have granted more than PUBLIC has.
+    FOR tk_granted IN
+        SELECT function.oid::regprocedure AS name, acl.grantee::regrole AS role
+        FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
+        WHERE function.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {:regclass tk_touched})
+          AND function.proname ~ '^~?tk_' AND function.prorettype = 'trigger'::regtype
+          AND acl.grantee NOT IN (0, function.proowner)
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', tk_granted.name, tk_granted.role);
+    END LOOP;
+END;
+$trigger_kit$;
+"""

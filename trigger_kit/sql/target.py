@@ -27,8 +27,8 @@ from trigger_kit.rules import Guard, Timing
 from trigger_kit.sql.body import (
     DEPTH,
     FILLED,
-    FRESH,
     PLANS,
+    begin,
     header,
     restore_depth,
     restore_plans,
@@ -39,6 +39,7 @@ from trigger_kit.sql.body import (
 from trigger_kit.sql.django import hop_condition
 from trigger_kit.sql.fragments import Values, value_type, values_of
 from trigger_kit.sql.locks import lock_path
+from trigger_kit.sql.marks import fresh, mark_fresh
 from trigger_kit.sql.notes import arrive, note_missing, take_links
 from trigger_kit.sql.paths import Key, among
 from trigger_kit.sql.pending import forget_pending, key_of, names_pending, reconsider, take_pending
@@ -53,7 +54,7 @@ def compile_target(plan: Plan) -> list[CompiledTrigger]:
     """Compile the triggers that a target carries itself."""
     triggers = [_first(plan), _guard(plan)]
     if any(kept.is_added for kept in plan.kept_columns):
-        triggers.insert(0, _fresh(plan))
+        triggers.insert(0, fresh(plan))
     if _waited_for(plan.kept_columns) or plan.pointing or plan.folds(Timing.DEFERRED):
         triggers.append(_fill(plan))
     return [*triggers, *_moved(plan)]
@@ -76,29 +77,7 @@ def _mark_filled(plan: Plan) -> str:
     )
 
 
-def _mark_fresh(plan: Plan) -> str:
-    return (
-        "-- Steps of this statement would take off rows that the new value never held: they recompute.\n"
-        f"{set_mark(plan, FRESH)}"
-    )
-
-
 # INSERT -------------------------------------------------------------------------------------------------------------
-
-
-def _fresh(plan: Plan) -> CompiledTrigger:
-    sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
-    head = header(plan, sentence, plan.kept_columns)
-    lines = [head, "BEGIN", block(_mark_fresh(plan)), block("RETURN NULL;"), "END;"]
-    return render(
-        name=_name(plan, "tk_", "fresh"),
-        on=plan.target,
-        owner=plan.target,
-        body="\n".join(lines),
-        when=pgtrigger.Before,
-        operation=pgtrigger.Insert,
-        clauses=[f"FOR EACH {pgtrigger.Statement}"],
-    )
 
 
 def _first(plan: Plan) -> CompiledTrigger:
@@ -107,7 +86,8 @@ def _first(plan: Plan) -> CompiledTrigger:
     lines = [f"NEW.{quote(kept.column)} := {kept.empty};" for kept in constant]
     lines += [_assign(item, _fallback) for kept in computed for item in values_of([kept], "NEW")]
     sentence = f"Before INSERT on {plan.target}: start from the value over no rows, whatever the writer sent."
-    parts = [header(plan, sentence, plan.kept_columns), "BEGIN", block("\n".join(lines)), block("RETURN NEW;"), "END;"]
+    head = header(plan, sentence, plan.kept_columns)
+    parts = [head, begin(plan.target), block("\n".join([*lines, "RETURN NEW;"])), "END;"]
     conditions = "\n        OR ".join(f"NEW.{quote(kept.column)} IS DISTINCT FROM {kept.empty}" for kept in constant)
     return render(
         name=_name(plan, "~tk_", "first"),
@@ -183,7 +163,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
         header(plan, sentence, kept_columns),
         "DECLARE",
         block("\n".join([DEPTH, *([PLANS] if plan.pointing else [])])),
-        "BEGIN",
+        begin(plan.target),
         *map(block, reconsider(plan, plan.kept_columns, "inserted")),
         *([block(_read_again(plan)) + "\n"] if plan.pointing else []),
         *([block(_count_first(plan, waited))] if waited else []),
@@ -273,7 +253,7 @@ def _guard(plan: Plan) -> CompiledTrigger:
     sentence = f"Before UPDATE on {plan.target}: only maintenance writes the kept columns."
     parts = [
         header(plan, sentence, plan.kept_columns),
-        "BEGIN",
+        begin(plan.target),
         block("-- Maintenance says at which trigger depth it writes; everybody else meets the guard."),
         block(_guard_test(plan)),
         *(block(_changed_key(plan, columns, group)) for columns, group in _by_key(plan).items()),
@@ -350,7 +330,7 @@ def _changed_key(plan: Plan, columns: tuple[str, ...], kept_columns: list[KeptCo
     late_parents = (late for late in plan.all_late_parents if not late.path and late.hop in _waited_for(kept_columns))
     lines[2:2] = map(block, arrive(plan, late_parents))
     if any(kept.is_added for kept in kept_columns):
-        lines[2:2] = [block(_mark_fresh(plan))]
+        lines[2:2] = [block(mark_fresh(plan))]
         lines += [f"    IF {probes} THEN", block(_mark_filled(plan), 2), "    END IF;"]
     return "\n".join([*lines, "END IF;"])
 
@@ -368,7 +348,8 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
     this = " AND ".join(f"this.{quote(name)} = NEW.{quote(name)}" for name in plan.key_columns)
     kept_columns = [kept for kept in plan.kept_columns if any(kept in group for group in groups.values())]
     sentence = f"After a changed key on {plan.target}: another transaction may have given it up meanwhile."
-    lines = [header(plan, sentence, kept_columns), "DECLARE", block(DEPTH), "BEGIN", block(set_depth())]
+    head = header(plan, sentence, kept_columns)
+    lines = [head, "DECLARE", block(DEPTH), begin(plan.target), block(set_depth())]
     for key, group in groups.items():
         refilled = "\n".join([*reconsider(plan, group, "NEW"), refill(plan, group, this)])
         lines += [f"    IF {' OR '.join(map(_changed, key))} THEN", block(refilled, 2), "    END IF;"]

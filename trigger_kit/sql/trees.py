@@ -12,6 +12,7 @@ from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.sql.body import (
     DEPTH,
     PLANS,
+    begin,
     header,
     locking_test,
     restore_depth,
@@ -41,7 +42,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
         "<<deltas>>",
         "DECLARE",
         block("\n".join([PAUSE_TEST, DEPTH, PLANS, *declarations])),
-        "BEGIN",
+        begin(step.edge.source),
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE else []),
         "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
         f"    IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text THEN",

@@ -49,6 +49,7 @@ SET row_security = off
 AS {quotes}
 {body}
 {quotes};
+REVOKE ALL ON FUNCTION {{:schema}}.{name}() FROM PUBLIC;
 
 {create} {{:trigger}}
     {when} {operation} ON {table}

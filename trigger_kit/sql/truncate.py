@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trigger_kit.plan.kept_columns import KeptAggregate
 from trigger_kit.plan.plan import Plan, Step
-from trigger_kit.sql.body import DEPTH, header, restore_depth, set_depth, update_head
+from trigger_kit.sql.body import DEPTH, begin, header, restore_depth, set_depth, update_head
 from trigger_kit.sql.pending import forget_columns, names_pending, reconsider
 from trigger_kit.sql.text import block, quote, regclass_placeholder, table_placeholder, text_literal
 from trigger_kit.sql.updates import refill
@@ -21,7 +21,7 @@ def truncate_body(plan: Plan, step: Step) -> str:
         header(plan, f"After TRUNCATE of {step.edge.source}: its rows count for nothing any more.", step.kept_columns),
         "DECLARE",
         block(DEPTH),
-        "BEGIN",
+        begin(step.edge.source),
         block(_truncate_test(plan, step)),
         "",
         *map(block, waiting),

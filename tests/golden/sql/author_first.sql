@@ -15,6 +15,11 @@ AS $trigger_kit$
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     NEW."num_books" := 0;
     NEW."num_published" := 0;
     NEW."pages_total" := 0;
@@ -22,6 +27,7 @@ BEGIN
     RETURN NEW;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."~tk_library_author_first_bca6fd"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {library_author}

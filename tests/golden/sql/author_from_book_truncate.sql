@@ -18,6 +18,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass library_book} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_book} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.
     IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
         AND pg_relation_size({:regclass library_author}) > 0
@@ -51,6 +56,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_library_author_from_library_book_truncate_fa7f85"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER TRUNCATE ON {library_book}

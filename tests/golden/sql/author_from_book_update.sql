@@ -31,6 +31,11 @@ DECLARE
     "revenue" numeric;
     tk_rows_4 bigint;
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass library_book} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_book} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_4aaeb2', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_4aaeb2', true) = extract(epoch FROM statement_timestamp())::text;
@@ -415,6 +420,7 @@ BEGIN
     END;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_library_author_from_library_book_update_16f884"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {library_book}

@@ -15,6 +15,11 @@ AS $trigger_kit$
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
         NEW."num_books" IS DISTINCT FROM OLD."num_books"
@@ -50,6 +55,7 @@ BEGIN
     RETURN NEW;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."~tk_library_author_guard_93c3d1"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {library_author}

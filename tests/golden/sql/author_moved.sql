@@ -18,6 +18,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
         UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
@@ -49,6 +54,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_library_author_moved_1b4ff9"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "id" ON {library_author}

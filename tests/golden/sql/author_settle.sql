@@ -18,6 +18,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- The first note settles them all; those that come meanwhile say so again.
     IF current_setting('trigger_kit.waiting_4aaeb2_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
         RETURN NULL;
@@ -95,6 +100,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_library_author_settle_efa00a"() FROM PUBLIC;
 
 DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 

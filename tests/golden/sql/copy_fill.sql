@@ -18,6 +18,11 @@ DECLARE
     tk_outer_plans text := current_setting('plan_cache_mode');
     tk_outer_seqscan text := current_setting('enable_seqscan');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- Lock what the new rows point at, and look whether it has changed since they read it.
     -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
     tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
@@ -195,6 +200,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_fill_c939f1"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_work}

@@ -17,6 +17,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_country} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_country} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     <<deltas>>
     DECLARE
         tk_keys bigint[];
@@ -113,6 +118,7 @@ BEGIN
     END;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_from_archive_country_delete_630a91"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_country}

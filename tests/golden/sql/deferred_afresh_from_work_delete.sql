@@ -15,6 +15,11 @@ AS $trigger_kit$
 DECLARE
     tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     <<deltas>>
     DECLARE
         tk_keys bigint[];
@@ -76,6 +81,7 @@ BEGIN
     END;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_afresh_from_archive_work_delete_f621c0"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work}

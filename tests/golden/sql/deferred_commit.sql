@@ -38,6 +38,11 @@ DECLARE
     tk_1_again_keys bigint[];
     tk_2_keys bigint[];
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass tk_commit} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_commit} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     tk_plans := set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', '', true);
     -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
     tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
@@ -236,6 +241,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_commit_923011"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {tk_commit}

@@ -17,6 +17,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- What this transaction has noted may be in the full value: the commit computes it afresh.
     UPDATE {:schema}."tk_deferred_archive_publisher" AS noted
     SET tk_recompute = true
@@ -71,6 +76,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_fill_816489"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_publisher}

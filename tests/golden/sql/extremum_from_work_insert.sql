@@ -28,6 +28,11 @@ DECLARE
     tk_in_1 numeric;
     tk_in_2 date;
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
@@ -262,6 +267,7 @@ BEGIN
     END;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_from_archive_work_insert_ca0ba1"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_work}

@@ -15,6 +15,11 @@ DECLARE
     tk_noted text := current_setting('trigger_kit.woven_8545a5', true);
     tk_statement text := extract(epoch FROM statement_timestamp())::text;
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_work_tags} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work_tags} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
     IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
         RETURN NULL;
@@ -27,6 +32,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_over_archive_work_tags_631881"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_work_tags}

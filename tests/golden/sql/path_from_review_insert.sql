@@ -22,6 +22,11 @@ DECLARE
     tk_key integer;
     "the_total" bigint;
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_review} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_review} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
@@ -288,6 +293,7 @@ BEGIN
     END;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_from_archive_review_insert_35f8a2"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_review}

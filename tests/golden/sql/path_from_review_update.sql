@@ -22,6 +22,11 @@ DECLARE
     tk_key integer;
     "the_total" bigint;
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_review} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_review} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
     IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
         RETURN NULL;
@@ -412,6 +417,7 @@ BEGIN
     END;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_from_archive_review_update_bbb6f2"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_review}

@@ -20,6 +20,11 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass select} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass select} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- A full value that this very statement has written may hold these rows already.
     IF current_setting('trigger_kit.filled_fa056e', true) <> '' THEN
         tk_recompute := current_setting('trigger_kit.filled_fa056e', true) = extract(epoch FROM statement_timestamp())::text;
@@ -189,6 +194,7 @@ BEGIN
     END;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_from_select_delete_025f00"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {select}

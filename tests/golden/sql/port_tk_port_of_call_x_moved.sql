@@ -17,6 +17,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     IF NEW."PortCode" IS DISTINCT FROM OLD."PortCode" THEN
         UPDATE {Port of call %7Bx%7D} AS target -- library.Port:arrivals, library.Port:miles_in, library.Port:departures
@@ -50,6 +55,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_moved_1dd364"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "PortCode" ON {Port of call %7Bx%7D}

@@ -17,6 +17,11 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- The first note settles them all; those that come meanwhile say so again.
     IF current_setting('trigger_kit.waiting_fa056e_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
         RETURN NULL;
@@ -147,6 +152,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_settle_5e2018"() FROM PUBLIC;
 
 DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 

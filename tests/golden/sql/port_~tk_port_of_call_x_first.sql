@@ -14,12 +14,18 @@ AS $trigger_kit$
 --   miles_in = Sum("coming__miles", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     NEW."arrivals" := 0;
     NEW."order" := 0;
     NEW."miles_in" := 0;
     RETURN NEW;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."~tk_port_of_call_x_first_06649b"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {Port of call %7Bx%7D}

@@ -13,11 +13,17 @@ AS $trigger_kit$
 --   the_total = Sum("reviews__stars", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     NEW."the_count" := 0;
     NEW."the_total" := 0;
     RETURN NEW;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."~tk_archive_work_first_68585b"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_work}

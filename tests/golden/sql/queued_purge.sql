@@ -22,6 +22,11 @@ AS $trigger_kit$
 --   the_total = Sum("reviews__stars", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     DELETE FROM {:schema}."tk_pending_archive_work" AS pending
     WHERE pending."id" = ANY (ARRAY(
         SELECT gone."id"
@@ -33,6 +38,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_purge_301246"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work}

@@ -21,6 +21,11 @@ DECLARE
     tk_outer_seqscan text := current_setting('enable_seqscan');
     tk_keys bigint[];
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
     IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
         RETURN NULL;
@@ -232,6 +237,7 @@ BEGIN
     RETURN NULL;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_node_along_archive_node_update_3c078f"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_node}

@@ -12,6 +12,11 @@ AS $trigger_kit$
 --   the_total = F("own") + Sum("children__the_total", default=0)
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
+    -- This function runs as its owner: not for a table that somebody else has put it on.
+    IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN
+        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
+                  ERRCODE = 'insufficient_privilege';
+    END IF;
     SELECT value."the_total"
     INTO NEW."the_total"
     FROM (
@@ -24,6 +29,7 @@ BEGIN
     RETURN NEW;
 END;
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."~tk_archive_node_first_5fcfa2"() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_node}

@@ -1,0 +1,121 @@
+"""A hostile role, which may connect and create temporary tables: trigger functions run as their owner, not for its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.db import ProgrammingError, connection, transaction
+from django.db.models import Count, F, Max, Sum
+
+from tests.archive.keeping import install, keep, rules_of
+from tests.archive.models import Node, Person, Publisher, Review, Work
+from trigger_kit import Denormalize, Timing
+from trigger_kit.plan.plan import plan_all
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+
+OURS = "proname ~ '^~?tk_' AND prorettype = 'trigger'::regtype"
+EXECUTED_BY_OTHERS = (
+    f"SELECT proname, grantee FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) "
+    f"WHERE {OURS} AND grantee <> proowner"
+)
+
+
+@pytest.fixture
+def kept(short_inserts: None, sql: Sql) -> None:
+    """Rules of every strategy and timing."""
+    keep(
+        [
+            *rules_of(Publisher, the_count=Count("works"), kept_number=Max("works__pages")),
+            (Person, [Denormalize("the_total", Sum("reviews__stars", default=0), timing=Timing.DEFERRED)]),
+            (Work, [Denormalize("the_count", Count("reviews"), timing=Timing.QUEUED)]),
+            *rules_of(Review, kept_text=F("work__publisher__name")),
+            *rules_of(Node, the_total=F("own") + Sum("children__the_total", default=0)),
+        ]
+    )
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    sql("INSERT INTO archive_publisher (id, number, name) VALUES (lpad('1', 32, '0')::uuid, 1, 'p')")
+    sql("INSERT INTO archive_work (id, publisher_id, title, pages) VALUES (1, 1, 'w', 10), (2, 1, 'v', 20)")
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def as_stranger(sql: Sql, *statements: str) -> None:
+    """Run statements as a role with no rights at all."""
+    if not sql("SELECT 1 FROM pg_roles WHERE rolname = 'stranger'"):
+        sql("CREATE ROLE stranger")
+    try:
+        with transaction.atomic():
+            sql("SET LOCAL ROLE stranger")
+            for statement in statements:
+                sql(statement)
+    finally:
+        sql("RESET ROLE")
+
+
+def functions(sql: Sql) -> list[str]:
+    return [name for (name,) in sql(f"SELECT proname FROM pg_proc WHERE {OURS} ORDER BY proname")]
+
+
+def test_nobody_else_executes_a_trigger_function(kept: None, sql: Sql) -> None:
+    assert len(functions(sql)) > 20
+    assert sql(EXECUTED_BY_OTHERS) == []
+
+
+def test_default_privileges_grant_nothing(db: None, sql: Sql) -> None:
+    sql("CREATE ROLE friend; ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO friend, PUBLIC")
+    install(plan_all(rules_of(Publisher, the_count=Count("works"))))
+    assert sql(EXECUTED_BY_OTHERS) == []
+
+
+def test_a_stranger_cannot_put_a_function_on_a_table_of_his_own(kept: None, sql: Sql) -> None:
+    for name in functions(sql):
+        with pytest.raises(ProgrammingError, match="permission denied for function"):
+            as_stranger(
+                sql,
+                "CREATE TEMPORARY TABLE mine (id int)",
+                f'CREATE TRIGGER evil AFTER INSERT ON mine EXECUTE FUNCTION public."{name}"()',
+            )
+
+
+@pytest.mark.parametrize("event", ["INSERT", "UPDATE", "DELETE", "TRUNCATE"])
+def test_restored_without_privileges_a_function_refuses_foreign_tables(kept: None, sql: Sql, event: str) -> None:
+    """``pg_restore --no-privileges`` leaves EXECUTE to PUBLIC: a counter must not follow what a stranger makes up."""
+    values = "SELECT publisher.the_count, publisher.kept_number, work.the_count FROM archive_publisher AS publisher, archive_work AS work"
+    before = sql(values)
+    write = {
+        "INSERT": "INSERT INTO mine SELECT * FROM mine",
+        "UPDATE": "UPDATE mine SET pages = 1000",
+        "DELETE": "DELETE FROM mine",
+        "TRUNCATE": "TRUNCATE mine",
+    }[event]
+    tables = {"INSERT": "NEW TABLE AS new_rows", "DELETE": "OLD TABLE AS old_rows", "TRUNCATE": ""}
+    tables["UPDATE"] = "OLD TABLE AS old_rows NEW TABLE AS new_rows"
+    referencing = f"REFERENCING {tables[event]}" if tables[event] else ""
+    for name in functions(sql):
+        sql(f'GRANT EXECUTE ON FUNCTION public."{name}"() TO PUBLIC')
+        with pytest.raises(ProgrammingError, match="This trigger function is not for"):
+            as_stranger(
+                sql,
+                "CREATE TEMPORARY TABLE mine (id bigint, publisher_id int, pages int, work_id bigint, own int)",
+                "INSERT INTO mine VALUES (1, 1, 10, 1, 1)",
+                f"CREATE TRIGGER evil AFTER {event} ON mine {referencing} FOR EACH STATEMENT"
+                f' EXECUTE FUNCTION public."{name}"()',
+                write,
+            )
+    assert sql(values) == before
+    assert connection.in_atomic_block
+
+
+def test_the_functions_work_for_the_partitions_of_their_table(short_inserts: None, sql: Sql) -> None:
+    """Row triggers of partitions are clones of their root's, and fire for the partition."""
+    sql("CREATE TABLE parted (LIKE archive_publisher INCLUDING DEFAULTS, PRIMARY KEY (id)) PARTITION BY HASH (id)")
+    sql("CREATE TABLE part PARTITION OF parted FOR VALUES WITH (MODULUS 1, REMAINDER 0)")
+    sql("ALTER TABLE archive_publisher RENAME TO old_publisher")
+    sql("ALTER TABLE parted RENAME TO archive_publisher")
+    install(plan_all(rules_of(Publisher, kept_number=Max("works__pages"))))
+    sql("INSERT INTO archive_publisher (id, number, name, kept_number) VALUES (lpad('1', 32, '0')::uuid, 1, 'p', 77)")
+    assert sql("SELECT kept_number FROM part") == [(None,)]
+    sql("UPDATE archive_publisher SET kept_number = 5")
+    assert sql("SELECT kept_number FROM part") == [(None,)]
