@@ -78,7 +78,7 @@ def follow_migrate(app_config: AppConfig, using: str, verbosity: int, stdout: An
     if app_config is not _last_app():
         return
     found = executing.take_state(using)
-    if found is not None and not _is_settled(using, found[0]):
+    if found is not None and not _is_current(using, found[0]):
         from trigger_kit.maintenance import status
         from trigger_kit.migration import upgrade
 
@@ -89,13 +89,13 @@ def follow_migrate(app_config: AppConfig, using: str, verbosity: int, stdout: An
                 print(text)  # noqa: T201 as Django's own listeners do
 
         upgrade.upgrade(connections[using], *found, say)
-        status.note_settled(connections[using], found[0])
+        status.note_current(connections[using], found[0])
 
 
-def _is_settled(using: str, state: ProjectState) -> bool:
-    from trigger_kit.maintenance.settled import is_settled
+def _is_current(using: str, state: ProjectState) -> bool:
+    from trigger_kit.maintenance.current import is_current
 
-    return is_settled(connections[using], state)
+    return is_current(connections[using], state)
 
 
 def _last_app() -> AppConfig:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -211,3 +213,25 @@ def test_empty_pruned_and_optimized_migrations(make: Make, scratch: Make) -> Non
     project.sql(CHURN)
     project.assert_settled()
     project.assert_like(scratch(books=library(CHANGED)))
+
+
+WORDY = NUM_BOOKS.replace(
+    'Count("books")', """Count("books", filter=Q(books__genre__in=["a  ", "it's", 'say "b"', "c\\n  d"]))"""
+)
+
+
+@pytest.mark.parametrize("width", ["40", "320"])
+def test_formatters_and_hooks_change_no_rule(inplace: Make, anew: Make, width: str) -> None:
+    """Black's style at two widths, and the hook of pre-commit that takes spaces from the ends of lines."""
+    genre = "class Book(models.Model):\n    genre = models.CharField(max_length=40, db_default='')\n"
+    models = library(WORDY).replace("class Book(models.Model):\n", genre)
+    project = inplace(books=library().replace("class Book(models.Model):\n", genre), rows=ROWS)
+    project.makemigrations(books=models)
+    file = project.last("books")
+    written = file.read_text()
+    assert not re.search(r"[ \t]+$", written, re.MULTILINE)
+    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", "--line-length", width, str(file)], check=True)
+    assert file.read_text() != written
+    assert project.makemigrations(books=models) == {}
+    project.manage("migrate")
+    project.assert_like(anew(books=models))

@@ -19,7 +19,7 @@ from django.db.migrations.loader import MigrationLoader
 
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.blind_spots import BlindSpot, blind_spots
-from trigger_kit.maintenance.settled import is_settled, live_state
+from trigger_kit.maintenance.current import is_current, live_state
 from trigger_kit.plan.live import live_plans
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _installed(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     if connection.vendor != "postgresql":
         return
     try:
-        statuses = [] if is_settled(connection, live_state()) else _worth_telling(connection)
+        statuses = [] if is_current(connection, live_state()) else _worth_telling(connection)
     except (DatabaseError, InterfaceError, TriggerKitError):
         return
     groups: dict[tuple[str, str], list[RuleStatus]] = {}
@@ -132,8 +132,8 @@ def _unseen(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
     if connection.vendor != "postgresql":
         return
     try:
-        settled = is_settled(connection, live_state())
-        found = blind_spots(connection, live_plans(connection.alias), is_settled=settled)
+        known = is_current(connection, live_state())
+        found = blind_spots(connection, live_plans(connection.alias), is_current=known)
     except (DatabaseError, InterfaceError, TriggerKitError):
         return
     yield from (_spot_message(spot, connection.alias) for spot in found)

@@ -55,17 +55,17 @@ class Ground:
     """What the catalog has of one plan: where its tables are, by their SQL, and its triggers that are installed."""
 
     def __init__(
-        self, connection: BaseDatabaseWrapper, plan: Plan, installed: Iterable[InstalledTrigger], *, is_settled: bool
+        self, connection: BaseDatabaseWrapper, plan: Plan, installed: Iterable[InstalledTrigger], *, is_current: bool
     ) -> None:
         self.plan = plan
         self.place = Placement(connection, plan.target)
         # Where everything is as it is compiled, the catalog says what is the plan's.
-        self.compiled: dict[str, CompiledTrigger] = {} if is_settled else _compiled(plan)
+        self.compiled: dict[str, CompiledTrigger] = {} if is_current else _compiled(plan)
         self.known = {
             item.name: item
             for item in installed
             if item.schema == self.place.schema
-            and (item.target == plan.target if is_settled else item.name in self.compiled)
+            and (item.target == plan.target if is_current else item.name in self.compiled)
         }
         self.queue = fill_placeholders(queue_table(plan.target), self.place) if plan.folds(Timing.QUEUED) else ""
         self.target = self.place(plan.target)
@@ -89,13 +89,13 @@ def _compiled(plan: Plan) -> dict[str, CompiledTrigger]:
     return {trigger.name: trigger for trigger in compile_plan(plan)}
 
 
-def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan], *, is_settled: bool = False) -> list[BlindSpot]:
+def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan], *, is_current: bool = False) -> list[BlindSpot]:
     """Return what the catalog tells about writes that the triggers of these plans do not see.
 
-    ``is_settled`` says that all of them are known to be what they are compiled to, on the tables where they should be.
+    ``is_current`` says that all of them are known to be what they are compiled to, on the tables where they should be.
     """
     installed = installed_triggers(connection)
-    grounds = [Ground(connection, plan, installed, is_settled=is_settled) for plan in plans]
+    grounds = [Ground(connection, plan, installed, is_current=is_current) for plan in plans]
     tables = _present(connection, {name for ground in grounds for name in ground.names})
     asked = {"tables": list(set(tables.values())), "triggers": [item.trigger for item in installed]}
     answers = {query: _answers(connection, query, asked) for query in CATALOG_QUERIES}
@@ -106,7 +106,7 @@ def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan], *, is_se
             sights += [Sight(ROLE, "", role, ground.plan) for role in roles]
             sights += _seen(ground, tables, answers)
             sights += _without_commit(connection, ground)
-            if not is_settled:
+            if not is_current:
                 sights += _elsewhere(ground, tables)
                 sights += _edited(connection, ground)
     return _spots(sights)

@@ -22,17 +22,17 @@ from trigger_kit.database.catalog import (
 from trigger_kit.database.installation import require_postgresql
 from trigger_kit.database.records import read_records
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.maintenance.current import live_state, seen, write_down
 from trigger_kit.maintenance.edits import edited_objects
 from trigger_kit.maintenance.long_pauses import PAUSE, since
 from trigger_kit.maintenance.pause import noted_keys
-from trigger_kit.maintenance.settled import live_state, seen, write_down
 from trigger_kit.maintenance.verify import LastVerification, last_verification
 from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
 from trigger_kit.sql.compilation import compile_plan
 
-__all__ = ["RuleStatus", "note_settled", "paused_targets", "rule_statuses"]
+__all__ = ["RuleStatus", "note_current", "paused_targets", "rule_statuses"]
 
 # Of several states, the first is told.
 WORST_FIRST = ("missing", "disabled", "outdated")
@@ -86,7 +86,7 @@ def paused_targets(using: str = DEFAULT_DB_ALIAS, uris: Sequence[str] = ()) -> d
     return {status.model: status.detail for status in statuses if status.status == "paused"}
 
 
-def note_settled(connection: BaseDatabaseWrapper, state: ProjectState) -> None:
+def note_current(connection: BaseDatabaseWrapper, state: ProjectState) -> None:
     """Write down that a database has exactly what a state wants, today's models want the same, and nobody edited it."""
     found = seen(connection, state)
     if found is None or found != seen(connection, live_state()):

@@ -65,14 +65,14 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         self.rules_before = {
             key: rules for key, rules in all_rules(self.from_state).items() if key in self.from_state.models
         }
-        if not self.is_settled:
+        if not self.is_unchanged:
             self.rule_changes.remove()
         super().generate_deleted_models()  # type: ignore[misc]
 
     def generate_altered_db_table(self) -> None:
         """Add and alter rules last, when every model and column is in its new shape."""
         super().generate_altered_db_table()  # type: ignore[misc]
-        if not self.is_settled:
+        if not self.is_unchanged:
             self.rule_changes.add()
 
     def check_dependency(self, operation: Operation, dependency: Any) -> bool:
@@ -109,7 +109,7 @@ class RuleAutodetectorMixin(MigrationAutodetector):
         return import_module("trigger_kit.migration.rule_changes").RuleChanges(self)
 
     @cached_property
-    def is_settled(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Whether rules are what they were, and so is all that they read: most runs find that, and compile nothing."""
         if self.renamed_models or vars(self)["renamed_fields"]:
             return False

@@ -5,7 +5,7 @@ that Django does. So the run that has seen it writes two digests down, in the CO
 the triggers follow from (rules, the models that they read, routers, versions), and of our triggers and functions as the
 catalog has them. As long as both are the same, nothing is compiled.
 
-What no digest can tell is never settled: expressions of a project's own, whose SQL is in its code, and triggers in more
+What no digest can tell is never known: expressions of a project's own, whose SQL is in its code, and triggers in more
 than one schema.
 """
 
@@ -33,7 +33,7 @@ from trigger_kit.sql.text import identifier, literal
 from trigger_kit.sql.trigger import TEMPLATE_VERSION
 from trigger_kit.version import VERSION
 
-__all__ = ["Digests", "is_settled", "live_state", "seen", "write_down"]
+__all__ = ["Digests", "is_current", "live_state", "seen", "write_down"]
 
 # Modules whose expressions say by their names and arguments what their SQL is, beside these versions.
 KNOWN = ("builtins.", "datetime.", "decimal.", "django.", "trigger_kit.", "uuid.")
@@ -81,7 +81,7 @@ def live_state() -> ProjectState:
     return ProjectState(real_apps={config.label for config in live_apps.get_app_configs()})
 
 
-def is_settled(connection: BaseDatabaseWrapper, state: ProjectState) -> bool:
+def is_current(connection: BaseDatabaseWrapper, state: ProjectState) -> bool:
     """Whether a database was seen to have what the rules of a state want, and nothing has changed since."""
     found = seen(connection, state)
     if found is None:
@@ -95,7 +95,7 @@ def is_settled(connection: BaseDatabaseWrapper, state: ProjectState) -> bool:
         comment, *tables = cursor.fetchone()
         if comment != found.comment or None in tables:
             return False
-        # What is paused, is being filled or waits for a repair is not settled.
+        # What is paused, is being filled or waits for a repair is not current.
         cursor.execute(
             f"SELECT EXISTS (SELECT FROM {schema}.tk_touched)"
             f" OR EXISTS (SELECT FROM {schema}.tk_state WHERE kind <> 'verified')",

@@ -15,9 +15,9 @@ from django.db.models import Count, Func
 
 from trigger_kit import Denormalize
 from trigger_kit.checks.database import check_blind_spots, check_database
-from trigger_kit.maintenance import settled
-from trigger_kit.maintenance.settled import is_settled, live_state, seen
-from trigger_kit.maintenance.status import note_settled
+from trigger_kit.maintenance import current
+from trigger_kit.maintenance.current import is_current, live_state, seen
+from trigger_kit.maintenance.status import note_current
 from trigger_kit.migration.states import StateRule
 
 Sql = Callable[..., list[tuple[Any, ...]]]
@@ -29,10 +29,10 @@ FORGET = "COMMENT ON FUNCTION tk_commit() IS NULL"
 
 @pytest.fixture
 def state(db: None) -> ProjectState:
-    """The state of today's models, seen to be settled."""
+    """The state of today's models, seen to be current."""
     state = live_state()
-    note_settled(connection, state)
-    assert is_settled(connection, state)
+    note_current(connection, state)
+    assert is_current(connection, state)
     return state
 
 
@@ -40,7 +40,7 @@ def compiles(*args: object) -> None:
     raise AssertionError("The rules were compiled.")
 
 
-def test_checks_compile_nothing_where_all_is_settled(state: ProjectState, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_compile_nothing_where_all_is_current(state: ProjectState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trigger_kit.sql.compilation.compile_plan", compiles)
     monkeypatch.setattr("trigger_kit.maintenance.status.compile_plan", compiles)
     assert check_database(None, databases=["default"]) == []
@@ -67,7 +67,7 @@ def test_whatever_changes_is_looked_at_again(state: ProjectState, sql: Sql, chan
     trigger, table = sql(TRIGGER)[0]
     sql("SET CONSTRAINTS ALL IMMEDIATE")
     sql(change.format(trigger=f'"{trigger}"', table=table))
-    assert not is_settled(connection, state)
+    assert not is_current(connection, state)
 
 
 @pytest.mark.parametrize(
@@ -83,17 +83,17 @@ def test_whatever_changes_is_looked_at_again(state: ProjectState, sql: Sql, chan
 def test_so_is_what_decides_what_is_compiled(
     state: ProjectState, monkeypatch: pytest.MonkeyPatch, name: str, value: object
 ) -> None:
-    monkeypatch.setattr(f"trigger_kit.maintenance.settled.{name}", value)
-    assert not is_settled(connection, state)
+    monkeypatch.setattr(f"trigger_kit.maintenance.current.{name}", value)
+    assert not is_current(connection, state)
 
 
 def test_so_is_a_rule_that_comes_or_waits_for_its_fill(state: ProjectState, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = settled.all_rules(state)
+    before = current.all_rules(state)
     key = ("library", "author")
     another = StateRule(Denormalize("num_books", Count("books", distinct=True)))
     for rules in ([*before[key], another], [replace(before[key][0], is_filled=False), *before[key][1:]]):
-        monkeypatch.setattr(settled, "all_rules", lambda state, rules=rules: {**before, key: tuple(rules)})
-        assert not is_settled(connection, state)
+        monkeypatch.setattr(current, "all_rules", lambda state, rules=rules: {**before, key: tuple(rules)})
+        assert not is_current(connection, state)
 
 
 class Mine(Func):
@@ -104,7 +104,7 @@ class Mine(Func):
 
 def test_expressions_of_ones_own_are_compiled_each_time(state: ProjectState, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {("library", "author"): (StateRule(Denormalize("num_books", Count(Mine("books__title")))),)}
-    monkeypatch.setattr(settled, "all_rules", lambda state: rules)
+    monkeypatch.setattr(current, "all_rules", lambda state: rules)
     assert seen(connection, state) is None
 
 
@@ -121,7 +121,7 @@ def test_nothing_is_written_down_of_what_is_not_right(db: None, sql: Sql, change
     trigger, table = sql(TRIGGER)[0]
     sql("SET CONSTRAINTS ALL IMMEDIATE")
     sql(change.format(trigger=f'"{trigger}"', table=table))
-    note_settled(connection, live_state())
+    note_current(connection, live_state())
     assert sql(RECORD) == [(False,)]
 
 
@@ -138,4 +138,4 @@ def test_a_table_of_its_name_in_another_schema_says_nothing(state: ProjectState,
     sql("CREATE TEMPORARY TABLE tk_state (name text, kind text, value jsonb)")
     sql("CREATE TEMPORARY TABLE tk_touched (key text)")
     sql("INSERT INTO tk_touched VALUES ('1')")
-    assert is_settled(connection, state)
+    assert is_current(connection, state)
