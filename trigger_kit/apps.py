@@ -26,6 +26,7 @@ CHECKS = (
     ("models", "rules", "check_setup"),
     ("models", "settings", "check_fills"),
     ("models", "order", "check_order"),
+    ("database", "rules", "check_homes"),
     ("database", "database", "check_database"),
     ("database", "database", "check_blind_spots"),
 )

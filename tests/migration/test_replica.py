@@ -122,7 +122,7 @@ def drifted(project: Project) -> set[str]:
 def known(project: Project) -> set[tuple[str, str]]:
     """Return the kinds and subjects of the blind spots of a project's database."""
     code = (
-        "from django.db import connection; from trigger_kit.database.installation import live_plans;"
+        "from django.db import connection; from trigger_kit.plan.live import live_plans;"
         "from trigger_kit.maintenance.blind_spots import blind_spots;"
         "print(*(f'spot {s.kind} {s.subject}' for s in blind_spots(connection, live_plans())), sep=chr(10))"
     )

@@ -28,18 +28,17 @@ from trigger_kit.resolve.rule import resolve, rule_uri
 from trigger_kit.resolve.sources import joins
 from trigger_kit.rules import Denormalize, Guard
 
-__all__ = ["check_rules", "check_setup"]
+__all__ = ["check_homes", "check_rules", "check_setup"]
 
 
 def check_rules(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[CheckMessage]:
     """Check every declared rule."""
-    models = [model for model in live_apps.get_models() if app_configs is None or model._meta.app_config in app_configs]
-    databases = kwargs.get("databases") or ()
+    models = [model for model in live_apps.get_models() if app_configs is None or _is_among(model, app_configs)]
     messages = [message for model in models for message in _check_option(model)]
     sound = {} if messages else _planned()
     kept_columns: list[KeptColumn] = []
     for model in models:
-        for message, kept in _check_model(model, databases, sound):
+        for message, kept in _check_model(model, sound):
             messages += [message] if message else []
             kept_columns += [kept] if kept else []
     for model in models:
@@ -129,7 +128,7 @@ def _check_option(model: type[Model]) -> Iterator[CheckMessage]:
 
 
 def _check_model(
-    model: type[Model], databases: Collection[str], sound: Mapping[tuple[type[Model], str], KeptColumn]
+    model: type[Model], sound: Mapping[tuple[type[Model], str], KeptColumn]
 ) -> Iterator[tuple[CheckMessage | None, KeptColumn | None]]:
     """Check the rules of a model, of which some may be planned already."""
     first: dict[str, Denormalize] = {}
@@ -142,8 +141,24 @@ def _check_model(
             yield _error(error, model), None
             continue
         yield None, kept
-        for message in (*_check_databases(kept, databases), *_check_foreign_key(kept), *_check_advice(kept)):
+        for message in (*_check_databases(kept, ()), *_check_foreign_key(kept), *_check_advice(kept)):
             yield message, None
+
+
+def check_homes(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check that sources are wherever their target is, where a router does not say and the database has to be asked."""
+    kept_columns = [
+        kept for (model, _), kept in _planned().items() if app_configs is None or _is_among(model, app_configs)
+    ]
+    known = [message for kept in kept_columns for message in _check_databases(kept, ())]
+    found = [message for kept in kept_columns for message in _check_databases(kept, databases or ())]
+    return [message for message in found if message not in known]
+
+
+def _is_among(model: type[Model], app_configs: Sequence[Any]) -> bool:
+    return model._meta.app_config in app_configs
 
 
 def _check_databases(kept: KeptColumn, databases: Collection[str]) -> Iterator[CheckMessage]:
