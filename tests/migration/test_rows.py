@@ -9,6 +9,8 @@ import pytest
 from tests.migration.conftest import Make
 from tests.migration.project import OURS
 
+# From Django 6.1 on, an ArrayField asks for it.
+INSTALLED = ["django.contrib.postgres", *OURS]
 MODELS = """
 from django.contrib.postgres.expressions import ArraySubquery
 from django.contrib.postgres.fields import ArrayField
@@ -153,7 +155,7 @@ RENAMES = {
 def test_names_inside_rows_follow_a_rename(make: Make, scratch: Make, what: str) -> None:
     rename = RENAMES[what]
     names = NAMES | rename.names
-    project = make(books=MODELS, rows=ROWS)
+    project = make(books=MODELS, rows=ROWS, installed=INSTALLED)
     assert project.sql(VALUES.format(**NAMES)) == BEFORE
     found = project.deploy(answers="y\ny\ny\n", books=rename.models)
     assert len([operation for operation in found["books"] if "Rename" in operation]) == 1
@@ -171,7 +173,7 @@ def test_names_inside_rows_follow_a_rename(make: Make, scratch: Make, what: str)
 
 
 def test_a_migration_holds_rows_as_they_are_written(make: Make) -> None:
-    project = make(books=MODELS)
+    project = make(books=MODELS, installed=INSTALLED)
     text = project.last("books").read_text()
     assert "import trigger_kit" in text
     assert (
@@ -245,6 +247,6 @@ def test_the_user_model_is_held_as_its_setting(blank: Make) -> None:
     ],
 )
 def test_a_command_says_what_is_wrong(make: Make, old: str, new: str, message: str) -> None:
-    project = make(books=MODELS)
+    project = make(books=MODELS, installed=INSTALLED)
     project.write_models(books=MODELS.replace(old, new))
     assert message in str(project.manage("check", code=1))
