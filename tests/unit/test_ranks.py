@@ -7,8 +7,10 @@ from django.db.models import Count, F, Sum
 
 from tests.archive.keeping import rules_of
 from tests.archive.models import Country, Publisher, Review, Work
+from trigger_kit import First
 from trigger_kit.plan.plan import plan_all
 from trigger_kit.plan.ranks import ranks, turns
+from trigger_kit.plan.row_locks import Strength
 from trigger_kit.sql.compilation import compile_plan
 
 
@@ -82,3 +84,22 @@ def test_triggers_of_one_event_sort_by_their_turns() -> None:
     updates = sorted(name for name in named if "_from_archive_publisher_update" in name)
     assert [named[name] for name in updates] == [Work, Review]
     assert updates[1].startswith("tk_~archive_review_from_")
+
+
+def test_one_event_locks_the_rows_of_a_table_at_one_strength() -> None:
+    """A shared lock for one target, then one for itself alone for another: two single inserts would deadlock."""
+    plans = plan_all(
+        [
+            *rules_of(Publisher, kept_text=First("works__reviews__author__name", order_by="-works__reviews__id")),
+            *rules_of(Work, the_count=Count("editor__reviews")),
+        ]
+    )
+    strengths = {
+        lock.strength
+        for plan in plans
+        for step in plan.steps
+        for feed in step.edge.feeds_of(step.event)
+        for lock in plan.path_locks(feed.path, feed.kept_columns)
+        if (step.edge.source, lock.table) == ("archive_review", "archive_person")
+    }
+    assert strengths == {Strength.NO_KEY_UPDATE}

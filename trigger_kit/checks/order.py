@@ -11,7 +11,7 @@ from django.db.migrations.exceptions import BadMigrationError, CircularDependenc
 from django.db.migrations.loader import MigrationLoader
 
 from trigger_kit.migration.order import Disorder, disorders
-from trigger_kit.plan.plan import plan_sound
+from trigger_kit.plan.live import plan_sound
 from trigger_kit.resolve.declared import declared
 
 __all__ = ["check_order"]

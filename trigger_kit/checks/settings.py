@@ -12,7 +12,8 @@ from django.core.checks import CheckMessage
 from trigger_kit.conf import setting
 from trigger_kit.exceptions import RuleError
 from trigger_kit.migration.batched import batched_fields, names_without_rule
-from trigger_kit.plan.plan import Plan, plan_sound
+from trigger_kit.plan.live import plan_sound
+from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import declared
 
 __all__ = ["check_fills"]

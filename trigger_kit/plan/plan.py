@@ -19,7 +19,7 @@ from trigger_kit.exceptions import RuleError
 from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
 from trigger_kit.plan.ranks import ranks, turns
 from trigger_kit.plan.refusals import require_acyclic, require_unread
-from trigger_kit.plan.row_locks import LateParent, Link, PathLock, late_parents, links, path_locks
+from trigger_kit.plan.row_locks import LateParent, Link, PathLock, Strength, late_parents, links, path_locks
 from trigger_kit.plan.strategy import kept_column, serve_averages
 from trigger_kit.resolve.columns import Column, Path, Source, column_of
 from trigger_kit.resolve.rule import resolve
@@ -35,7 +35,6 @@ __all__ = [
     "edges_of",
     "plan",
     "plan_all",
-    "plan_sound",
     "require_apart",
 ]
 
@@ -169,7 +168,8 @@ class Step:
 class Plan:
     """What keeps the rules of one target: its edges and their steps, and its rank among the targets of a commit.
 
-    ``writes`` are pairs of tables: a statement on the first makes a trigger, of this or another plan, write the second.
+    ``writes`` are pairs of tables: a statement on the first makes a trigger, of this or another plan, write the second,
+    or lock rows of it for itself alone.
     ``turns`` says, by source, after how many other targets the steps of this one have their turn (``ranks.turns``).
     """
 
@@ -227,6 +227,13 @@ class Plan:
         written = {table for writer, table in self.writes if writer == source}
         return path_locks(start, [source for kept in kept_columns for source in kept.resolved.sources], written)
 
+    @property
+    def peaks(self) -> frozenset[tuple[str, str]]:
+        """The pairs of tables where a statement on the first locks rows of the second for itself alone."""
+        feeds = [(step.edge.source, feed) for step in self.steps for feed in step.edge.feeds_of(step.event)]
+        locks = [(source, lock) for source, feed in feeds for lock in self.path_locks(feed.path, feed.kept_columns)]
+        return frozenset((source, lock.table) for source, lock in locks if lock.strength is Strength.NO_KEY_UPDATE)
+
     def links(self, start: Path, kept_columns: Iterable[KeptColumn]) -> tuple[Link, ...]:
         """Return the links that changed rows at the end of a path take part in."""
         return links(start, [source for kept in kept_columns for source in kept.resolved.sources])
@@ -273,22 +280,6 @@ def plan_all(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> l
     return list(_plan_all(tuple((model, tuple(rules)) for model, rules in declared), settings.TIME_ZONE))
 
 
-def plan_sound(declared: Iterable[tuple[type[Model], Sequence[Denormalize]]]) -> list[Plan]:
-    """Plan every model's rules; where some are refused, those of the models that are well, each by itself."""
-    found = list(declared)
-    try:
-        return plan_all(found)
-    except RuleError:
-        return [item for model, rules in found for item in _plan_one(model, rules)]
-
-
-def _plan_one(model: type[Model], rules: Sequence[Denormalize]) -> list[Plan]:
-    try:
-        return [plan(model, rules)]
-    except RuleError:
-        return []
-
-
 @lru_cache(maxsize=8)  # A command asks several times for the plans of the same rules.
 def _plan_all(declared: tuple[tuple[type[Model], tuple[Denormalize, ...]], ...], time_zone: str) -> list[Plan]:
     plans = [plan(model, rules) for model, rules in declared if rules]
@@ -296,7 +287,7 @@ def _plan_all(declared: tuple[tuple[type[Model], tuple[Denormalize, ...]], ...],
     require_unread([kept.resolved for item in plans for kept in item.kept_columns])
     read = {item.target: [edge.source for edge in item.edges] for item in plans}
     found, orders = ranks(read), turns(read)
-    writes = frozenset[tuple[str, str]]().union(*(item.writes for item in plans))
+    writes = frozenset[tuple[str, str]]().union(*(item.writes | item.peaks for item in plans))
     ranked = [replace(item, rank=found[item.target], writes=writes, turns=orders[item.target]) for item in plans]
     require_apart(ranked)
     return sorted(ranked, key=lambda item: (item.rank, item.target))
