@@ -19,7 +19,7 @@ from trigger_kit.sql.pending import queue_table
 from trigger_kit.sql.text import fill_placeholders, identifier
 from trigger_kit.sql.trigger import CompiledTrigger
 
-__all__ = ["BlindSpot", "blind_spots"]
+__all__ = ["BlindSpot", "blind_spots", "is_edited"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,13 @@ def blind_spots(connection: BaseDatabaseWrapper, plans: Sequence[Plan], *, is_cu
                 sights += _elsewhere(ground, tables)
                 sights += _edited(connection, ground)
     return _spots(sights)
+
+
+def is_edited(connection: BaseDatabaseWrapper, plans: Sequence[Plan]) -> bool:
+    """Whether somebody has edited a function or trigger of some plans."""
+    installed = installed_triggers(connection)
+    grounds = (Ground(connection, plan, installed, is_current=False) for plan in plans)
+    return any(True for ground in grounds for _ in _edited(connection, ground))
 
 
 def _present(connection: BaseDatabaseWrapper, names: Iterable[str]) -> dict[str, str]:

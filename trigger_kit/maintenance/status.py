@@ -14,7 +14,6 @@ from trigger_kit.database.batches import Progress, backfilling
 from trigger_kit.database.catalog import (
     InstalledTrigger,
     Placement,
-    find_triggers,
     installed_triggers,
     search_path,
     trigger_status,
@@ -22,8 +21,8 @@ from trigger_kit.database.catalog import (
 from trigger_kit.database.installation import require_postgresql
 from trigger_kit.database.records import read_records
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.maintenance.blind_spots import is_edited
 from trigger_kit.maintenance.current import live_state, seen, write_down
-from trigger_kit.maintenance.edits import edited_objects
 from trigger_kit.maintenance.long_pauses import PAUSE, since
 from trigger_kit.maintenance.pause import noted_keys
 from trigger_kit.maintenance.verify import LastVerification, last_verification
@@ -96,14 +95,8 @@ def note_current(connection: BaseDatabaseWrapper, state: ProjectState) -> None:
         plans = live_plans(connection.alias)
     except TriggerKitError:  # Other checks tell of rules that are refused.
         return
-    if all(status.is_kept for status in statuses) and not any(_edited(connection, plan) for plan in plans):
+    if all(status.is_kept for status in statuses) and not is_edited(connection, plans):
         write_down(connection, found)
-
-
-def _edited(connection: BaseDatabaseWrapper, plan: Plan) -> list[str]:
-    place = Placement(connection, plan.target)
-    compiled = {trigger.name: trigger for trigger in compile_plan(plan)}
-    return edited_objects(connection, place, compiled, find_triggers(connection, compiled, place.schema))
 
 
 def _statuses(plan: Plan, found: Mapping[str, InstalledTrigger | None], known: Knowledge) -> list[RuleStatus]:
