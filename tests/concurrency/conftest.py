@@ -18,15 +18,16 @@ from tests.concurrency.schedules import Stage
 def ground(server: Server, django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[Ground]:
     """Sessions on the test database, whose archive tables take short INSERTs meanwhile."""
     url = server.database(connection.settings_dict["NAME"]).url
-    with django_db_blocker.unblock(), psycopg.connect(url, autocommit=True) as admin, Stage(url) as stage:
-        ground = Ground(stage, admin)
+    with django_db_blocker.unblock(), Stage(url) as stage:
+        ground = Ground(stage, psycopg.connect(url, autocommit=True))
         for statement in defaults(set_default):
-            admin.execute(statement.encode())
+            ground.admin.execute(statement.encode())
         ground.look_around()
         yield ground
         ground.reset()
         for statement in defaults(drop_default):
-            admin.execute(statement.encode())
+            ground.admin.execute(statement.encode())
+        ground.admin.close()
 
 
 @pytest.fixture

@@ -44,6 +44,12 @@ class Ground:
         # TRUNCATE would make every session plan its triggers' statements anew; these tables have few rows.
         self.emptying = "; ".join(f"DELETE FROM {table}" for table in tables)
 
+    def renew(self) -> None:
+        """Connect anew: a session keeps the plans of dropped functions, and looks them over at every change."""
+        self.admin.close()
+        self.admin = psycopg.connect(self.stage.url, autocommit=True)
+        self.stage.renew()
+
     def reset(self, seed: str = "") -> None:
         """Bring the tables to the rows of a seed; what is deleted fires no trigger, what is inserted does."""
         self.admin.execute(f"BEGIN; SET LOCAL session_replication_role = replica; {self.emptying}; COMMIT".encode())
@@ -53,6 +59,7 @@ class Ground:
     @contextmanager
     def installed(self, case: Case, timing: Timing = Timing.IMMEDIATE) -> Iterator[Kept]:
         """Install the rules of a case; what has come with them goes afterwards, whatever state it is in."""
+        self.renew()
         before = self.objects()
         rules = case.rules_at(timing)
         self.reset()

@@ -182,12 +182,20 @@ class Player:
     """A session while a schedule runs: where it is, what runs now, and how it has ended."""
 
     name: str
-    connection: psycopg.Connection
+    connect: Callable[[], psycopg.Connection]
     pool: ThreadPoolExecutor
     steps: Session = ()
     position: int = 0
     running: Future[None] | None = None
     outcome: str = ""
+
+    def __post_init__(self) -> None:
+        self.connection = self.connect()
+
+    def renew(self) -> None:
+        """Connect anew."""
+        self.connection.close()
+        self.connection = self.connect()
 
     @property
     def step(self) -> Step:
@@ -273,15 +281,24 @@ class Stage:
     """Connections for a number of sessions, and one more that watches them."""
 
     def __init__(self, url: str, sessions: int = 3) -> None:
+        self.url = url
         self.monitor = psycopg.connect(url, autocommit=True)
-        self.players = [self._player(url, name) for name in "ABCDEFGH"[:sessions]]
+        self.players = [
+            Player(name, self.connect, ThreadPoolExecutor(1, f"session {name}")) for name in "ABCDEFGH"[:sessions]
+        ]
 
-    def _player(self, url: str, name: str) -> Player:
-        connection = psycopg.connect(url, prepare_threshold=None)
+    def connect(self) -> psycopg.Connection:
+        """Return a new session."""
+        connection = psycopg.connect(self.url, prepare_threshold=None)
         with suppress(psycopg.errors.InsufficientPrivilege):
             connection.execute(f"SET deadlock_timeout = '{DEADLOCK_TIMEOUT}'".encode())
         connection.commit()
-        return Player(name, connection, ThreadPoolExecutor(1, f"session {name}"))
+        return connection
+
+    def renew(self) -> None:
+        """Connect the idle players anew: a session keeps the plans of functions that have been dropped."""
+        for player in self.players:
+            player.renew()
 
     def __enter__(self) -> Stage:
         return self

@@ -231,20 +231,25 @@ CASES = [
 def django_ground(ground: Ground) -> Iterator[Ground]:
     """The stage's first session is Django's, as a repair needs it."""
     wrapper: Any = connection.copy("default")
-    wrapper.connect()
     wrapper.inc_thread_sharing()
-    session = wrapper.connection
-    session.autocommit = False
     player = ground.stage.players[0]
-    plain, player.connection = player.connection, session
-    session.execute("SET deadlock_timeout = '10ms'")
-    session.commit()
-    DJANGO[session] = wrapper
+
+    def connect() -> psycopg.Connection:
+        DJANGO.clear()
+        wrapper.connect()
+        session: psycopg.Connection = wrapper.connection
+        session.autocommit = False
+        session.execute("SET deadlock_timeout = '10ms'")
+        session.commit()
+        DJANGO[session] = wrapper
+        return session
+
+    player.connect = connect
     yield ground
     player.abandon()
-    player.connection = plain
-    del DJANGO[session]
-    session.close()
+    DJANGO.clear()
+    player.connect = ground.stage.connect
+    player.renew()
 
 
 @pytest.fixture(scope="module")
