@@ -12,6 +12,7 @@ import pytest
 from django.db import connection
 
 from dev.postgres import NoServerError, Server, running_server
+from tests.combinations import repeats
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -19,27 +20,30 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all",
         action="store_true",
-        help="Run the tests marked as thorough, too, and four times as many examples per property.",
+        help="Run every combination of parameters, the tests marked as thorough, and six times the examples per property.",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tell the properties, which read it when they are imported."""
-    os.environ.setdefault("TRIGGER_KIT_EXAMPLES", "120" if config.getoption("--all") else "30")
+    os.environ.setdefault("TRIGGER_KIT_EXAMPLES", "120" if config.getoption("--all") else "20")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
     """Say what is left out."""
-    return "all tests" if config.getoption("--all") else "without the tests marked as thorough: --all runs them, too"
+    if config.getoption("--all"):
+        return "all tests"
+    return "one test for each value of each parameter, not for each combination, and none marked as thorough: see --all"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is thorough, unless all is asked for."""
-    if config.getoption("--all"):
+    """Leave out what is thorough, and combinations that show nothing new, unless all is asked for."""
+    if config.getoption("--all") or any("::" in argument for argument in config.args):
         return
-    thorough = [item for item in items if item.get_closest_marker("thorough")]
-    config.hook.pytest_deselected(items=thorough)
-    items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+    thorough = {item for item in items if item.get_closest_marker("thorough")}
+    left_out = thorough | repeats(item for item in items if item not in thorough)
+    config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

@@ -183,6 +183,7 @@ def complain(kept: Kept, run: Run) -> list[str]:
     return [f"{text}\n" + "\n".join(f"  !! {problem}" for problem in problems)] if problems else []
 
 
+@pytest.mark.every_combination  # choice.py chooses.
 @pytest.mark.parametrize(("kept", "level"), marked(VARIANTS), ids=variant_id, indirect=["kept"], scope="module")
 def test_a_batch_beside_a_writer(kept: Kept, level: IsolationLevel) -> None:
     explored, complaints, committed = Explored(), [], 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.unit.check_ids import REPOSITORY
 
 LIMIT = 180  # seconds after which something hangs
 
 
+@pytest.mark.thorough
 def test_a_killed_server_has_lost_nothing_and_counts_nothing_twice() -> None:
     """The server is one of its own, an embedded one: the suite's must live."""
     command = [sys.executable, "-m", "benchmarks.crash", "--times", "1"]

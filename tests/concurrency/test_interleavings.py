@@ -23,7 +23,8 @@ from trigger_kit import Timing
 from trigger_kit.plan.kept_columns import Strategy
 from trigger_kit.plan.plan import Event
 
-pytestmark = pytest.mark.django_db
+# By default choice.py chooses.
+pytestmark = [pytest.mark.django_db, pytest.mark.every_combination]
 
 REFUSED = "0A000"
 SHOWN = 3

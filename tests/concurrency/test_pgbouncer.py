@@ -13,6 +13,7 @@ from tests.unit.check_ids import REPOSITORY
 LIMIT = 180  # seconds after which something hangs
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not is_installed(), reason="PgBouncer is not installed here (apt-get install pgbouncer)")
 def test_the_soak_passes_behind_pgbouncer() -> None:
     command = [sys.executable, "-m", "benchmarks.soak", "--pgbouncer", "--seconds", "12", "--only", "one edge"]

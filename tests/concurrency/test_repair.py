@@ -225,6 +225,8 @@ CASES = [
         ("UPDATE archive_work SET publisher_id = 2 WHERE id = 1",),
     ),
 ]
+# Each at its first timing, and the first one at all.
+BY_DEFAULT = CASES[:3] + list({case.name: (case, timing) for case, timing in reversed(CASES[3:])}.values())
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +263,11 @@ def kept(request: pytest.FixtureRequest, django_ground: Ground) -> Iterator[Kept
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "kept", CASES, ids=lambda value: f"{value[0].name}, {value[1].value}", indirect=True, scope="module"
+    "kept",
+    [pytest.param(one, marks=[] if one in BY_DEFAULT else pytest.mark.thorough) for one in CASES],
+    ids=lambda value: f"{value[0].name}, {value[1].value}",
+    indirect=True,
+    scope="module",
 )
 def test_a_repair_is_exact_in_every_order(kept: Kept) -> None:
     kept.reset()
@@ -348,7 +354,15 @@ def url(server: Server) -> str:
     return server.database(connection.settings_dict["NAME"]).url
 
 
-@pytest.mark.parametrize("options", [{}, {"batch_size": 3}, {"sample": 10}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({}, marks=pytest.mark.thorough),
+        {"batch_size": 3},
+        pytest.param({"sample": 10}, marks=pytest.mark.thorough),
+    ],
+    ids=str,
+)
 def test_no_false_alarm_while_others_write(live: Kept, url: str, options: dict[str, Any]) -> None:
     with writers(url, 3):
         for _ in range(25):
@@ -357,7 +371,7 @@ def test_no_false_alarm_while_others_write(live: Kept, url: str, options: dict[s
     assert verify(["archive"]).in_sync
 
 
-@pytest.mark.parametrize("batch_size", [3, 500])
+@pytest.mark.parametrize("batch_size", [3, pytest.param(500, marks=pytest.mark.thorough)])
 def test_a_repair_while_others_write_ends_without_drift(live: Kept, url: str, batch_size: int) -> None:
     for _ in range(2):
         live.ground.admin.execute(

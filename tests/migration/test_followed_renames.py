@@ -221,14 +221,21 @@ TOGETHER = {
 
 @pytest.mark.parametrize(
     ("what", "timing"),
-    [(what, "") for what in TOGETHER]
-    + [(what, f", timing=Timing.{name}") for what in ("fields", "models") for name in ("DEFERRED", "QUEUED")],
+    [pytest.param(what, "", marks=[] if what in {"fields", "tables"} else pytest.mark.thorough) for what in TOGETHER]
+    + [
+        pytest.param(
+            what, f", timing=Timing.{name}", marks=[] if (what, name) == ("models", "QUEUED") else pytest.mark.thorough
+        )
+        for what in ("fields", "models")
+        for name in ("DEFERRED", "QUEUED")
+    ],
 )
 def test_a_rename_under_writers(inplace: Make, anew: Make, what: str, timing: str) -> None:
     before, after = models(timing), models(timing, *(pair for rename in TOGETHER[what] for pair in RENAMES[rename]))
     assert_followed(inplace(**before, rows=ROWS), anew, before, after)
 
 
+@pytest.mark.thorough
 def test_a_rename_under_writers_of_a_whole_project(make: Make, scratch: Make) -> None:
     before, after = models(), models("", *(pair for rename in TOGETHER["models"] for pair in RENAMES[rename]))
     assert_followed(make(**before, rows=ROWS), scratch, before, after)

@@ -152,24 +152,24 @@ RENAMES = {
 
 
 @pytest.mark.parametrize("what", RENAMES)
-def test_names_inside_rows_follow_a_rename(make: Make, scratch: Make, what: str) -> None:
+def test_names_inside_rows_follow_a_rename(inplace: Make, anew: Make, what: str) -> None:
     rename = RENAMES[what]
     names = NAMES | rename.names
-    project = make(books=MODELS, rows=ROWS, installed=INSTALLED)
+    project = inplace(books=MODELS, rows=ROWS)
     assert project.sql(VALUES.format(**NAMES)) == BEFORE
     found = project.deploy(answers="y\ny\ny\n", books=rename.models)
     assert len([operation for operation in found["books"] if "Rename" in operation]) == 1
     project.sql(CHURN.format(**names))
     assert project.sql(VALUES.format(**names)) == AFTER
     project.assert_in_sync()
-    project.assert_like(scratch(books=rename.models, installed=INSTALLED))
+    project.assert_like(anew(books=rename.models))
     project.manage("makemigrations --check")
 
     project.manage("migrate books 0001")
     project.write_models(books=MODELS)
     assert project.sql(VALUES.format(**NAMES)) == AFTER
     project.assert_in_sync()
-    project.assert_like(scratch(books=MODELS, installed=INSTALLED))
+    project.assert_like(anew(books=MODELS))
 
 
 def test_a_migration_holds_rows_as_they_are_written(make: Make) -> None:
