@@ -362,6 +362,25 @@ def test_a_function_that_somebody_has_changed_is_left_alone(db: None, sql: Sql) 
     assert statuses("library.Author") == {"installed"}
 
 
+def test_a_pause_is_one_function_that_names_the_targets(db: None, sql: Sql) -> None:
+    functions = "SELECT proname, prosrc FROM pg_proc WHERE proname ~ '^~?tk_' ORDER BY 1"
+    before = dict(sql(functions))
+    list(pause(["library.Author"]))
+    list(pause(["library.Shelf"]))
+    changed = {name for name, body in sql(functions) if body != before[name]}
+    assert changed == {"tk_is_paused_v1"}
+    assert "ARRAY['library_author', 'library_shelf']" in dict(sql(functions))["tk_is_paused_v1"].replace("','", "', '")
+    list(resume(["library.Author"]))
+    assert statuses("library.Shelf") == {"paused"}
+    list(resume(["library.Shelf"]))
+    assert dict(sql(functions)) == before
+
+
+def test_a_changed_pause_is_seen(db: None, sql: Sql) -> None:
+    sql("CREATE OR REPLACE FUNCTION tk_is_paused_v1(target text) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT true'")
+    assert "tk_is_paused_v1 was changed by somebody else" in run("pause", "library.Author", code=1)
+
+
 def test_ls_as_json_and_check(db: None) -> None:
     run("ls", "--check")
     list(pause(["library.Author"]))

@@ -85,7 +85,7 @@ def test_migrate_brings_triggers_over_and_fills_nothing(make: Make, blank: Make)
     project.manage("makemigrations --check --dry-run")
     assert set(project.statuses().values()) == {"installed"}
     assert project.sql(VERSIONS) == [("2",)]
-    assert all("By a newer version" in row[2] for row in project.objects()["functions"] if row[1] != "tk_paused")
+    assert all("By a newer version" in row[2] for row in project.objects()["functions"] if row[1] != "tk_is_paused_v1")
     assert project.value("SELECT num_books FROM books_author WHERE id = 3") == 9
     project.manage("trigger_kit repair")
     project.sql(ALL_CHURN)

@@ -9,8 +9,9 @@ from typing import Any
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.sql.pausing import PAUSE_FUNCTION, listed_targets
 from trigger_kit.sql.text import REGCLASS, SCHEMA, SCHEMA_TAG, SEARCH_PATH, identifier, literal, short_digest
-from trigger_kit.sql.trigger import PAUSED_FOR_ALL, TEMPLATE_VERSION, Comment, CompiledTrigger
+from trigger_kit.sql.trigger import TEMPLATE_VERSION, Comment, CompiledTrigger
 
 __all__ = [
     "OWN_TABLES",
@@ -35,7 +36,7 @@ class InstalledTrigger:
 
     ``name`` and ``schema`` are its function's; the trigger's own name, ``trigger``, is longer on a table of another
     schema, ``table_schema``. ``enabled`` is pg_trigger's ``tgenabled``, ``comment`` what its COMMENT says: whose it is.
-    ``is_paused`` says that the function only notes what it would do, for all sessions.
+    ``is_paused`` says that its target is paused for all sessions: what can only notes what it would do.
     """
 
     name: str
@@ -158,12 +159,13 @@ WHERE class.oid = to_regclass(%s)
 _TRIGGERS = """
 SELECT function.proname, function_schema.nspname, trigger.tgrelid::regclass::text, trigger.tgenabled::text,
        trigger.tgname, table_schema.nspname, class.relname, obj_description(trigger.oid, 'pg_trigger'),
-       position(%s IN function.prosrc) > 0
+       obj_description(pause.oid, 'pg_proc')
 FROM pg_trigger AS trigger
 JOIN pg_proc AS function ON function.oid = trigger.tgfoid
 JOIN pg_namespace AS function_schema ON function_schema.oid = function.pronamespace
 JOIN pg_class AS class ON class.oid = trigger.tgrelid
 JOIN pg_namespace AS table_schema ON table_schema.oid = class.relnamespace
+LEFT JOIN pg_proc AS pause ON pause.pronamespace = function.pronamespace AND pause.proname = %s
 WHERE trigger.tgname ~ '^~?tk_' AND NOT trigger.tgisinternal AND trigger.tgparentid = 0
 ORDER BY trigger.tgrelid::regclass::text, trigger.tgname
 """
@@ -172,12 +174,13 @@ ORDER BY trigger.tgrelid::regclass::text, trigger.tgname
 def installed_triggers(connection: BaseDatabaseWrapper) -> list[InstalledTrigger]:
     """Return the triggers that carry our COMMENT; others of this prefix are somebody else's."""
     with connection.cursor() as cursor:
-        cursor.execute(_TRIGGERS, [PAUSED_FOR_ALL])
+        cursor.execute(_TRIGGERS, [PAUSE_FUNCTION])
         rows = cursor.fetchall()
     found = []
-    for name, schema, table, enabled, trigger, table_schema, table_name, text, is_paused in rows:
+    for name, schema, table, enabled, trigger, table_schema, table_name, text, paused in rows:
         comment = Comment.read(text)
         if comment is not None:
+            is_paused = comment.target in listed_targets(paused)
             found.append(
                 InstalledTrigger(name, schema, table, enabled, comment, trigger, table_schema, table_name, is_paused)
             )

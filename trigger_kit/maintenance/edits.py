@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement
-from trigger_kit.sql.trigger import PAUSE_TEST, PAUSED_FOR_ALL, CompiledTrigger
+from trigger_kit.sql.pausing import PAUSE_FUNCTION, listed_targets, pause_body
+from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["edited_objects"]
 
@@ -40,6 +41,10 @@ SELECT trigger.tgname, trigger.tgtype, trigger.tgqual IS NOT NULL
 FROM pg_trigger AS trigger JOIN pg_proc AS function ON function.oid = trigger.tgfoid
 WHERE function.pronamespace = to_regnamespace(quote_ident(%s)) AND trigger.tgname = ANY (%s)
   AND trigger.tgparentid = 0
+"""
+_PAUSE = """
+SELECT prosrc, obj_description(oid, 'pg_proc')
+FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(%s)) AND proname = %s
 """
 
 
@@ -71,23 +76,20 @@ def edited_objects(
 ) -> list[str]:
     """Return the names of functions and triggers that are not as the text of their digest makes them.
 
-    ``compiled`` are a plan's triggers, ``known`` those that are installed, both by name. A pause for all sessions is no
-    edit, though it replaces functions.
+    ``compiled`` are a plan's triggers, ``known`` those that are installed, both by name.
     """
     current = {name: compiled[name] for name, found in known.items() if found.is_made_from(compiled[name])}
     expected = Expected.of(trigger.render_text(place) for trigger in current.values())
     with connection.cursor() as cursor:
         cursor.execute(_FUNCTIONS, [place.schema, list(expected.functions)])
-        functions = {name: (_awake(body), rights) for name, body, rights in cursor.fetchall()}
+        functions = {name: (body, rights) for name, body, rights in cursor.fetchall()}
         cursor.execute(_TRIGGERS, [place.schema, [known[name].trigger for name in current]])
         triggers = {name: (bits, has_when) for name, bits, has_when in cursor.fetchall()}
-    names = [f"function {name}" for name, made in expected.functions.items() if functions.get(name) != made]
+        cursor.execute(_PAUSE, [place.schema, PAUSE_FUNCTION])
+        pauses = [body == pause_body(listed_targets(comment)) for body, comment in cursor.fetchall()]
+    names = [] if pauses == [True] or not current else [f"function {PAUSE_FUNCTION}"]
+    names += [f"function {name}" for name, made in expected.functions.items() if functions.get(name) != made]
     return names + [f"trigger {name}" for name, made in expected.triggers.items() if triggers.get(name) != made]
-
-
-def _awake(body: str) -> str:
-    """Return the body of a function without a pause for all sessions."""
-    return body.replace(PAUSED_FOR_ALL, PAUSE_TEST)
 
 
 def _plain(name: str) -> str:

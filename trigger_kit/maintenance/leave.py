@@ -34,6 +34,7 @@ FROM pg_proc AS function JOIN pg_namespace AS namespace ON namespace.oid = funct
 WHERE function.proname ~ '^~?tk_' AND (
     position('-- Written by trigger_kit.' IN function.prosrc) > 0
     OR function.proname ~ '^tk_exact_' AND position('"tk_pending_' IN function.prosrc) > 0
+    OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
     OR function.proname = 'tk_commit' AND position('"tk_commit"' IN function.prosrc) > 0
 )
 """

@@ -1,11 +1,11 @@
 """OPERATE: stop maintaining for all sessions, and go on.
 
-A pause puts another condition into the functions that are installed: they note the touched keys for everybody, and
-pg_proc itself is the mark that everybody sees. Nobody has to wait for it.
+A pause puts the target's name into the function that says who is paused: the target's triggers note the touched keys
+for everybody. Nobody has to wait for it.
 
 The end repairs what was noted while it still lasts, a few targets at a time: these are right until they are touched
-again. When little is left, the tables are locked for a moment, the rest is repaired, and the functions are what they
-were. So no difference is ever added to a value that is out of date.
+again. When little is left, the tables are locked for a moment, the rest is repaired, and the name is taken out again.
+So no difference is ever added to a value that is out of date.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from trigger_kit.database.installation import chosen_plans, require_postgresql
 from trigger_kit.database.records import forget_record, read_records, write_record
 from trigger_kit.database.table_locks import MOMENT, TRY_AGAIN, lock_statement, patiently
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.maintenance.edits import edited_objects
 from trigger_kit.maintenance.pause import keys_of, noted_keys
 from trigger_kit.maintenance.switched import Switched, counted, each_target, read_committed
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.columns import Column
 from trigger_kit.sql.compilation import compile_plan
-from trigger_kit.sql.pausing import noted_columns
+from trigger_kit.sql.pausing import PAUSE_FUNCTION, listed_targets, noted_columns, pause_function
 from trigger_kit.sql.text import advisory_number, fill_placeholders, identifier
 from trigger_kit.sql.touched import NOTED_HASH, repair_block, touched_targets
-from trigger_kit.sql.trigger import PAUSE_TEST, PAUSED_FOR_ALL, CompiledTrigger
+from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["PAUSE", "end_pause", "pause", "pause_installed", "paused_functions", "resume", "rule_names", "since"]
 
@@ -43,6 +44,10 @@ BATCH_SIZE = 1_000
 # How often the notes of a target are gone through before the tables are locked, whatever is left.
 ROUNDS = 10
 
+_LISTED = """
+SELECT obj_description(oid, 'pg_proc') FROM pg_proc
+WHERE proname = %s AND pronamespace = to_regnamespace(quote_ident(%s))
+"""
 _WHO = "SELECT session_user || ' at ' || coalesce(host(inet_client_addr()), 'a local socket'), clock_timestamp()::text"
 
 
@@ -70,8 +75,7 @@ def pause(uris: Sequence[str] = (), *, using: str = DEFAULT_DB_ALIAS, dry_run: b
             return Switched("~", label, text, advice)
         with read_committed(connection):
             _wait_for_others(connection, plan)
-            for name in names:
-                _swap(connection, schema, name, PAUSE_TEST, PAUSED_FOR_ALL)
+            _list(connection, plan, is_paused=True)
             write_record(connection, schema, label, PAUSE, _who(connection) | {"rules": plan.uris})
         return Switched("~", label, text, advice)
 
@@ -119,19 +123,22 @@ def rule_names(plan: Plan) -> str:
 
 
 def _pausing_triggers(plan: Plan) -> list[CompiledTrigger]:
-    return [trigger for trigger in compile_plan(plan) if PAUSE_TEST in trigger.text]
+    return [trigger for trigger in compile_plan(plan) if trigger.can_pause]
 
 
 def _require_installed(connection: BaseDatabaseWrapper, plan: Plan) -> None:
     """Raise TriggerKitError where what a plan's triggers do now is not what they should do."""
-    triggers = compile_plan(plan)
-    known = find_triggers(connection, {trigger.name for trigger in triggers}, Placement(connection, plan.target).schema)
-    states = {trigger_status(trigger, known.get(trigger.name)) for trigger in triggers} - {"installed"}
+    place = Placement(connection, plan.target)
+    compiled = {trigger.name: trigger for trigger in compile_plan(plan)}
+    known = find_triggers(connection, compiled, place.schema)
+    states = {trigger_status(trigger, known.get(name)) for name, trigger in compiled.items()} - {"installed"}
     if states:
         raise TriggerKitError(
             f"triggers are {' and '.join(sorted(states))}: manage.py trigger_kit ls says which. Migrate, install or "
             "enable first."
         )
+    if edited := edited_objects(connection, place, compiled, known):
+        raise TriggerKitError(f"{', '.join(edited)} was changed by somebody else. Install it again.")
 
 
 def _who(connection: BaseDatabaseWrapper) -> dict[str, Any]:
@@ -142,19 +149,19 @@ def _who(connection: BaseDatabaseWrapper) -> dict[str, Any]:
 
 
 def _wait_for_others(connection: BaseDatabaseWrapper, plan: Plan) -> None:
-    """Wait for whoever pauses or resumes the same target, until the end of the transaction."""
-    number = advisory_number(PAUSE, Placement(connection, plan.target).schema, plan.target)
+    """Wait for whoever pauses or resumes a target of the same schema, until the end of the transaction."""
+    number = advisory_number(PAUSE, Placement(connection, plan.target).schema)
     runner(connection)(f"SELECT pg_advisory_xact_lock({number})")
 
 
-def _swap(connection: BaseDatabaseWrapper, schema: str, name: str, old: str, new: str) -> None:
-    """Put another line into an installed function; all else about it stays as it is."""
+def _list(connection: BaseDatabaseWrapper, plan: Plan, *, is_paused: bool) -> None:
+    """Let the function that says who is paused name a target, or name it no more; others wait for their turn."""
+    place = Placement(connection, plan.target)
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_get_functiondef(to_regprocedure(%s))", [f"{identifier(schema)}.{identifier(name)}()"])
-        (definition,) = cursor.fetchone()
-        if definition is None or (new not in definition and definition.count(old) != 1):
-            raise TriggerKitError(f"the function {schema}.{name} was changed by somebody else. Install it again.")
-        cursor.execute(definition.replace(old, new), None)
+        cursor.execute(_LISTED, [PAUSE_FUNCTION, place.schema])
+        targets = {name for (comment,) in cursor.fetchall() for name in listed_targets(comment)} - {plan.target}
+    listed = targets | ({plan.target} if is_paused else set())
+    runner(connection)(fill_placeholders(pause_function(listed), place))
 
 
 # The end ------------------------------------------------------------------------------------------------------------
@@ -164,8 +171,8 @@ def pause_installed(connection: BaseDatabaseWrapper, plan: Plan, reason: str) ->
     """Pause a plan whose columns are still to be filled, in the open transaction; ``end_pause`` fills them."""
     schema = Placement(connection, plan.target).schema
     _wait_for_others(connection, plan)
-    for name in paused_functions(connection, plan):
-        _swap(connection, schema, name, PAUSE_TEST, PAUSED_FOR_ALL)
+    if paused_functions(connection, plan):
+        _list(connection, plan, is_paused=True)
     record = _who(connection) | {"rules": plan.uris, "to_fill": True, "reason": reason}
     write_record(connection, schema, plan.model._meta.label, PAUSE, record)
 
@@ -252,8 +259,8 @@ def _finish(connection: BaseDatabaseWrapper, plan: Plan, schema: str) -> int:
         _wait_for_others(connection, plan)
         if names:
             runner(connection)(lock_statement(tables))
-        for name in names:
-            _swap(connection, schema, name, PAUSED_FOR_ALL, PAUSE_TEST)
+        if names:
+            _list(connection, plan, is_paused=False)
         left = _count(connection, plan, schema)
         if left:
             _repair(connection, plan, _noted(connection, plan, schema), "true")

@@ -38,10 +38,10 @@ from trigger_kit.sql.locks import lock_paths, lock_targets
 from trigger_kit.sql.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.sql.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.pausing import note_touched
+from trigger_kit.sql.pausing import is_paused, note_touched
 from trigger_kit.sql.text import block, object_name, quote, table_placeholder
 from trigger_kit.sql.trees import recursive_body
-from trigger_kit.sql.trigger import PAUSE_TEST, CompiledTrigger, render
+from trigger_kit.sql.trigger import CompiledTrigger, render
 from trigger_kit.sql.truncate import truncate_body
 from trigger_kit.sql.updates import differs, join_values, refill, same_row, update_from, written
 
@@ -75,6 +75,7 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
         when=pgtrigger.After,
         operation=_OPERATION[event],
         clauses=clauses,
+        can_pause=event is not Event.TRUNCATE,
     )
 
 
@@ -105,7 +106,7 @@ def _body(plan: Plan, step: Step) -> str:
     edge, one = step.edge, has_one_row_path(plan, step)
     adds = any(kept.is_added for kept in step.kept_columns)
     # A step that only notes what has changed writes no target.
-    declarations = [PAUSE_TEST, *([] if edge.is_deferred else [DEPTH])]
+    declarations = [is_paused(plan), *([] if edge.is_deferred else [DEPTH])]
     declarations += ["tk_recompute boolean := false;"] if adds else []
     declarations += one_row_declarations(step) if one else []
     lines = [

@@ -1,24 +1,78 @@
 """COMPILE the pause: a step that only notes which targets it has touched, for the repair at its end.
 
+One function of each schema says who is paused: this session, by a setting, and the targets whose names stand in it, for
+everybody. Pausing a target replaces that function. Its COMMENT has the names again, for who asks.
+
 Whoever is paused takes the locks along the paths all the same, and notes parents that are not there: others go on
 meanwhile, and must not change which targets the rows lead to before these rows can be seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 
 from trigger_kit.plan.plan import Plan, Step
 from trigger_kit.resolve.columns import Column, key_type
 from trigger_kit.sql.changes import touched
 from trigger_kit.sql.notes import note_missing_keys
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.text import block, text_literal
+from trigger_kit.sql.text import block, escape_braces, literal, text_literal
+from trigger_kit.sql.trigger import dollar_quotes
 
-__all__ = ["note_touched", "noted_columns"]
+__all__ = [
+    "PAUSE_FUNCTION",
+    "is_paused",
+    "listed_targets",
+    "note_touched",
+    "noted_columns",
+    "pause_body",
+    "pause_function",
+]
+
+PAUSE_FUNCTION = "tk_is_paused_v1"
+_LISTED = "trigger_kit: paused "
 
 # Types whose text is the same in every session.
 _PLAIN = {"bigint", "integer", "smallint", "numeric", "text", "uuid", "varchar"}
+
+
+def is_paused(plan: Plan) -> str:
+    """Return the declaration of ``tk_is_paused``."""
+    return f'tk_is_paused boolean := {{:schema}}."{PAUSE_FUNCTION}"({text_literal(plan.target)});'
+
+
+def pause_body(targets: Iterable[str]) -> str:
+    """Return the body of the function that says who is paused; ``targets`` are for all sessions, by their table."""
+    listed = f"{literal(sorted(targets))}::text[]"
+    return (
+        "\n-- Whether triggers only note what they would do: in this session, or in all for the targets listed here.\n"
+        f"SELECT coalesce(current_setting('trigger_kit.paused', true), '') = 'on' OR target = ANY ({listed})\n"
+    )
+
+
+def pause_function(targets: Iterable[str]) -> str:
+    """Return the statements that create the function, or replace it."""
+    names = sorted(targets)
+    body = pause_body(names)
+    quotes = dollar_quotes(body)
+    function = f'{{:schema}}."{PAUSE_FUNCTION}"'
+    return "\n".join(
+        [
+            f"CREATE OR REPLACE FUNCTION {function}(target text)",
+            "RETURNS boolean",
+            "LANGUAGE sql",
+            "STABLE",
+            f"AS {quotes}{escape_braces(body)}{quotes};",
+            f"REVOKE ALL ON FUNCTION {function}(text) FROM PUBLIC;",
+            f"COMMENT ON FUNCTION {function}(text) IS {text_literal(_LISTED + json.dumps(names, ensure_ascii=False))};",
+        ]
+    )
+
+
+def listed_targets(comment: str | None) -> list[str]:
+    """Return the targets that are paused for all sessions, from the function's COMMENT."""
+    return list(json.loads(comment.removeprefix(_LISTED))) if comment and comment.startswith(_LISTED) else []
 
 
 def note_touched(plan: Plan, step: Step, *last: str) -> str:

@@ -1,6 +1,8 @@
-"""INSTALL: the tables of ours that the functions of all targets in a schema share, and what they need."""
+"""INSTALL: what the functions of all targets in a schema share: tables of ours, and functions."""
 
 from __future__ import annotations
+
+from trigger_kit.sql.pausing import PAUSE_FUNCTION, pause_function
 
 __all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "REVOKE_GRANTS"]
 
@@ -13,6 +15,21 @@ CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
     PRIMARY KEY (name, kind)
 );
 COMMENT ON TABLE {:schema}."tk_state" IS 'trigger_kit: how far backfills are, what is paused, what verify found';
+"""
+
+# What is paused stays so.
+_CREATE_PAUSE = f"""
+DO $tk_create$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_proc
+        WHERE proname = '{PAUSE_FUNCTION}'
+          AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {{:regclass tk_touched}})
+    ) THEN
+{pause_function([])}
+    END IF;
+END;
+$tk_create$;
 """
 
 CREATE_OWN_TABLES = (
@@ -131,6 +148,7 @@ BEGIN
 END;
 $trigger_kit$;
 """
+    + _CREATE_PAUSE
 )
 
 # Behind the creation of trigger functions: nobody but their owner executes them, or they run for tables of his own.

@@ -24,9 +24,8 @@ from trigger_kit.sql.changes import collect_changes, parts
 from trigger_kit.sql.locks import lock_in_order
 from trigger_kit.sql.notes import note_missing_keys
 from trigger_kit.sql.paths import Key, by_index
-from trigger_kit.sql.pausing import note_touched
+from trigger_kit.sql.pausing import is_paused, note_touched
 from trigger_kit.sql.text import block, quote, short_digest, table_placeholder, text_literal
-from trigger_kit.sql.trigger import PAUSE_TEST
 from trigger_kit.sql.updates import refill
 
 __all__ = ["recursive_body", "recursive_update"]
@@ -41,7 +40,7 @@ def recursive_body(plan: Plan, step: Step) -> str:
         header(plan, sentence, step.kept_columns),
         "<<deltas>>",
         "DECLARE",
-        block("\n".join([PAUSE_TEST, DEPTH, PLANS, *declarations])),
+        block("\n".join([is_paused(plan), DEPTH, PLANS, *declarations])),
         begin(step.edge.source),
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE else []),
         "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",

@@ -26,8 +26,6 @@ from trigger_kit.sql.text import (
 __all__ = [
     "GUARD",
     "NOTES",
-    "PAUSED_FOR_ALL",
-    "PAUSE_TEST",
     "QUEUE",
     "TEMPLATE_VERSION",
     "Beside",
@@ -63,10 +61,6 @@ CREATE CONSTRAINT TRIGGER"""
 
 # What a trigger is to its target: the guard's COMMENT has the values, and two kinds bring more along than a function.
 GUARD, QUEUE, NOTES = "guard", "queue", "notes"
-
-# The declaration of an installed function that asks whether this session is paused, and the one that pauses all.
-PAUSE_TEST = "tk_is_paused boolean := coalesce(current_setting('trigger_kit.paused', true), '') = 'on';"
-PAUSED_FOR_ALL = "tk_is_paused boolean := true; -- paused for all sessions, until manage.py trigger_kit resume"
 
 _PREFIX = "trigger_kit "
 
@@ -130,7 +124,8 @@ class CompiledTrigger:
 
     ``name`` is the name of both, ``on`` the ``db_table`` that the trigger sits on, ``owner`` the ``db_table`` of the
     target that it serves, whose schema the function is created in. ``role`` is what it is to its target; ``sources``
-    are the tables whose writers use what the text makes beside the trigger.
+    are the tables whose writers use what the text makes beside the trigger. ``can_pause`` says that it only notes what
+    it would do where the target is paused.
     """
 
     name: str
@@ -139,6 +134,7 @@ class CompiledTrigger:
     text: str
     role: str = ""
     sources: tuple[str, ...] = ()
+    can_pause: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -189,6 +185,7 @@ def render(
     is_constraint: bool = False,
     role: str = "",
     beside: Beside | None = None,
+    can_pause: bool = False,
 ) -> CompiledTrigger:
     """Compile a trigger and its function; ``when`` and ``operation`` are django-pgtrigger's words.
 
@@ -207,7 +204,7 @@ def render(
         clauses="".join(f"    {clause}\n" for clause in clauses),
     )
     if beside is None:
-        return CompiledTrigger(name, on, owner, text, role)
+        return CompiledTrigger(name, on, owner, text, role, can_pause=can_pause)
     whole = "\n\n".join([beside.before, text, *beside.after])
     return CompiledTrigger(name, on, owner, whole, beside.role, beside.sources)
 
