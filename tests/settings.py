@@ -9,6 +9,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
+    # From Django 6.1 on, an ArrayField asks for it.
+    "django.contrib.postgres",
     "trigger_kit",
     "tests.library",
     "tests.archive",

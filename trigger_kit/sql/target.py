@@ -206,14 +206,17 @@ def _read_again(plan: Plan) -> str:
 
 def _count_first(plan: Plan, kept_columns: list[KeptColumn]) -> str:
     """Return the statements that give new rows the values over source rows that were there first."""
-    found = [f"({probe})" for probe in _probes(kept_columns, "inserted")]
-    probes = "\n        OR ".join(found)
+    # What has been read of such rows to start from may have changed since: those that are gone again are not found.
+    values = values_of([kept for kept in kept_columns if kept.empty is None], "inserted")
+    stale = [differs(item, f"value_{number}", "inserted") for number, item in enumerate(values, 1)]
+    found = [*(f"({probe})" for probe in _probes(kept_columns, "inserted")), *stale]
+    rows = "\n".join(["new_rows AS inserted", *join_values(values, row_by_row=True)])
+    probes = "\nOR ".join(found)
     lines = [
         *arrive(plan, (late for late in plan.all_late_parents if not late.path)),
         "IF EXISTS (",
         "    SELECT",
-        "    FROM new_rows AS inserted",
-        f"    WHERE {probes}",
+        block(f"FROM {rows}\nWHERE {block(probes).strip()}"),
         ") THEN",
         *([block(_mark_filled(plan))] if any(kept.is_added for kept in kept_columns) else []),
         *map(block, reconsider(plan, kept_columns, "inserted")),

@@ -25,7 +25,16 @@ BEGIN
     IF EXISTS (
         SELECT
         FROM new_rows AS inserted
+        CROSS JOIN LATERAL (
+            SELECT
+                (ARRAY_AGG("archive_work"."title" ORDER BY "archive_work"."title", "archive_work"."id"))::text[] AS "kept_list"
+            FROM (SELECT inserted.*) AS "archive_publisher"
+            LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
+            GROUP BY "archive_publisher"."id"
+            OFFSET 0
+        ) AS value_1
         WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
+            OR inserted."kept_list" IS DISTINCT FROM value_1."kept_list"
     ) THEN
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {archive_publisher} AS target -- archive.Publisher:kept_text, archive.Publisher:the_flag, archive.Publisher:kept_list

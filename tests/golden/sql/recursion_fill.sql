@@ -23,7 +23,16 @@ BEGIN
     IF EXISTS (
         SELECT
         FROM new_rows AS inserted
+        CROSS JOIN LATERAL (
+            SELECT
+                ("archive_node"."own" + COALESCE(SUM("T2"."the_total"), 0))::numeric(20, 4) AS "the_total"
+            FROM (SELECT inserted.*) AS "archive_node"
+            LEFT OUTER JOIN {archive_node} AS "T2" ON ("T2"."parent_id" = "archive_node"."id")
+            GROUP BY "archive_node"."id", "archive_node"."own"
+            OFFSET 0
+        ) AS value_1
         WHERE (SELECT true FROM {archive_node} AS source WHERE source."parent_id" = inserted."id" LIMIT 1)
+            OR inserted."the_total" IS DISTINCT FROM value_1."the_total"
     ) THEN
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {archive_node} AS target -- archive.Node:the_total
