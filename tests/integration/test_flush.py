@@ -574,8 +574,6 @@ CHILD = """
 import json, sys
 from django.conf import settings
 settings.DATABASES["default"].update(json.loads(sys.argv[1]))
-# Django 6.1 asks for it, because of the array fields.
-settings.INSTALLED_APPS.append("django.contrib.postgres")
 import django
 django.setup()
 from tests.archive.models import Person, Work

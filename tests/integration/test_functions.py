@@ -39,6 +39,13 @@ CROSS JOIN LATERAL plpgsql_check_function_tb(
 ) AS complaint
 WHERE trigger.tgname ~ '^~?tk_'
   AND complaint.message !~ '{MEANT}'
+UNION ALL
+SELECT function.proname, complaint.level, complaint.message
+FROM pg_proc AS function
+CROSS JOIN LATERAL plpgsql_check_function_tb(funcoid => function.oid, extra_warnings => true) AS complaint
+WHERE function.proname ~ '^tk_' AND function.prorettype <> 'trigger'::regtype
+  AND function.prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql')
+  AND complaint.message !~ '{MEANT}'
 """
 COUNT = "SELECT count(*) FROM pg_trigger WHERE tgname ~ '^~?tk_.*archive'"
 
@@ -81,3 +88,8 @@ def test_plpgsql_check_reads_our_functions(sql: Sql, extension: None) -> None:
         "FOR EACH STATEMENT EXECUTE FUNCTION tk_wrong()"
     )
     assert "no_such_column" in str(sql(COMPLAINTS))
+    sql(
+        "CREATE FUNCTION tk_helper() RETURNS void LANGUAGE plpgsql AS "
+        "'BEGIN PERFORM FROM shelf WHERE no_such_row = 1; END'"
+    )
+    assert "no_such_row" in str(sql(COMPLAINTS))

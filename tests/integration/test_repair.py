@@ -442,7 +442,7 @@ def test_each_batch_is_a_transaction_of_its_own_and_the_result_is_remembered() -
     verify([COUNT])
     assert last_verification(connection, "public")[COUNT].drifted == 5
     committed: list[int] = []
-    other = connection.copy("other")
+    other = connection.copy()
 
     def look(changes: list[Change]) -> None:
         with other.cursor() as cursor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -42,6 +43,8 @@ INSERTS = INSERTS.replace("false)", "false, '')")
 ALL_CHURN = CHURN.replace("pages, published)", "pages, published, author_name)").replace(
     "160, false)", "160, false, '')"
 )
+# What is no trigger function is written by another template.
+HELPER = re.compile(r"_(apply|lock|miss|recompute)_[0-9a-f]{6}$")
 VERSIONS = """
 SELECT DISTINCT substring(obj_description(oid, 'pg_trigger') FROM '"version": ([0-9]+)')
 FROM pg_trigger WHERE tgname ~ '^~?tk_' AND tgname <> 'tk_commit' ORDER BY 1
@@ -85,7 +88,7 @@ def test_migrate_brings_triggers_over_and_fills_nothing(make: Make, blank: Make)
     project.manage("makemigrations --check --dry-run")
     assert set(project.statuses().values()) == {"installed"}
     assert project.sql(VERSIONS) == [("2",)]
-    assert all("By a newer version" in row[2] for row in project.objects()["functions"] if row[1] != "tk_is_paused_v1")
+    assert all("By a newer version" in row[2] for row in project.objects()["functions"] if not HELPER.search(row[1]))
     assert project.value("SELECT num_books FROM books_author WHERE id = 3") == 9
     project.manage("trigger_kit repair")
     project.sql(ALL_CHURN)

@@ -45,7 +45,7 @@ def test_the_same_migrations_run_in_two_schemas(blank: Make) -> None:
     functions = project.sql(
         "SELECT pronamespace::regnamespace::text FROM pg_proc WHERE proname ~ '^~?tk_' AND proname <> 'tk_commit'"
     )
-    assert [tenant for (tenant,) in sorted(functions)] == ["tenant_a"] * 10 + ["tenant_b"] * 10
+    assert [tenant for (tenant,) in sorted(functions)] == ["tenant_a"] * 15 + ["tenant_b"] * 15
 
 
 def test_ls_shows_the_rules_of_this_schema_only(blank: Make) -> None:

@@ -84,8 +84,10 @@ def test_names_with_a_tag_fit_and_keep_what_tells_them_apart() -> None:
 def test_dollar_quotes_avoid_the_text_of_a_rule() -> None:
     rule = Denormalize("num_books", Count("books", filter=Q(books__title="$trigger_kit$ $trigger_kit_$")))
     for trigger in compile_plan(plan(Author, [rule])):
-        assert trigger.text.count("\nAS $trigger_kit__$\n") == 1
-        assert trigger.text.count("\n$trigger_kit__$;\n") == 1
+        functions = trigger.text.split("CREATE OR REPLACE FUNCTION")[1:]
+        for function in (text for text in functions if "$trigger_kit$ $trigger_kit_$" in text):
+            assert function.count("\nAS $trigger_kit__$\n") == 1
+            assert function.count("\n$trigger_kit__$;\n") == 1
 
 
 def test_the_order_of_rules_is_no_part_of_the_text() -> None:

@@ -26,6 +26,7 @@ from trigger_kit.plan.plan import Plan, plan_all
 from trigger_kit.resolve.declared import declared
 from trigger_kit.rules import Timing
 from trigger_kit.sql.compilation import compile_plan
+from trigger_kit.sql.helpers import helper_names
 from trigger_kit.sql.text import CHECK_NOW, identifier, plain_name
 
 __all__ = ["Orphan", "orphans", "prune"]
@@ -37,11 +38,13 @@ _LABEL = re.compile(r"^-- Rules of ([\w.]+):$", re.MULTILINE)
 
 _FUNCTIONS = """
 SELECT namespace.nspname, function.proname, function.oid::regprocedure::text, function.prosrc,
-       EXISTS (SELECT FROM pg_trigger WHERE tgfoid = function.oid AND NOT tgisinternal)
+       EXISTS (SELECT FROM pg_trigger WHERE tgfoid = function.oid AND NOT tgisinternal),
+       obj_description(function.oid, 'pg_proc')
 FROM pg_proc AS function
 JOIN pg_namespace AS namespace ON namespace.oid = function.pronamespace
 WHERE namespace.nspname = ANY (%s) AND (
     function.proname ~ '^~?tk_' AND position(%s IN function.prosrc) > 0
+    OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: writes %%'
     OR function.proname ~ '^tk_exact_' AND position('"tk_pending_' IN function.prosrc) > 0
 )
 ORDER BY 1, 2
@@ -117,9 +120,14 @@ def orphans(connection: BaseDatabaseWrapper) -> list[Orphan]:
     functions, relations = [], []
     with connection.cursor() as cursor:
         cursor.execute(_FUNCTIONS, [here, WRITTEN])
-        for schema, name, signature, source, has_trigger in cursor.fetchall():
+        rows = cursor.fetchall()
+        # Of the functions that write one table, some name its model.
+        named = {
+            (schema, whose): found[1] for schema, _, _, source, _, whose in rows if (found := _LABEL.search(source))
+        }
+        for schema, name, signature, source, has_trigger, whose in rows:
             found = _LABEL.search(source)
-            labels[schema, name] = found[1] if found else ""
+            labels[schema, name] = found[1] if found else named.get((schema, whose), "")
             if (schema, name) not in needed and not has_trigger:
                 drops = (f"DROP FUNCTION {signature}",)
                 functions.append(Orphan("function", schema, name, labels[schema, name], drops))
@@ -142,6 +150,8 @@ def _needed(connection: BaseDatabaseWrapper, plan: Plan) -> Iterator[tuple[str, 
     schema = Placement(connection, plan.target).schema
     for trigger in compile_plan(plan):
         yield schema, trigger.name
+    for name in helper_names(plan):
+        yield schema, name
     prefixes = [QUEUE, FLUSH, EXACT] if plan.folds(Timing.QUEUED) else []
     prefixes += [NOTES] if any(edge.is_deferred for edge in plan.edges) else []
     for prefix in prefixes:

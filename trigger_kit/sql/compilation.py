@@ -7,11 +7,12 @@ from weakref import WeakKeyDictionary
 from trigger_kit.plan.plan import Plan
 from trigger_kit.sql.deferred import compile_commit, undo_notes
 from trigger_kit.sql.events import compile_step
+from trigger_kit.sql.helpers import drop_helpers
 from trigger_kit.sql.late_parents import compile_waiting
 from trigger_kit.sql.marks import compile_marks
 from trigger_kit.sql.queued import compile_queue, drop_queue, undo_queue
 from trigger_kit.sql.target import compile_target
-from trigger_kit.sql.trigger import NOTES, QUEUE, CompiledTrigger
+from trigger_kit.sql.trigger import GUARD, NOTES, QUEUE, CompiledTrigger
 
 __all__ = ["compile_plan", "drop_beside", "undo_beside"]
 
@@ -35,7 +36,8 @@ def _compile(plan: Plan) -> tuple[CompiledTrigger, ...]:
 
 def undo_beside(role: str, table: str) -> str:
     """Return the SQL that makes room for another version of what a role brings along: what waits there is settled."""
-    return {QUEUE: undo_queue, NOTES: undo_notes}[role](table) if role in {QUEUE, NOTES} else ""
+    undo = {QUEUE: undo_queue, NOTES: undo_notes, GUARD: drop_helpers}
+    return undo[role](table) if role in undo else ""
 
 
 def drop_beside(role: str, table: str) -> str:

@@ -17,12 +17,9 @@ from trigger_kit.sql.appending import append, append_keys
 from trigger_kit.sql.body import (
     DEPTH,
     FILLED,
-    FRESH,
     PLANS,
     begin,
     header,
-    is_marked,
-    is_set,
     locking_test,
     restore_depth,
     restore_plans,
@@ -34,7 +31,9 @@ from trigger_kit.sql.body import (
 from trigger_kit.sql.changes import changed_names, changed_rows, collect_changes, parts, touched
 from trigger_kit.sql.extrema import extrema_of, extremum
 from trigger_kit.sql.fragments import Values, values_of
+from trigger_kit.sql.helpers import apply_changes, is_applied
 from trigger_kit.sql.locks import lock_paths, lock_targets
+from trigger_kit.sql.marks import mark_test
 from trigger_kit.sql.notes import arrive, is_noted, note_missing, note_missing_keys, take_links
 from trigger_kit.sql.one_row import has_one_row_path, one_row, one_row_declarations
 from trigger_kit.sql.paths import Key
@@ -105,8 +104,9 @@ def _compile_body(plan: Plan, step: Step) -> str:
 def _body(plan: Plan, step: Step) -> str:
     edge, one = step.edge, has_one_row_path(plan, step)
     adds = any(kept.is_added for kept in step.kept_columns)
-    # A step that only notes what has changed writes no target.
-    declarations = [is_paused(plan), *([] if edge.is_deferred else [DEPTH])]
+    # A step that only notes what has changed, or hands it on, writes no target.
+    writes = one or not is_applied(edge)
+    declarations = [is_paused(plan), *([DEPTH] if writes and not edge.is_deferred else [])]
     declarations += ["tk_recompute boolean := false;"] if adds else []
     declarations += one_row_declarations(step) if one else []
     lines = [
@@ -118,10 +118,11 @@ def _body(plan: Plan, step: Step) -> str:
         *([block(locking_test()) + "\n"] if step.event is Event.UPDATE and lock_paths(plan, step) else []),
     ]
     if adds:
-        lines += [block(_mark_test(plan, step.event)), ""]
+        lines += [block(mark_test(plan, step.event)), ""]
     if one:
         lines += [block(one_row(plan, step)), ""]
-    return "\n".join([*lines, block(_many_rows(plan, step)), "END;"])
+    many_rows = _handed_on if is_applied(edge) else _many_rows
+    return "\n".join([*lines, block(many_rows(plan, step)), "END;"])
 
 
 def _sentence(step: Step) -> str:
@@ -133,24 +134,6 @@ def _sentence(step: Step) -> str:
     elif edge.is_queued:
         verbs = "append to the queue what changes in"
     return f"After {step.event.name} on {edge.source}: {verbs} {edge.target} (by {keys})."
-
-
-def _mark_test(plan: Plan, event: Event) -> str:
-    """Return the test whether deltas still hold; the marks are set rarely, and cost one look each."""
-    lines = [
-        "-- A full value that this very statement has written may hold these rows already.",
-        f"IF {is_set(plan, FILLED)} THEN",
-        f"    tk_recompute := {is_marked(plan, FILLED)};",
-        "END IF;",
-    ]
-    if event is not Event.INSERT:
-        lines += [
-            "-- A target that this very statement has created never held the rows that leave it.",
-            f"IF {is_set(plan, FRESH)} THEN",
-            f"    tk_recompute := tk_recompute OR {is_marked(plan, FRESH)};",
-            "END IF;",
-        ]
-    return "\n".join(lines)
 
 
 # Many rows ----------------------------------------------------------------------------------------------------------
@@ -183,6 +166,31 @@ def _many_rows(plan: Plan, step: Step) -> str:
             "",
             block(_apply(plan, step)),
             block(restore_plans()),
+            block("RETURN NULL;"),
+            "END;",
+        ]
+    )
+
+
+def _handed_on(plan: Plan, step: Step) -> str:
+    """Return the block that makes one change per target, and hands them to the function that writes the target."""
+    key = Key(step.edge.key)
+    before = _before(plan, step)
+    is_alone = not before and all(feed.is_plain for feed in step.edge.feeds_of(step.event))
+    declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
+    lines = [*before, "", _collect(step)] if before else [_collect(step)]
+    if not is_alone:
+        # What joins other tables goes by their indexes.
+        declarations.append(PLANS)
+        lines = [set_plans(), *lines, restore_plans()]
+    return "\n".join(
+        [
+            "<<deltas>>",
+            "DECLARE",
+            block("\n".join(declarations)),
+            "BEGIN",
+            block("\n".join(lines)),
+            block(apply_changes(plan, step, "deltas")),
             block("RETURN NULL;"),
             "END;",
         ]

@@ -11,12 +11,24 @@ from __future__ import annotations
 import pgtrigger
 
 from trigger_kit.plan.kept_columns import KeptAggregate
-from trigger_kit.plan.plan import Plan
-from trigger_kit.sql.body import FILLED, FRESH, PATH, STATEMENT, begin, header, locking_test, mark_name, set_mark
+from trigger_kit.plan.plan import Event, Plan
+from trigger_kit.sql.body import (
+    FILLED,
+    FRESH,
+    PATH,
+    STATEMENT,
+    begin,
+    header,
+    is_marked,
+    is_set,
+    locking_test,
+    mark_name,
+    set_mark,
+)
 from trigger_kit.sql.text import block, object_name, short_digest
 from trigger_kit.sql.trigger import CompiledTrigger, render
 
-__all__ = ["compile_marks", "fresh", "mark_fresh"]
+__all__ = ["compile_marks", "fresh", "mark_fresh", "mark_test"]
 
 
 def compile_marks(plan: Plan) -> list[CompiledTrigger]:
@@ -80,3 +92,21 @@ def mark_fresh(plan: Plan) -> str:
         "-- Steps of this statement would take off rows that the new value never held: they recompute.\n"
         f"{set_mark(plan, FRESH)}"
     )
+
+
+def mark_test(plan: Plan, event: Event) -> str:
+    """Return the test whether deltas still hold; the marks are set rarely, and cost one look each."""
+    lines = [
+        "-- A full value that this very statement has written may hold these rows already.",
+        f"IF {is_set(plan, FILLED)} THEN",
+        f"    tk_recompute := {is_marked(plan, FILLED)};",
+        "END IF;",
+    ]
+    if event is not Event.INSERT:
+        lines += [
+            "-- A target that this very statement has created never held the rows that leave it.",
+            f"IF {is_set(plan, FRESH)} THEN",
+            f"    tk_recompute := tk_recompute OR {is_marked(plan, FRESH)};",
+            "END IF;",
+        ]
+    return "\n".join(lines)

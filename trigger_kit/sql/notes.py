@@ -17,6 +17,8 @@ __all__ = [
     "advisory_key",
     "arrive",
     "is_noted",
+    "miss",
+    "missed_places",
     "note_missing",
     "note_missing_keys",
     "place_of",
@@ -131,6 +133,31 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None 
     if not counted:
         return [comment, *notes]
     return [comment, f"IF tk_found < cardinality({key.arrays[0]}) THEN", *map(block, notes), "END IF;"]
+
+
+def missed_places(plan: Plan, step: Step) -> list[str]:
+    """Return what targets that an event may miss are called in tk_waiting."""
+    return [
+        place_of(plan, late) for late in _of_targets(plan, step) if late.is_constrained and is_noted(late, step.event)
+    ]
+
+
+def miss(plan: Plan, key: Key) -> str:
+    """Return the statements that note which keys in the arrays have no target, for each of ``tk_places``."""
+    named = ", ".join(f"child.{name}::text" for name in key.names)
+    return "\n".join(
+        [
+            'INSERT INTO {:schema}."tk_waiting" (target, place, key)',
+            f"SELECT {text_literal(plan.target)}, place, ARRAY[{named}]",
+            f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
+            "CROSS JOIN unnest(tk_places) AS place",
+            f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
+            f"    WHERE {key.matches('parent', 'child')}\n);",
+            "IF FOUND THEN",
+            f"    PERFORM set_config('{waiting_notes(plan)}', 'on', true);",
+            "END IF;",
+        ]
+    )
 
 
 def is_noted(late: LateParent, event: Event) -> bool:

@@ -24,6 +24,7 @@ __all__ = [
     "PAUSE_FUNCTION",
     "is_paused",
     "listed_targets",
+    "note_keys",
     "note_touched",
     "noted_columns",
     "pause_body",
@@ -86,7 +87,7 @@ def note_touched(plan: Plan, step: Step, *last: str) -> str:
         f"INTO {', '.join(key.arrays)}",
         f"FROM (\n{block(touched(step, only_changed=True))}\n) AS touched",
         f"WHERE {key.present('touched')};",
-        _note(step),
+        note_keys(step.edge.target, key),
         *note_missing_keys(plan, step, counted=False),
         *last,
         "RETURN NULL;",
@@ -100,10 +101,9 @@ def noted_columns(key: Sequence[Column]) -> str:
     return ",".join(column.name for column in key)
 
 
-def _note(step: Step) -> str:
+def note_keys(target: str, key: Key) -> str:
     """Return the statement that notes the keys in the arrays."""
-    key = Key(step.edge.key)
-    values = f"{text_literal(step.edge.target)}, {text_literal(noted_columns(step.edge.key))}, {_text(key)}"
+    values = f"{text_literal(target)}, {text_literal(noted_columns(key.columns))}, {_text(key)}"
     insert = f'INSERT INTO {{:schema}}."tk_touched" (target, key_column, key)\nSELECT {values}\n'
     return f"{insert}FROM unnest({', '.join(key.arrays)}) AS touched ({', '.join(key.names)});"
 

@@ -151,7 +151,7 @@ $trigger_kit$;
     + _CREATE_PAUSE
 )
 
-# Behind the creation of trigger functions: nobody but their owner executes them, or they run for tables of his own.
+# Behind the creation of functions: nobody but their owner executes them, or triggers would run for tables of his own.
 REVOKE_GRANTS = """
 DO $trigger_kit$
 DECLARE
@@ -162,7 +162,10 @@ BEGIN
         SELECT function.oid::regprocedure AS name, acl.grantee::regrole AS role
         FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
         WHERE function.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {:regclass tk_touched})
-          AND function.proname ~ '^~?tk_' AND function.prorettype = 'trigger'::regtype
+          AND function.proname ~ '^~?tk_' AND (
+              function.prorettype = 'trigger'::regtype
+              OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
+          )
           AND acl.grantee NOT IN (0, function.proowner)
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', tk_granted.name, tk_granted.role);

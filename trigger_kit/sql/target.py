@@ -38,6 +38,7 @@ from trigger_kit.sql.body import (
 )
 from trigger_kit.sql.django import hop_condition
 from trigger_kit.sql.fragments import Values, value_type, values_of
+from trigger_kit.sql.helpers import helpers
 from trigger_kit.sql.locks import lock_path
 from trigger_kit.sql.marks import fresh, mark_fresh
 from trigger_kit.sql.notes import arrive, note_missing, take_links
@@ -273,6 +274,7 @@ def _guard(plan: Plan) -> CompiledTrigger:
         operation=pgtrigger.Update,
         clauses=[f"FOR EACH {pgtrigger.Row}"],
         role=GUARD,
+        beside=helpers(plan),
     )
 
 

@@ -104,47 +104,7 @@ BEGIN
         "pages_total" bigint[];
         "revenue" numeric[];
         tk_rows_4 bigint[];
-        tk_plans text;
-        tk_outer_plans text := current_setting('plan_cache_mode');
-        tk_outer_seqscan text := current_setting('enable_seqscan');
-        tk_found bigint;
     BEGIN
-        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-        tk_plans := set_config('enable_seqscan', 'off', true);
-        IF tk_is_paused THEN
-            -- Paused: note which targets were touched, for the repair at the end of the pause.
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT source."author_id" AS tk_key
-                FROM new_rows AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-            SELECT 'library_author', 'id', touched.tk_key::text
-            FROM unnest(tk_keys) AS touched (tk_key);
-            -- Targets that are missing may come from another transaction: see tk_waiting.
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'library_author', '441c33', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {library_author} AS parent
-                    WHERE parent."id" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -184,91 +144,7 @@ BEGIN
             -- NaN does not cancel out: no delta takes it away again.
             tk_recompute := coalesce('NaN' = ANY (deltas."revenue"), false);
         END IF;
-
-        IF tk_keys IS NULL THEN
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
-        -- Lock in key order, so that two bulk statements cannot deadlock.
-        PERFORM
-        FROM {library_author} AS locked
-        WHERE locked."id" = ANY (tk_keys)
-        ORDER BY locked."id"
-        FOR NO KEY UPDATE;
-        GET DIAGNOSTICS tk_found = ROW_COUNT;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {library_author} AS locked
-            SET "id" = locked."id"
-            WHERE locked."id" = ANY (tk_keys);
-            PERFORM set_config('trigger_kit.locking', '', true);
-        END IF;
-        -- Targets that are missing may come from another transaction: see tk_waiting.
-        IF tk_found < cardinality(tk_keys) THEN
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'library_author', '441c33', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {library_author} AS parent
-                    WHERE parent."id" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-        END IF;
-
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        IF NOT tk_recompute THEN
-            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
-            SET
-                "num_books" = target."num_books" + change."num_books",
-                "num_published" = target."num_published" + change."num_published",
-                "pages_total" = target."pages_total" + change."pages_total",
-                "revenue" = CASE
-                    WHEN change.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + change."revenue"
-                    ELSE target."revenue" + change."revenue"
-                END
-            FROM unnest(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4)
-                AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
-            WHERE target."id" = change.tk_key;
-        END IF;
-        IF tk_recompute THEN
-            PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
-            UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
-            SET
-                "num_books" = value_1."num_books",
-                "num_published" = value_1."num_published",
-                "pages_total" = value_1."pages_total",
-                "revenue" = value_1."revenue"
-            FROM {library_author} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    count(*) AS "num_books",
-                    count(*) FILTER (WHERE "source"."published") AS "num_published",
-                    coalesce(sum("source"."pages"), 0) AS "pages_total",
-                    sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
-                FROM {library_book} AS source
-                WHERE source."author_id" = this."id"
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."id" = ANY (tk_keys)
-            AND (
-                target."num_books" IS DISTINCT FROM value_1."num_books"
-                OR target."num_published" IS DISTINCT FROM value_1."num_published"
-                OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
-                OR target."revenue" IS DISTINCT FROM value_1."revenue"
-            );
-        END IF;
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+        PERFORM {:schema}."tk_library_author_apply_25f479"(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4, tk_recompute, tk_is_paused, ARRAY['441c33']::text[]);
         RETURN NULL;
     END;
 END;

@@ -91,47 +91,7 @@ BEGIN
         "kept_number" bigint[];
         tk_rows_2 bigint[];
         "the_count" bigint[];
-        tk_plans text;
-        tk_outer_plans text := current_setting('plan_cache_mode');
-        tk_outer_seqscan text := current_setting('enable_seqscan');
-        tk_found bigint;
     BEGIN
-        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-        tk_plans := set_config('enable_seqscan', 'off', true);
-        IF tk_is_paused THEN
-            -- Paused: note which targets were touched, for the repair at the end of the pause.
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT source."publisher_id" AS tk_key
-                FROM new_rows AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-            SELECT 'archive_publisher', 'number', touched.tk_key::text
-            FROM unnest(tk_keys) AS touched (tk_key);
-            -- Targets that are missing may come from another transaction: see tk_waiting.
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {archive_publisher} AS parent
-                    WHERE parent."number" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -163,87 +123,7 @@ BEGIN
                OR change.tk_rows_2 <> 0
                OR change."the_count" <> 0;
         END IF;
-
-        IF tk_keys IS NULL THEN
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
-        -- Lock in key order, so that two bulk statements cannot deadlock.
-        PERFORM
-        FROM {archive_publisher} AS locked
-        WHERE locked."number" = ANY (tk_keys)
-        ORDER BY locked."id"
-        FOR NO KEY UPDATE;
-        GET DIAGNOSTICS tk_found = ROW_COUNT;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_publisher} AS locked
-            SET "id" = locked."id"
-            WHERE locked."number" = ANY (tk_keys);
-            PERFORM set_config('trigger_kit.locking', '', true);
-        END IF;
-        -- Targets that are missing may come from another transaction: see tk_waiting.
-        IF tk_found < cardinality(tk_keys) THEN
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'archive_publisher', 'd507ea', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {archive_publisher} AS parent
-                    WHERE parent."number" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-        END IF;
-
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        IF NOT tk_recompute THEN
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-            SET
-                "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
-                "kept_number" = CASE
-                    WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
-                    ELSE target."kept_number" + change."kept_number"
-                END,
-                "the_count" = target."the_count" + change."the_count"
-            FROM unnest(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count")
-                AS change (tk_key, "kept_number", tk_rows_2, "the_count")
-            WHERE target."number" = change.tk_key;
-        END IF;
-        IF tk_recompute THEN
-            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-            SET
-                "kept_amount" = value_1."kept_amount",
-                "kept_number" = value_1."kept_number",
-                "the_count" = value_1."the_count"
-            FROM {archive_publisher} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
-                    sum("source"."pages") AS "kept_number",
-                    count("source"."pages") AS "the_count"
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."number" = ANY (tk_keys)
-            AND (
-                target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
-                OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
-                OR target."the_count" IS DISTINCT FROM value_1."the_count"
-            );
-        END IF;
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+        PERFORM {:schema}."tk_archive_publisher_apply_1fe184"(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count", tk_recompute, tk_is_paused, ARRAY['d507ea']::text[]);
         RETURN NULL;
     END;
 END;

@@ -1,4 +1,166 @@
--- title: average: Before UPDATE on archive_publisher: only maintenance writes the kept columns.
+-- title: average: Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_miss_e57fcb"(tk_keys bigint[], tk_places text[])
+RETURNS void
+LANGUAGE plpgsql
+AS $trigger_kit$
+-- Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
+BEGIN
+    INSERT INTO {:schema}."tk_waiting" (target, place, key)
+    SELECT 'archive_publisher', place, ARRAY[child.tk_key::text]
+    FROM unnest(tk_keys) AS child (tk_key)
+    CROSS JOIN unnest(tk_places) AS place
+    WHERE NOT EXISTS (
+        SELECT FROM {archive_publisher} AS parent
+        WHERE parent."number" = child.tk_key
+    );
+    IF FOUND THEN
+        PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
+    END IF;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_miss_e57fcb" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_miss_e57fcb" IS 'trigger_kit: writes archive_publisher';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_lock_be4980"(tk_keys bigint[], tk_places text[])
+RETURNS bigint
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of archive_publisher, and count them.
+DECLARE
+    tk_found bigint;
+BEGIN
+    -- Lock in key order, so that two bulk statements cannot deadlock.
+    PERFORM
+    FROM {archive_publisher} AS locked
+    WHERE locked."number" = ANY (tk_keys)
+    ORDER BY locked."id"
+    FOR NO KEY UPDATE;
+    GET DIAGNOSTICS tk_found = ROW_COUNT;
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS locked
+        SET "id" = locked."id"
+        WHERE locked."number" = ANY (tk_keys);
+        PERFORM set_config('trigger_kit.locking', '', true);
+    END IF;
+    IF tk_places IS NOT NULL AND tk_found < cardinality(tk_keys) THEN
+        PERFORM {:schema}."tk_archive_publisher_miss_e57fcb"(tk_keys, tk_places);
+    END IF;
+    RETURN tk_found;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_lock_be4980" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_lock_be4980" IS 'trigger_kit: writes archive_publisher';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_recompute_a23e67"(tk_keys bigint[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute locked rows of archive_publisher afresh; later steps of this statement must not add what they hold.
+-- Rules of archive.Publisher:
+--   kept_amount = Avg("works__pages")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works__pages")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+    SET
+        "kept_amount" = value_1."kept_amount",
+        "kept_number" = value_1."kept_number",
+        "the_count" = value_1."the_count"
+    FROM {archive_publisher} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
+            sum("source"."pages") AS "kept_number",
+            count("source"."pages") AS "the_count"
+        FROM {archive_work} AS source
+        WHERE source."publisher_id" = this."number"
+    ) AS value_1
+    WHERE target."id" = this."id"
+    AND this."number" = ANY (tk_keys)
+    AND (
+        target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
+        OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
+        OR target."the_count" IS DISTINCT FROM value_1."the_count"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_recompute_a23e67" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_recompute_a23e67" IS 'trigger_kit: writes archive_publisher';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_apply_1fe184"(tk_keys bigint[], tk_by_kept_number bigint[], tk_by_tk_rows_2 bigint[], tk_by_the_count bigint[], tk_recompute boolean, tk_is_paused boolean, tk_places text[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Add differences to rows of archive_publisher, locked first; compute them afresh where these do not hold.
+-- Rules of archive.Publisher:
+--   kept_amount = Avg("works__pages")
+--   kept_number = Sum("works__pages")
+--   the_count = Count("works__pages")
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_found bigint;
+    tk_added bigint;
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    IF tk_keys IS NULL THEN
+        RETURN;
+    END IF;
+    IF tk_is_paused THEN
+        -- Note which were touched, for the repair at the end of the pause.
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_publisher', 'number', touched.tk_key::text
+        FROM unnest(tk_keys) AS touched (tk_key);
+        PERFORM {:schema}."tk_archive_publisher_miss_e57fcb"(tk_keys, tk_places);
+        RETURN;
+    END IF;
+    tk_found := {:schema}."tk_archive_publisher_lock_be4980"(tk_keys, tk_places);
+    IF NOT tk_recompute THEN
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+        SET
+            "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
+            "kept_number" = CASE
+                WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                WHEN change.tk_rows_2 = 0 OR EXISTS (
+                    SELECT FROM {archive_work} AS source
+                    WHERE source."publisher_id" = target."number"
+                      AND "source"."pages" IS NOT NULL
+                ) THEN target."kept_number" + change."kept_number"
+            END,
+            "the_count" = target."the_count" + change."the_count"
+        FROM unnest(tk_keys, tk_by_kept_number, tk_by_tk_rows_2, tk_by_the_count)
+            AS change (tk_key, "kept_number", tk_rows_2, "the_count")
+        WHERE target."number" = change.tk_key
+          AND NOT coalesce(target."the_count", 0) + change."the_count" < 0
+          AND NOT (target."kept_number" IS NULL AND change.tk_rows_2 < 0);
+        GET DIAGNOSTICS tk_added = ROW_COUNT;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+        tk_recompute := tk_added < tk_found;
+    END IF;
+    IF tk_recompute THEN
+        PERFORM {:schema}."tk_archive_publisher_recompute_a23e67"(tk_keys);
+    END IF;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_apply_1fe184" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_apply_1fe184" IS 'trigger_kit: writes archive_publisher';
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_publisher_guard_c8d706"()
 RETURNS trigger

@@ -14,8 +14,6 @@ AS $trigger_kit$
 <<delta>>
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
     -- This function runs as its owner: not for a table that somebody else has put it on.
@@ -58,24 +56,6 @@ BEGIN
             PERFORM pg_advisory_xact_lock(4513436146170507018);
         END IF;
 
-        IF tk_is_paused THEN
-            -- Paused: note which targets were touched, for the repair at the end of the pause.
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT source."object_id" AS tk_key
-                FROM new_rows AS source
-                WHERE source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-            SELECT 'archive_work', 'id', touched.tk_key::text
-            FROM unnest(tk_keys) AS touched (tk_key);
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -102,57 +82,9 @@ BEGIN
             ) AS change
             WHERE change."the_total" <> 0;
         END IF;
-
-        IF tk_keys IS NULL THEN
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
-        -- Lock in key order, so that two bulk statements cannot deadlock.
-        PERFORM
-        FROM {archive_work} AS locked
-        WHERE locked."id" = ANY (tk_keys)
-        ORDER BY locked."id"
-        FOR NO KEY UPDATE;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_work} AS locked
-            SET "id" = locked."id"
-            WHERE locked."id" = ANY (tk_keys);
-            PERFORM set_config('trigger_kit.locking', '', true);
-        END IF;
-
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        IF NOT tk_recompute THEN
-            UPDATE {archive_work} AS target -- archive.Work:the_total
-            SET
-                "the_total" = target."the_total" + change."the_total"
-            FROM unnest(tk_keys, deltas."the_total")
-                AS change (tk_key, "the_total")
-            WHERE target."id" = change.tk_key;
-        END IF;
-        IF tk_recompute THEN
-            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
-            UPDATE {archive_work} AS target -- archive.Work:the_total
-            SET
-                "the_total" = value_1."the_total"
-            FROM {archive_work} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    coalesce(sum("source"."weight"), 0) AS "the_total"
-                FROM {archive_note} AS source
-                WHERE source."object_id" = this."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."id" = ANY (tk_keys)
-            AND (
-                target."the_total" IS DISTINCT FROM value_1."the_total"
-            );
-        END IF;
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+        PERFORM {:schema}."tk_archive_work_apply_10836a"(tk_keys, deltas."the_total", tk_recompute, tk_is_paused);
         RETURN NULL;
     END;
 END;

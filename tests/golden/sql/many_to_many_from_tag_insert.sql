@@ -14,8 +14,6 @@ AS $trigger_kit$
 <<delta>>
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
 BEGIN
     -- This function runs as its owner: not for a table that somebody else has put it on.
@@ -35,49 +33,10 @@ BEGIN
         tk_plans text;
         tk_outer_plans text := current_setting('plan_cache_mode');
         tk_outer_seqscan text := current_setting('enable_seqscan');
-        tk_found bigint;
     BEGIN
         -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
         tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
         tk_plans := set_config('enable_seqscan', 'off', true);
-        IF tk_is_paused THEN
-            -- Paused: note which targets were touched, for the repair at the end of the pause.
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT hop_1."work_id" AS tk_key
-                FROM new_rows AS hop_2
-                JOIN LATERAL (
-                    SELECT * FROM {archive_work_tags} AS hop_1
-                    WHERE hop_2."id" = hop_1."tag_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-            SELECT 'archive_work', 'id', touched.tk_key::text
-            FROM unnest(tk_keys) AS touched (tk_key);
-            -- Targets that are missing may come from another transaction: see tk_waiting.
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {archive_work} AS parent
-                    WHERE parent."id" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
         IF tk_recompute THEN
             SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
             INTO tk_keys
@@ -113,78 +72,9 @@ BEGIN
             ) AS change
             WHERE change."the_count" <> 0;
         END IF;
-
-        IF tk_keys IS NULL THEN
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
-        -- Lock in key order, so that two bulk statements cannot deadlock.
-        PERFORM
-        FROM {archive_work} AS locked
-        WHERE locked."id" = ANY (tk_keys)
-        ORDER BY locked."id"
-        FOR NO KEY UPDATE;
-        GET DIAGNOSTICS tk_found = ROW_COUNT;
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_work} AS locked
-            SET "id" = locked."id"
-            WHERE locked."id" = ANY (tk_keys);
-            PERFORM set_config('trigger_kit.locking', '', true);
-        END IF;
-        -- Targets that are missing may come from another transaction: see tk_waiting.
-        IF tk_found < cardinality(tk_keys) THEN
-            DECLARE
-                tk_noted bigint;
-            BEGIN
-                INSERT INTO {:schema}."tk_waiting" (target, place, key)
-                SELECT 'archive_work', '30c6f5', ARRAY[child.tk_key::text]
-                FROM unnest(tk_keys) AS child (tk_key)
-                WHERE NOT EXISTS (
-                    SELECT FROM {archive_work} AS parent
-                    WHERE parent."id" = child.tk_key
-                );
-                GET DIAGNOSTICS tk_noted = ROW_COUNT;
-                IF tk_noted > 0 THEN
-                    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-                END IF;
-            END;
-        END IF;
-
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        IF NOT tk_recompute THEN
-            UPDATE {archive_work} AS target -- archive.Work:the_count
-            SET
-                "the_count" = target."the_count" + change."the_count"
-            FROM unnest(tk_keys, deltas."the_count")
-                AS change (tk_key, "the_count")
-            WHERE target."id" = change.tk_key;
-        END IF;
-        IF tk_recompute THEN
-            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
-            UPDATE {archive_work} AS target -- archive.Work:the_count
-            SET
-                "the_count" = value_1."the_count"
-            FROM {archive_work} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
-                FROM {archive_work_tags} AS hop_1
-                JOIN {archive_tag} AS hop_2
-                    ON hop_2."id" = hop_1."tag_id"
-                WHERE hop_1."work_id" = this."id"
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."id" = ANY (tk_keys)
-            AND (
-                target."the_count" IS DISTINCT FROM value_1."the_count"
-            );
-        END IF;
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+        PERFORM {:schema}."tk_archive_work_apply_529001"(tk_keys, deltas."the_count", tk_recompute, tk_is_paused, ARRAY['30c6f5']::text[]);
         RETURN NULL;
     END;
 END;

@@ -1,4 +1,164 @@
--- title: port: Before UPDATE on Port of call {{x}}: only maintenance writes the kept columns.
+-- title: port: Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_miss_f6da91"(tk_keys varchar[], tk_places text[])
+RETURNS void
+LANGUAGE plpgsql
+AS $trigger_kit$
+-- Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
+BEGIN
+    INSERT INTO {:schema}."tk_waiting" (target, place, key)
+    SELECT 'Port of call {{x}}', place, ARRAY[child.tk_key::text]
+    FROM unnest(tk_keys) AS child (tk_key)
+    CROSS JOIN unnest(tk_places) AS place
+    WHERE NOT EXISTS (
+        SELECT FROM {Port of call %7Bx%7D} AS parent
+        WHERE parent."PortCode" = child.tk_key
+    );
+    IF FOUND THEN
+        PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
+    END IF;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_miss_f6da91" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_miss_f6da91" IS 'trigger_kit: writes Port of call {{x}}';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_lock_c4cf1f"(tk_keys varchar[], tk_places text[])
+RETURNS bigint
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of Port of call {{x}}, and count them.
+DECLARE
+    tk_found bigint;
+BEGIN
+    -- Lock in key order, so that two bulk statements cannot deadlock.
+    PERFORM
+    FROM {Port of call %7Bx%7D} AS locked
+    WHERE locked."PortCode" = ANY (tk_keys)
+    ORDER BY locked."id"
+    FOR NO KEY UPDATE;
+    GET DIAGNOSTICS tk_found = ROW_COUNT;
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+        UPDATE {Port of call %7Bx%7D} AS locked
+        SET "id" = locked."id"
+        WHERE locked."PortCode" = ANY (tk_keys);
+        PERFORM set_config('trigger_kit.locking', '', true);
+    END IF;
+    IF tk_places IS NOT NULL AND tk_found < cardinality(tk_keys) THEN
+        PERFORM {:schema}."tk_port_of_call_x_miss_f6da91"(tk_keys, tk_places);
+    END IF;
+    RETURN tk_found;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_lock_c4cf1f" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_lock_c4cf1f" IS 'trigger_kit: writes Port of call {{x}}';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_recompute_ea56ba"(tk_keys varchar[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute locked rows of Port of call {{x}} afresh; later steps of this statement must not add what they hold.
+-- Rules of library.Port:
+--   order = Count("leaving")
+--   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   miles_in = Sum("coming__miles", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+    SET
+        "order" = value_1."order",
+        "arrivals" = value_2."arrivals",
+        "miles_in" = value_2."miles_in"
+    FROM {Port of call %7Bx%7D} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) AS "order"
+        FROM {select} AS source
+        WHERE source."From" = this."PortCode"
+    ) AS value_1
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+            coalesce(sum("source"."group"), 0) AS "miles_in"
+        FROM {select} AS source
+        WHERE source."destination_id" = this."PortCode"
+    ) AS value_2
+    WHERE target."id" = this."id"
+    AND this."PortCode" = ANY (tk_keys)
+    AND (
+        target."order" IS DISTINCT FROM value_1."order"
+        OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
+        OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
+    );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_recompute_ea56ba" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_recompute_ea56ba" IS 'trigger_kit: writes Port of call {{x}}';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_apply_e246ed"(tk_keys varchar[], tk_by_order bigint[], tk_by_arrivals bigint[], tk_by_miles_in numeric[], tk_recompute boolean, tk_is_paused boolean, tk_places text[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Add differences to rows of Port of call {{x}}, locked first; compute them afresh where these do not hold.
+-- Rules of library.Port:
+--   order = Count("leaving")
+--   arrivals = Count("coming", filter=Q(coming__cancelled=False))
+--   miles_in = Sum("coming__miles", default=0)
+-- Written by trigger_kit. To change it, change the rules and run makemigrations.
+DECLARE
+    tk_found bigint;
+    tk_added bigint;
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    IF tk_keys IS NULL THEN
+        RETURN;
+    END IF;
+    IF tk_is_paused THEN
+        -- Note which were touched, for the repair at the end of the pause.
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
+        FROM unnest(tk_keys) AS touched (tk_key);
+        PERFORM {:schema}."tk_port_of_call_x_miss_f6da91"(tk_keys, tk_places);
+        RETURN;
+    END IF;
+    tk_found := {:schema}."tk_port_of_call_x_lock_c4cf1f"(tk_keys, tk_places);
+    IF NOT tk_recompute THEN
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+        SET
+            "order" = target."order" + change."order",
+            "arrivals" = target."arrivals" + change."arrivals",
+            "miles_in" = target."miles_in" + change."miles_in"
+        FROM unnest(tk_keys, tk_by_order, tk_by_arrivals, tk_by_miles_in)
+            AS change (tk_key, "order", "arrivals", "miles_in")
+        WHERE target."PortCode" = change.tk_key
+          AND NOT coalesce(target."order", 0) + change."order" < 0
+          AND NOT coalesce(target."arrivals", 0) + change."arrivals" < 0;
+        GET DIAGNOSTICS tk_added = ROW_COUNT;
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
+        tk_recompute := tk_added < tk_found;
+    END IF;
+    IF tk_recompute THEN
+        PERFORM {:schema}."tk_port_of_call_x_recompute_ea56ba"(tk_keys);
+    END IF;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_apply_e246ed" FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_apply_e246ed" IS 'trigger_kit: writes Port of call {{x}}';
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_port_of_call_x_guard_36f2f9"()
 RETURNS trigger
