@@ -21,6 +21,7 @@ import trigger_kit
 from dev.postgres import Server
 from tests.archive.keeping import Rules, assert_rules_hold
 from tests.archive.models import Node, Person, Publisher, Work
+from tests.combinations import in_turn
 from tests.concurrency.cases import Case
 from tests.concurrency.ground import Ground
 from tests.library.models import Author, Book, Category, Shelf
@@ -203,9 +204,7 @@ READING = "SELECT count(*) FROM library_book"
     [
         (uninstall, WRITING),
         (uninstall, READING),
-        (disable, WRITING),
-        (resume, WRITING),
-        (enable, WRITING),
+        *(pytest.param(switch, WRITING, marks=pytest.mark.thorough) for switch in (disable, resume, enable)),
         (install_rules, WRITING),
     ],
     ids=["uninstall", "uninstall, a reader", "disable", "resume", "enable", "install"],
@@ -369,7 +368,9 @@ def every_kind() -> Rules:
     ]
 
 
-@pytest.mark.parametrize("switches", [(pause, resume), (disable, enable), (uninstall, install_rules)])
+@pytest.mark.parametrize(
+    "switches", [(pause, resume), *in_turn([(disable, enable), (uninstall, install_rules)], of=3, turn=2)]
+)
 def test_every_strategy_and_timing(
     ground: Ground, url: str, monkeypatch: pytest.MonkeyPatch, switches: tuple[Any, Any]
 ) -> None:

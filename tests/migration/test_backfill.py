@@ -298,6 +298,7 @@ def test_migrate_says_how_far_it_is(make: Make) -> None:
     assert lines[-1] == " OK"
 
 
+@pytest.mark.thorough
 def test_migrate_can_be_silent(make: Make) -> None:
     project = make(books=library(), rows=MANY.format(authors=3_000, books=9_000))
     project.write_settings(extra=LISTED)
@@ -364,6 +365,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_stopped(make: Make, scratch: M
     project.assert_settled()
 
 
+@pytest.mark.thorough
 def test_reversed_after_an_interruption_it_starts_anew(make: Make) -> None:
     project = make(books=library(), rows=MANY.format(authors=3_000, books=9_000))
     project.write_settings(extra=LISTED)

@@ -221,7 +221,7 @@ TOGETHER = {
 
 @pytest.mark.parametrize(
     ("what", "timing"),
-    [pytest.param(what, "", marks=[] if what in {"fields", "tables"} else pytest.mark.thorough) for what in TOGETHER]
+    [pytest.param(what, "", marks=[] if what == "fields" else pytest.mark.thorough) for what in TOGETHER]
     + [
         pytest.param(
             what, f", timing=Timing.{name}", marks=[] if (what, name) == ("models", "QUEUED") else pytest.mark.thorough

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.combinations import in_turn
 from tests.migration.conftest import Make
 from tests.migration.library import BOOK, HEADER, NUM_PUBLISHED, PAGES_TOTAL, ROWS, library, model
 
@@ -90,7 +91,7 @@ MOVED = {
 }
 
 
-@pytest.mark.parametrize("what", RENAMES)
+@pytest.mark.parametrize("what", in_turn(RENAMES))
 def test_a_rename_written_by_hand(inplace: Make, anew: Make, what: str) -> None:
     """Rules follow it in the state: nothing is left to write, and nobody's write falls between two migrations."""
     project = inplace(books=BEFORE, rows=ROWS)
@@ -103,7 +104,7 @@ def test_a_rename_written_by_hand(inplace: Make, anew: Make, what: str) -> None:
     project.assert_like(anew(books=RENAMES[what].after))
 
 
-@pytest.mark.parametrize("what", RENAMES)
+@pytest.mark.parametrize("what", in_turn(RENAMES, turn=1))
 def test_a_rename_that_makemigrations_asks_about(inplace: Make, anew: Make, what: str) -> None:
     project = inplace(books=BEFORE, rows=ROWS)
     found = project.deploy(answers="y\ny\n", books=RENAMES[what].after)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.combinations import in_turn
 from tests.migration.conftest import Make
 from tests.migration.library import (
     BOOK,
@@ -51,7 +52,7 @@ INSERT INTO books_book (id, author_id, pages, published) VALUES (6, 3, 320, true
 """
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", in_turn(STEPS))
 def test_back_and_forward_again(inplace: Make, anew: Make, step: str) -> None:
     before, after = STEPS[step]
     project = inplace(books=before, rows=ROWS)

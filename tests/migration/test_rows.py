@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.combinations import in_turn
 from tests.migration.conftest import Make
 from tests.migration.project import OURS
 
@@ -151,7 +152,7 @@ RENAMES = {
 }
 
 
-@pytest.mark.parametrize("what", RENAMES)
+@pytest.mark.parametrize("what", in_turn(RENAMES))
 def test_names_inside_rows_follow_a_rename(inplace: Make, anew: Make, what: str) -> None:
     rename = RENAMES[what]
     names = NAMES | rename.names
