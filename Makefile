@@ -35,7 +35,7 @@ psql: $(BIN)/.ready ## Open psql on the database that `make demo KEEP=1` has kep
 test: $(BIN)/.ready ## The test suite, on a real PostgreSQL (embedded unless TRIGGER_KIT_DATABASE_URL names one).
 	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
-test-all: $(BIN)/.ready ## All of it: every race at every isolation level, every combination, six times as many examples per property.
+test-all: $(BIN)/.ready ## All of it: every race at every isolation level, every combination, eight times as many examples per property.
 	@$(BIN)/python -m pytest --all --numprocesses $(WORKERS) --dist worksteal $(TESTS)
 
 test-long: $(BIN)/.ready ## The same with 2,000 examples per property.

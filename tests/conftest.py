@@ -20,13 +20,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all",
         action="store_true",
-        help="Run every combination of parameters, the tests marked as thorough, and six times the examples per property.",
+        help="Run every combination of parameters, the tests marked as thorough, and eight times the examples per property.",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Tell the properties, which read it when they are imported."""
-    os.environ.setdefault("TRIGGER_KIT_EXAMPLES", "120" if config.getoption("--all") else "20")
+    os.environ.setdefault("TRIGGER_KIT_EXAMPLES", "120" if config.getoption("--all") else "15")
 
 
 def pytest_report_header(config: pytest.Config) -> str:

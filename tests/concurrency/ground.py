@@ -30,7 +30,7 @@ class Ground:
 
     stage: Stage
     admin: psycopg.Connection
-    emptying: str = ""
+    looking: str = ""
 
     def objects(self) -> set[str]:
         """Return the functions and tables of ours that exist now."""
@@ -41,8 +41,7 @@ class Ground:
         ours = {name.removeprefix("TABLE ") for name in self.objects() if name.startswith("TABLE ")}
         # tk_state may hold what is known of other tables' rules.
         tables = [*archive_tables(), *sorted(ours - {"tk_state"})]
-        # TRUNCATE would make every session plan its triggers' statements anew; these tables have few rows.
-        self.emptying = "; ".join(f"DELETE FROM {table}" for table in tables)
+        self.looking = " UNION ALL ".join(f"SELECT '{t}' WHERE EXISTS (SELECT FROM {t})" for t in tables)
 
     def renew(self) -> None:
         """Connect anew: a session keeps the plans of dropped functions, and looks them over at every change."""
@@ -52,7 +51,9 @@ class Ground:
 
     def reset(self, seed: str = "") -> None:
         """Bring the tables to the rows of a seed; what is deleted fires no trigger, what is inserted does."""
-        self.admin.execute(f"BEGIN; SET LOCAL session_replication_role = replica; {self.emptying}; COMMIT".encode())
+        # TRUNCATE would make every session plan its triggers' statements anew; these tables have few rows.
+        emptying = "; ".join(f"DELETE FROM {table}" for (table,) in self.admin.execute(self.looking.encode()))
+        self.admin.execute(f"BEGIN; SET LOCAL session_replication_role = replica; {emptying}; COMMIT".encode())
         if seed:
             self.admin.execute(f"BEGIN; {seed}; COMMIT".encode())
 

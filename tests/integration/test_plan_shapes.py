@@ -231,9 +231,9 @@ def kept(request: pytest.FixtureRequest, filled: Server, django_db_blocker: Djan
 
 
 def each_case(turn: int) -> pytest.MarkDecorator:
-    """Every case; by default every other one, from this turn on: the two orders share them."""
+    """Every case; by default every third one, from this turn on: the two orders share them."""
     ids = [case.name.replace(" ", "_") for case in CASES]
-    return pytest.mark.parametrize("kept", in_turn(CASES, turn=turn), ids=ids, indirect=True, scope="module")
+    return pytest.mark.parametrize("kept", in_turn(CASES, of=3, turn=turn), ids=ids, indirect=True, scope="module")
 
 
 @contextmanager
