@@ -30,6 +30,7 @@ from trigger_kit.maintenance import long_pauses
 from trigger_kit.maintenance.long_pauses import pause, resume
 from trigger_kit.maintenance.status import rule_statuses
 from trigger_kit.maintenance.switch import disable, enable, install_rules, uninstall
+from trigger_kit.sql.text import advisory_number
 from trigger_kit.testing import assert_in_sync
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -231,6 +232,24 @@ def test_nobody_queues_behind_a_switch_that_waits(
     assert not any(change.is_failure for change in done)
     run(install_rules())
     run(enable())
+    assert_all_well()
+
+
+def test_who_installs_waits_for_another_one_that_fills(rows: None, url: str) -> None:
+    """It would find the pause under which the other one fills the rows, and refuse."""
+    run(uninstall(["library.Author"]))
+    number = advisory_number("install", "public", "library_author")
+    with psycopg.connect(url, autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("SELECT pg_advisory_lock(%s)", [number])
+        installing = start(pool, lambda: list(install_rules(["library.Author"])))
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        deadline = time.monotonic() + 20
+        while other.execute(waiting).fetchone() != (1,):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        other.execute("SELECT pg_advisory_unlock(%s)", [number])
+        assert [change.symbol for change in installing.result(timeout=30)] == ["+"]
+        assert other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
     assert_all_well()
 
 

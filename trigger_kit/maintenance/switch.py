@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -27,7 +28,7 @@ from trigger_kit.maintenance.switched import Switched, counted, each_target, rea
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.declared import select
 from trigger_kit.sql.compilation import compile_plan
-from trigger_kit.sql.text import CHECK_NOW, identifier
+from trigger_kit.sql.text import CHECK_NOW, advisory_number, identifier
 from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["companions", "disable", "enable", "install_rules", "uninstall"]
@@ -47,6 +48,12 @@ def install_rules(
     tables = set(connection.introspection.table_names())
 
     def change(plan: Plan) -> Switched:
+        if dry_run:
+            return install(plan)
+        with _alone(connection, plan):
+            return install(plan)
+
+    def install(plan: Plan) -> Switched:
         label = plan.model._meta.label
         if missing := _missing_tables(plan, connection, tables):
             raise TriggerKitError(f"{', '.join(missing)} does not exist. Run manage.py migrate.")
@@ -175,6 +182,24 @@ def companions(uris: Sequence[str], using: str = DEFAULT_DB_ALIAS) -> dict[str, 
     named = set(select(uris, [uri for plan in plans for uri in plan.uris]))
     found = {plan.model._meta.label: [uri for uri in plan.uris if uri not in named] for plan in plans}
     return {label: others for label, others in found.items() if others}
+
+
+@contextmanager
+def _alone(connection: BaseDatabaseWrapper, plan: Plan) -> Iterator[None]:
+    """Let who installs the same target meanwhile wait: it would find the pause under which this one fills the rows."""
+    number = advisory_number("install", Placement(connection, plan.target).schema, plan.target)
+    run = runner(connection)
+    if connection.in_atomic_block:
+        run(f"SELECT pg_advisory_xact_lock({number})")
+        yield
+        return
+    run(f"SELECT pg_advisory_lock({number})")
+    try:
+        yield
+    finally:
+        # A connection that is lost has let go of it.
+        if connection.is_usable():
+            run(f"SELECT pg_advisory_unlock({number})")
 
 
 def _whole_plans(uris: Sequence[str], using: str) -> list[Plan]:
