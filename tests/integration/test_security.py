@@ -80,6 +80,14 @@ def test_default_privileges_grant_nothing(db: None, sql: Sql) -> None:
     assert sql(EXECUTED_BY_OTHERS) == []
 
 
+def test_a_function_that_a_stranger_has_put_there_first_is_not_called(db: None, sql: Sql) -> None:
+    sql("CREATE ROLE stranger; GRANT CREATE, USAGE ON SCHEMA public TO stranger; DROP FUNCTION tk_is_paused_v1(text)")
+    mine = "CREATE FUNCTION tk_is_paused_v1(target text) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+    as_stranger(sql, mine, "GRANT EXECUTE ON FUNCTION tk_is_paused_v1 TO PUBLIC")
+    with pytest.raises(Exception, match="Somebody else owns the function tk_is_paused_v1"), transaction.atomic():
+        install(plan_all(rules_of(Publisher, the_count=Count("works"))))
+
+
 def test_a_stranger_cannot_put_a_function_on_a_table_of_his_own(kept: None, sql: Sql) -> None:
     for name in functions(sql):
         with pytest.raises(ProgrammingError, match="permission denied for function"):

@@ -28,6 +28,15 @@ BEGIN
     ) THEN
 {pause_function([])}
     END IF;
+    -- What trigger functions call runs as their owner: nobody else may have put it there first.
+    IF EXISTS (
+        SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
+        WHERE function.proname = '{PAUSE_FUNCTION}' AND touched.oid = {{:regclass tk_touched}}
+          AND function.proowner NOT IN (touched.relowner, (SELECT oid FROM pg_roles WHERE rolname = current_user))
+    ) THEN
+        RAISE EXCEPTION USING MESSAGE = 'Somebody else owns the function {PAUSE_FUNCTION} in this schema.',
+                  ERRCODE = 'insufficient_privilege', HINT = 'Drop it, and install again.';
+    END IF;
 END;
 $tk_create$;
 """
