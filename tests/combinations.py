@@ -32,7 +32,7 @@ def repeats(items: Iterable[pytest.Item]) -> set[pytest.Item]:
     for item in items:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
             tests[str(item.path), item.originalname].append(item)
-    return {item for found in tests.values() if _is_matrix(found[0]) for item in found if item not in _cover(found)}
+    return {item for found in tests.values() if _is_matrix(found[0]) for item in set(found) - _cover(found)}
 
 
 def _is_matrix(item: pytest.Function) -> bool:

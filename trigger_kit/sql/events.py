@@ -12,7 +12,7 @@ import pgtrigger
 from trigger_kit.plan.kept_columns import Strategy
 from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.rules import Timing
-from trigger_kit.sql.additions import additions, floors, unless
+from trigger_kit.sql.additions import additions, floors
 from trigger_kit.sql.appending import append, append_keys
 from trigger_kit.sql.body import (
     DEPTH,
@@ -42,7 +42,7 @@ from trigger_kit.sql.text import block, object_name, quote, table_placeholder
 from trigger_kit.sql.trees import recursive_body
 from trigger_kit.sql.trigger import CompiledTrigger, render
 from trigger_kit.sql.truncate import truncate_body
-from trigger_kit.sql.updates import differs, join_values, refill, same_row, update_from, written
+from trigger_kit.sql.updates import add_changes, differs, join_values, refill, same_row, update_from, written
 
 __all__ = ["compile_step"]
 
@@ -363,16 +363,12 @@ def _recompute(plan: Plan, step: Step) -> str:
 
 def _add(plan: Plan, step: Step) -> str:
     """Return the UPDATE that adds the changes; where other strategies take part, it writes what differs only."""
-    names = [*Key(step.edge.key).names, *changed_names(step)]
-    arrays = [*Key(step.edge.key).arrays, *(f"deltas.{name}" for name in changed_names(step))]
-    change = f"unnest({', '.join(arrays)})\n    AS change ({', '.join(names)})"
-    match = Key(step.edge.key).matches("target", "change")
-    added = additions(step, "change.{}")
+    deltas = [f"deltas.{name}" for name in changed_names(step)]
     if step.strategies == (Strategy.DELTA,):
-        conditions = unless(match, floors(step, "change.{}"))
-        assignments = ",\n".join(added)
-        head = update_head(plan.target, step.kept_columns)
-        return f"{head}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"
+        return add_changes(plan, step, deltas)
+    names, arrays = [*Key(step.edge.key).names, *changed_names(step)], [*Key(step.edge.key).arrays, *deltas]
+    change = f"unnest({', '.join(arrays)})\n    AS change ({', '.join(names)})"
+    added = additions(step, "change.{}")
     values = _other_values(plan, step)
     tied = Key(step.edge.key).matches("this", "change")
     source = [f"{change}\nJOIN {table_placeholder(plan.target)} AS this ON {tied}", *join_values(values)]

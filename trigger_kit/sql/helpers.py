@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from trigger_kit.plan.kept_columns import KeptColumn, Strategy
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
-from trigger_kit.sql.additions import additions, floors, unless
-from trigger_kit.sql.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark, update_head
+from trigger_kit.sql.additions import floors
+from trigger_kit.sql.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark
 from trigger_kit.sql.changes import Part, parts
 from trigger_kit.sql.locks import lock_target_rows
 from trigger_kit.sql.notes import miss, missed_places
@@ -26,7 +26,7 @@ from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pausing import note_keys
 from trigger_kit.sql.text import block, escape_braces, literal, object_name, regclass_placeholder, text_literal
 from trigger_kit.sql.trigger import GUARD, Beside, dollar_quotes
-from trigger_kit.sql.updates import refill
+from trigger_kit.sql.updates import add_changes, refill
 
 __all__ = ["apply_changes", "drop_helpers", "helper_names", "helpers", "is_applied"]
 
@@ -223,7 +223,8 @@ def _apply(plan: Plan, step: Step, key: Key) -> str:
     lock = f"{_function(plan, 'lock', edge)}({keys}{', tk_places' if may_miss else ''})"
     sentence = f"Add differences to rows of {plan.target}, locked first; compute them afresh where these do not hold."
     recompute = f"PERFORM {_function(plan, 'recompute', edge)}({keys});"
-    add = [set_depth(), _add(plan, step, key, parts(step))]
+    arrays = [_by(number, part) for number, part in enumerate(parts(step), 1)]
+    add = [set_depth(), add_changes(plan, step, arrays)]
     add += ["GET DIAGNOSTICS tk_added = ROW_COUNT;"] if is_floored else []
     lines = [
         header(plan, sentence, edge.kept_columns),
@@ -253,13 +254,3 @@ def _by(number: int, part: Part) -> str:
     """Return the name of the differences of one column, which no column of the target has."""
     name = part.name.replace('"', "")
     return f"tk_by_{name}" if re.fullmatch(r"[a-z0-9_]{1,50}", name) else f"tk_by_{number}"
-
-
-def _add(plan: Plan, step: Step, key: Key, changed: Sequence[Part]) -> str:
-    names = [part.name for part in changed]
-    arrays = [_by(number, part) for number, part in enumerate(changed, 1)]
-    change = f"unnest({', '.join([*key.arrays, *arrays])})\n    AS change ({', '.join([*key.names, *names])})"
-    conditions = unless(key.matches("target", "change"), floors(step, "change.{}"))
-    assignments = ",\n".join(additions(step, "change.{}"))
-    head = update_head(plan.target, step.kept_columns)
-    return f"{head}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"

@@ -115,7 +115,7 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None 
 
     ``counted`` says that ``tk_found`` is how many have one; ``key`` names the arrays where they have other names.
     """
-    found = [late for late in _of_targets(plan, step) if late.is_constrained and is_noted(late, step.event)]
+    found = _missed(plan, step)
     if not found:
         return []
     key = key or Key(step.edge.key)
@@ -137,9 +137,11 @@ def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None 
 
 def missed_places(plan: Plan, step: Step) -> list[str]:
     """Return what targets that an event may miss are called in tk_waiting."""
-    return [
-        place_of(plan, late) for late in _of_targets(plan, step) if late.is_constrained and is_noted(late, step.event)
-    ]
+    return [place_of(plan, late) for late in _missed(plan, step)]
+
+
+def _missed(plan: Plan, step: Step) -> list[LateParent]:
+    return [late for late in _of_targets(plan, step) if late.is_constrained and is_noted(late, step.event)]
 
 
 def miss(plan: Plan, key: Key) -> str:

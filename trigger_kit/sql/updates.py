@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from trigger_kit.plan.kept_columns import KeptColumn
-from trigger_kit.plan.plan import Plan
+from trigger_kit.plan.plan import Plan, Step
+from trigger_kit.sql.additions import additions, floors, unless
 from trigger_kit.sql.body import update_head
+from trigger_kit.sql.changes import parts
 from trigger_kit.sql.fragments import Values, values_of
+from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pending import take_pending
 from trigger_kit.sql.text import block, quote, table_placeholder
 
-__all__ = ["differs", "join_values", "refill", "same_row", "update_from", "written"]
+__all__ = ["add_changes", "differs", "join_values", "refill", "same_row", "update_from", "written"]
 
 
 def refill(plan: Plan, kept_columns: Iterable[KeptColumn], condition: str = "") -> str:
@@ -29,6 +32,16 @@ def refill(plan: Plan, kept_columns: Iterable[KeptColumn], condition: str = "") 
     differences = [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
     head = update_head(plan.target, [kept for item in values for kept in item.kept_columns])
     return taken + update_from(head, settings, source, match, "\nOR ".join(differences))
+
+
+def add_changes(plan: Plan, step: Step, arrays: Sequence[str]) -> str:
+    """Return the UPDATE that adds the changes in arrays, keys first, unless a count would be negative for a moment."""
+    key, names = Key(step.edge.key), [part.name for part in parts(step)]
+    change = f"unnest({', '.join([*key.arrays, *arrays])})\n    AS change ({', '.join([*key.names, *names])})"
+    conditions = unless(key.matches("target", "change"), floors(step, "change.{}"))
+    assignments = ",\n".join(additions(step, "change.{}"))
+    head = update_head(plan.target, step.kept_columns)
+    return f"{head}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"
 
 
 def same_row(plan: Plan, row: str) -> str:
