@@ -185,9 +185,9 @@ def test_extrema_are_looked_up_only_where_the_best_may_have_left(
     make_tables(*tables)
     sql("INSERT INTO archive_account (code) VALUES ('a')")
     keep(rules_of(tables[0], Timing.IMMEDIATE))
-    row = "INSERT INTO archive_move (id, account_id, delta, before, after, found, source, locked) VALUES (%s, 'a', 5, %s, 2, true, 'x', '')"
+    row = "INSERT INTO archive_move (id, account_id, delta, before, after, found, source, locked) VALUES (%s, 'a', %s + 4, %s, 2, true, 'x', '')"
     for key in (1, 2, 3):
-        sql(row, key, key)
+        sql(row, key, key, key)
     sql("SET LOCAL trigger_kit.depth = '0'; UPDATE archive_account SET highest = 100; RESET trigger_kit.depth")
     for statement in (
         "INSERT INTO archive_move (id, account_id, before, after, found, source, locked) VALUES (4, 'a', 4, 2, true, 'x', '')",

@@ -33,7 +33,7 @@ DATABASES = {{"default": {database!r}}}
 
 FUNCTIONS = """
 SELECT pronamespace::regnamespace::text, proname, prosrc, prosecdef, proconfig, obj_description(oid, 'pg_proc')
-FROM pg_proc WHERE proname ~ '^~?tk_' AND proname NOT IN ('tk_commit', 'tk_is_paused_v1') ORDER BY pronamespace::regnamespace::text, proname
+FROM pg_proc WHERE proname ~ '^~?tk_' AND proname <> 'tk_commit' AND proname !~ '_v1$' ORDER BY pronamespace::regnamespace::text, proname
 """
 TRIGGERS = """
 SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid), tgenabled, obj_description(oid, 'pg_trigger')

@@ -101,13 +101,15 @@ def without_shared(found: dict[str, Any]) -> dict[str, Any]:
     """Leave out what all targets of a schema share: it stays where the last rule goes."""
     names = (
         *SHARED,
-        "tk_is_paused_v1",
         "tk_state_pkey",
         "tk_touched_key",
         "tk_waiting_transaction",
         "tk_commit_transaction",
     )
-    return {kind: [row for row in rows if row[1] not in names] for kind, rows in found.items()}
+    return {
+        kind: [row for row in rows if row[1] not in names and not row[1].endswith("_v1")]
+        for kind, rows in found.items()
+    }
 
 
 def pending(project: Project) -> int:

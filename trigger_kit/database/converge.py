@@ -144,7 +144,8 @@ def _drop(places: Places, changes: Sequence[Change], found: Found, run: Run) -> 
     going = [(change, item) for change in changes for item in found.of(change).values()]
     going = [(change, item) for change, item in going if is_outdated(places, change, item)]
     unwanted = [(change, item) for change, item in going if not _is_wanted(change, item)]
-    if unwanted:
+    if unwanted or any(item.comment.role == GUARD for _, item in going):
+        # The functions that the guard brings along are dropped: nothing may wait that calls them.
         for sql in CHECK_NOW.splitlines():
             run(sql)
     for _, item in going:

@@ -66,7 +66,7 @@ def _drop_script(places: Places, change: Change, run: Run) -> None:
     place = places.of(change.before.table)
     after = {trigger.name: trigger for trigger in change.after.triggers} if change.after else {}
     going = [t for t in change.before.triggers if t.name not in after or after[t.name].digest != t.digest]
-    if any(trigger.name not in after for trigger in going):
+    if any(trigger.name not in after or trigger.role == GUARD for trigger in going):
         for sql in CHECK_NOW.splitlines():
             run(sql)
     for trigger in going:

@@ -6,31 +6,17 @@ made the trigger anew, and kept the COMMENT.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement
-from trigger_kit.sql.pausing import PAUSE_FUNCTION, listed_targets, pause_body
+from trigger_kit.sql.pausing import PAUSE_FUNCTION, listed_targets, pause_function
+from trigger_kit.sql.shared import SHARED_FUNCTIONS
+from trigger_kit.sql.text import fill_placeholders
 from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["edited_objects"]
-
-_FUNCTION = re.compile(
-    r'^CREATE OR REPLACE FUNCTION (?:"(?:[^"]|"")+"\.)?"(?P<name>(?:[^"]|"")+)"\((?P<options>.*?)\n'
-    r"AS (?P<quote>\$\w+\$)(?P<body>.*?)(?P=quote)",
-    re.DOTALL | re.MULTILINE,
-)
-_TRIGGER = re.compile(
-    r'^CREATE (?:OR REPLACE|CONSTRAINT) TRIGGER "(?P<name>(?:[^"]|"")+)"\n'
-    r"    (?P<when>BEFORE|AFTER) (?P<events>[A-Z]+(?: OR [A-Z]+)*) ON .*?"
-    r"    FOR EACH (?P<level>ROW|STATEMENT)\n    (?P<next>WHEN|EXECUTE)",
-    re.DOTALL | re.MULTILINE,
-)
-# Bits of pg_trigger.tgtype.
-_BITS = {"ROW": 1, "BEFORE": 2, "INSERT": 4, "DELETE": 8, "UPDATE": 16, "TRUNCATE": 32}
 
 _FUNCTIONS = """
 SELECT proname, prosrc, prosecdef AND coalesce('row_security=off' = ANY (proconfig), false)
@@ -48,26 +34,6 @@ FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(%s)) AND proname =
 """
 
 
-@dataclass
-class Expected:
-    """What compiled texts make, by name: functions with body and rights, triggers with level, events and WHEN."""
-
-    functions: dict[str, tuple[str, bool]]
-    triggers: dict[str, tuple[int, bool]]
-
-    @classmethod
-    def of(cls, texts: Iterable[str]) -> Expected:
-        """Read what texts make, their placeholders filled."""
-        functions, triggers = {}, {}
-        for text in texts:
-            for found in _FUNCTION.finditer(text):
-                functions[_plain(found["name"])] = (found["body"], "SECURITY DEFINER" in found["options"])
-            for found in _TRIGGER.finditer(text):
-                bits = sum(_BITS.get(word, 0) for word in (found["level"], found["when"], *found["events"].split()))
-                triggers[_plain(found["name"])] = (bits, found["next"] == "WHEN")
-        return cls(functions, triggers)
-
-
 def edited_objects(
     connection: BaseDatabaseWrapper,
     place: Placement,
@@ -79,18 +45,22 @@ def edited_objects(
     ``compiled`` are a plan's triggers, ``known`` those that are installed, both by name.
     """
     current = {name: compiled[name] for name, found in known.items() if found.is_made_from(compiled[name])}
-    expected = Expected.of(trigger.render_text(place) for trigger in current.values())
+    functions_of = [function for trigger in current.values() for function in trigger.functions]
+    expected = {
+        function.name: (fill_placeholders(function.source, place), function.is_definer)
+        for function in (*functions_of, *(SHARED_FUNCTIONS if current else ()))
+    }
+    made = {trigger.placed_name(place): (trigger.kind, trigger.has_condition) for trigger in current.values()}
     with connection.cursor() as cursor:
-        cursor.execute(_FUNCTIONS, [place.schema, list(expected.functions)])
+        cursor.execute(_FUNCTIONS, [place.schema, list(expected)])
         functions = {name: (body, rights) for name, body, rights in cursor.fetchall()}
         cursor.execute(_TRIGGERS, [place.schema, [known[name].trigger for name in current]])
         triggers = {name: (bits, has_when) for name, bits, has_when in cursor.fetchall()}
         cursor.execute(_PAUSE, [place.schema, PAUSE_FUNCTION])
-        pauses = [body == pause_body(listed_targets(comment)) for body, comment in cursor.fetchall()]
+        pauses = [
+            body == fill_placeholders(pause_function(listed_targets(comment)).source, place)
+            for body, comment in cursor.fetchall()
+        ]
     names = [] if pauses == [True] or not current else [f"function {PAUSE_FUNCTION}"]
-    names += [f"function {name}" for name, made in expected.functions.items() if functions.get(name) != made]
-    return names + [f"trigger {name}" for name, made in expected.triggers.items() if triggers.get(name) != made]
-
-
-def _plain(name: str) -> str:
-    return name.replace('""', '"')
+    names += [f"function {name}" for name, text in expected.items() if functions.get(name) != text]
+    return names + [f"trigger {name}" for name, kind in made.items() if triggers.get(name) != kind]

@@ -31,17 +31,12 @@ WHERE class.relkind = 'r' AND class.relname ~ '^tk_' AND obj_description(class.o
 UNION ALL
 SELECT namespace.nspname, 'function', function.oid::regprocedure::text
 FROM pg_proc AS function JOIN pg_namespace AS namespace ON namespace.oid = function.pronamespace
-WHERE function.proname ~ '^~?tk_' AND (
-    position('-- Written by trigger_kit.' IN function.prosrc) > 0
-    OR function.proname ~ '^tk_exact_' AND position('"tk_pending_' IN function.prosrc) > 0
-    OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
-    OR function.proname = 'tk_commit' AND position('"tk_commit"' IN function.prosrc) > 0
-)
+WHERE function.proname ~ '^~?tk_' AND obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
 """
 _FLUSHES = """
 SELECT quote_ident(nspname) || '.' || quote_ident(proname)
 FROM pg_proc AS function JOIN pg_namespace AS namespace ON namespace.oid = function.pronamespace
-WHERE proname ~ '^tk_flush_' AND position('-- Written by trigger_kit.' IN prosrc) > 0
+WHERE proname ~ '^tk_flush_' AND obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
 ORDER BY 1
 """
 

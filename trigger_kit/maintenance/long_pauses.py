@@ -161,7 +161,7 @@ def _list(connection: BaseDatabaseWrapper, plan: Plan, *, is_paused: bool) -> No
         cursor.execute(_LISTED, [PAUSE_FUNCTION, place.schema])
         targets = {name for (comment,) in cursor.fetchall() for name in listed_targets(comment)} - {plan.target}
     listed = targets | ({plan.target} if is_paused else set())
-    runner(connection)(fill_placeholders(pause_function(listed), place))
+    runner(connection)(fill_placeholders(pause_function(listed).create(), place))
 
 
 # The end ------------------------------------------------------------------------------------------------------------

@@ -1,13 +1,12 @@
 """OPERATE: drop what trigger_kit has left in a database and no declared rule needs; nobody else's.
 
-Ours is a trigger that carries our COMMENT, a function that says so in its first lines, a table with our COMMENT, and
-what reads stored and pending together. Only schemas of the search_path are looked at: those of others belong to other
+Ours is what carries our COMMENT: a trigger, a function, a table; and what reads stored and pending together. Only
+schemas of the search_path are looked at: those of others belong to other
 tenants, or other projects.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,26 +25,23 @@ from trigger_kit.plan.plan import Plan, plan_all
 from trigger_kit.resolve.declared import declared
 from trigger_kit.rules import Timing
 from trigger_kit.sql.compilation import compile_plan
-from trigger_kit.sql.helpers import helper_names
+from trigger_kit.sql.helpers import WRITES, helper_names
 from trigger_kit.sql.text import CHECK_NOW, identifier, plain_name
+from trigger_kit.sql.trigger import KEEPS
 
 __all__ = ["Orphan", "orphans", "prune"]
 
-WRITTEN = "-- Written by trigger_kit."
 QUEUE, FLUSH, EXACT, NOTES = "tk_pending_", "tk_flush_", "tk_exact_", "tk_deferred_"
 
-_LABEL = re.compile(r"^-- Rules of ([\w.]+):$", re.MULTILINE)
-
 _FUNCTIONS = """
-SELECT namespace.nspname, function.proname, function.oid::regprocedure::text, function.prosrc,
+SELECT namespace.nspname, function.proname, function.oid::regprocedure::text,
        EXISTS (SELECT FROM pg_trigger WHERE tgfoid = function.oid AND NOT tgisinternal),
        obj_description(function.oid, 'pg_proc')
 FROM pg_proc AS function
 JOIN pg_namespace AS namespace ON namespace.oid = function.pronamespace
 WHERE namespace.nspname = ANY (%s) AND (
-    function.proname ~ '^~?tk_' AND position(%s IN function.prosrc) > 0
-    OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: writes %%'
-    OR function.proname ~ '^tk_exact_' AND position('"tk_pending_' IN function.prosrc) > 0
+    starts_with(obj_description(function.oid, 'pg_proc'), %s)
+    OR starts_with(obj_description(function.oid, 'pg_proc'), %s)
 )
 ORDER BY 1, 2
 """
@@ -68,7 +64,8 @@ class Orphan:
     """Something of ours that no rule needs.
 
     ``kind`` is ``trigger``, ``view``, ``function`` or ``table``, ``name`` what people call it, ``label`` the model
-    whose rules it served, where that is known. ``table`` is the SQL of a trigger's table, ``drops`` what removes it.
+    whose rules it served, or the table of one that is gone. ``table`` is the SQL of a trigger's table, ``drops`` what
+    removes it.
     """
 
     kind: str
@@ -119,15 +116,9 @@ def orphans(connection: BaseDatabaseWrapper) -> list[Orphan]:
     labels: dict[tuple[str, str], str] = {}
     functions, relations = [], []
     with connection.cursor() as cursor:
-        cursor.execute(_FUNCTIONS, [here, WRITTEN])
-        rows = cursor.fetchall()
-        # Of the functions that write one table, some name its model.
-        named = {
-            (schema, whose): found[1] for schema, _, _, source, _, whose in rows if (found := _LABEL.search(source))
-        }
-        for schema, name, signature, source, has_trigger, whose in rows:
-            found = _LABEL.search(source)
-            labels[schema, name] = found[1] if found else named.get((schema, whose), "")
+        cursor.execute(_FUNCTIONS, [here, KEEPS, WRITES])
+        for schema, name, signature, has_trigger, comment in cursor.fetchall():
+            labels[schema, name] = _label(comment.removeprefix(KEEPS).removeprefix(WRITES))
             if (schema, name) not in needed and not has_trigger:
                 drops = (f"DROP FUNCTION {signature}",)
                 functions.append(Orphan("function", schema, name, labels[schema, name], drops))
@@ -136,13 +127,19 @@ def orphans(connection: BaseDatabaseWrapper) -> list[Orphan]:
             if (schema, name) not in needed:
                 relations.append(_relation(schema, name, kind, labels))
     triggers = [
-        _trigger(item, labels.get((item.schema, item.name), ""))
+        _trigger(item, _label(item.target))
         for item in installed_triggers(connection)
         if item.schema in here and (item.schema, item.name) not in needed
     ]
     views = [item for item in relations if item.kind == "view"]
     tables = [item for item in relations if item.kind == "table"]
     return [*triggers, *views, *functions, *tables]
+
+
+def _label(target: str) -> str:
+    """Return the label of the model that has a target's table, or the name of the table where none has it."""
+    models = live_apps.get_models(include_auto_created=True)
+    return next((model._meta.label for model in models if model._meta.db_table == target), target)
 
 
 def _needed(connection: BaseDatabaseWrapper, plan: Plan) -> Iterator[tuple[str, str]]:
@@ -165,7 +162,7 @@ def _trigger(item: InstalledTrigger, label: str) -> Orphan:
 
 
 def _relation(schema: str, name: str, kind: str, labels: dict[tuple[str, str], str]) -> Orphan:
-    """Return an orphaned view or table; a queue's label is that of its flush."""
+    """Return an orphaned view or table; the label of a queue, and of what reads it, is that of its flush."""
     table = f"{identifier(schema)}.{identifier(name)}"
     what = "view" if kind == "v" else "table"
     rest = name.removeprefix(QUEUE).removeprefix(EXACT)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
 from trigger_kit.sql.changes import Part, parts
 from trigger_kit.sql.paths import Key
@@ -20,12 +18,11 @@ from trigger_kit.sql.text import (
 
 __all__ = [
     "append",
-    "append_keys",
-    "append_rows",
     "edge_number",
     "follower_lock",
     "has_purged",
     "may_follow_a_cascade",
+    "still_counts",
 ]
 
 
@@ -51,21 +48,29 @@ def _columns(plan: Plan, step: Step) -> list[str]:
     return [quote(column.name) for column in step.edge.key] + _pending_columns(plan, step)
 
 
-def append(plan: Plan, step: Step) -> str:
-    """Return the statements that append the changes in the arrays."""
+def append(plan: Plan, step: Step, rows: str, *conditions: str, afresh: str = "") -> str:
+    """Return the statements that append the changes of a FROM item, whose alias is ``change``.
+
+    ``conditions`` restrict them. ``afresh`` is the condition under which their targets are computed afresh at commit.
+    """
     key = Key(step.edge.key)
-    arrays = ", ".join([*key.arrays, *(f"deltas.{part.name}" for part in parts(step))])
-    columns = ", ".join(_columns(plan, step))
-    if step.edge.is_queued:
-        rows = f"INSERT INTO {queue_table(plan.target)} ({columns})\nSELECT * FROM unnest({arrays})"
-        rows += f"\n{_still_counts(plan, step)};" if may_follow_a_cascade(step) else ";"
-    else:
-        number = edge_number(plan, step.edge)
-        rows = (
-            f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns})\n"
-            f"SELECT {number}, change.* FROM unnest({arrays}) AS change;"
-        )
-    return f"{rows}\n{_announce(plan, step)}"
+    columns = _columns(plan, step)
+    values = [f"change.{name}" for name in (*key.names, *(part.name for part in parts(step)))]
+    table = queue_table(plan.target)
+    if step.edge.is_deferred:
+        table = deferred_table(plan.target)
+        columns, values = ["tk_edge", *columns], [str(edge_number(plan, step.edge)), *values]
+        columns += ["tk_recompute"] if afresh else []
+        values += [afresh] if afresh else []
+    where = "\n  AND ".join(conditions)
+    return "\n".join(
+        [
+            f"INSERT INTO {table} ({', '.join(columns)})",
+            f"SELECT {', '.join(values)}",
+            f"FROM {rows}" + (f"\nWHERE {where};" if where else ";"),
+            _announce(plan, step),
+        ]
+    )
 
 
 def may_follow_a_cascade(step: Step) -> bool:
@@ -80,12 +85,12 @@ def has_purged(plan: Plan) -> str:
     return f"coalesce(current_setting('{purged_flag(plan)}', true), '') = 'on'"
 
 
-def _still_counts(plan: Plan, step: Step) -> str:
-    """Return the WHERE clause that leaves out rows which went with their target: a cascade reports after its end."""
+def still_counts(plan: Plan, step: Step) -> str:
+    """Return the condition that leaves out rows which went with their target: a cascade reports after its end."""
     key = Key(step.edge.key)
-    parts_ = [part.name for part in parts(step)]
     queue, target = queue_table(plan.target), table_placeholder(plan.target)
     known = [
+        f"NOT {has_purged(plan)}",
         f"EXISTS (SELECT FROM {target} AS there WHERE {key.matches('there', 'change')})",
         f"EXISTS (SELECT FROM {queue} AS pending WHERE {key.matches('pending', 'change')})",
     ]
@@ -94,31 +99,7 @@ def _still_counts(plan: Plan, step: Step) -> str:
             pairs = zip((column.name for column in feed.path[0].far), key.names, strict=True)
             tie = " AND ".join(f"child.{quote(column)} = change.{name}" for column, name in pairs)
             known.append(f"EXISTS (SELECT FROM new_rows AS child WHERE {tie})")
-    conditions = "\n   OR ".join([f"NOT {has_purged(plan)}", *known])
-    return f"    AS change ({', '.join([*key.names, *parts_])})\nWHERE {conditions}"
-
-
-def append_keys(plan: Plan, step: Step) -> str:
-    """Return the statements that note the keys in the arrays: their targets are to be computed afresh at commit."""
-    key = Key(step.edge.key)
-    columns = ", ".join(quote(column.name) for column in step.edge.key)
-    return "\n".join(
-        [
-            f"INSERT INTO {deferred_table(plan.target)} (tk_edge, {columns}, tk_recompute)",
-            f"SELECT {edge_number(plan, step.edge)}, change.*, true FROM unnest({', '.join(key.arrays)}) AS change;",
-            _announce(plan, step),
-        ]
-    )
-
-
-def append_rows(plan: Plan, step: Step, rows: Sequence[Sequence[str]]) -> str:
-    """Return the statements that append changes that are in variables; each has its key and its parts."""
-    columns, table, first = _columns(plan, step), queue_table(plan.target), []
-    if step.edge.is_deferred:
-        columns, table = ["tk_edge", *columns], deferred_table(plan.target)
-        first = [str(edge_number(plan, step.edge))]
-    values = ",\n    ".join(f"({', '.join([*first, *row])})" for row in rows)
-    return f"INSERT INTO {table} ({', '.join(columns)})\nVALUES\n    {values};\n{_announce(plan, step)}"
+    return f"(\n{block(f'{chr(10)}OR '.join(known), 2)}\n  )"
 
 
 # Announcing ---------------------------------------------------------------------------------------------------------

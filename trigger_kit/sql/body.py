@@ -6,30 +6,36 @@ from collections.abc import Iterable
 
 from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
-from trigger_kit.sql.text import block, escape_braces, regclass_placeholder, short_digest, table_placeholder
+from trigger_kit.sql.function import call
+from trigger_kit.sql.text import escape_braces, regclass_placeholder, short_digest, table_placeholder
 
 __all__ = [
+    "ARRIVED",
     "DEPTH",
     "FILLED",
     "FRESH",
+    "IS_MARKED",
     "LOCKING",
+    "MARK",
     "PATH",
-    "PLANS",
+    "REFUSE",
+    "REQUIRE_READ_COMMITTED",
     "STATEMENT",
     "begin",
+    "brief",
     "header",
     "is_marked",
-    "is_set",
     "locking_test",
-    "mark_expression",
     "mark_name",
     "restore_depth",
-    "restore_plans",
     "set_depth",
     "set_mark",
-    "set_plans",
     "update_head",
 ]
+
+# The functions that all trigger functions of a schema call: their text is in shared.py.
+REFUSE, IS_MARKED, MARK, ARRIVED = "tk_refuse_v1", "tk_is_marked_v1", "tk_mark_v1", "tk_arrived_v1"
+REQUIRE_READ_COMMITTED = "tk_require_read_committed_v1"
 
 # Names the client's statement, whatever its TimeZone and DateStyle.
 STATEMENT = "extract(epoch FROM statement_timestamp())::text"
@@ -51,22 +57,22 @@ tk_depth text;
 tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');"""
 
 
-# Declares what set_plans() and restore_plans() use.
-PLANS = """\
-tk_plans text;
-tk_outer_plans text := current_setting('plan_cache_mode');
-tk_outer_seqscan text := current_setting('enable_seqscan');"""
-
-
 def header(plan: Plan, sentence: str, kept_columns: Iterable[KeptColumn]) -> str:
     """Return the comment that a DBA reads first: what the function does, for which rules."""
     rules = "\n".join(f"--   {_on_one_line(kept.resolved.description)}" for kept in kept_columns)
     sentence = _on_one_line(sentence)
     return escape_braces(
         f"-- {sentence}\n"
-        f"-- Rules of {plan.model._meta.label}:\n{rules}\n"
-        "-- Written by trigger_kit. To change it, change the rules and run makemigrations."
+        f"-- Written by trigger_kit for rules of {plan.model._meta.label}; change these, and run makemigrations:\n"
+        f"{rules}"
     )
+
+
+def brief(plan: Plan, sentence: str, kept_columns: Iterable[KeptColumn] = ()) -> str:
+    """Return the comment of a function whose rules others list: all of the target's, or those of some columns."""
+    fields = ", ".join(kept.resolved.rule.field for kept in kept_columns)
+    rules = f"{plan.model._meta.label}:{fields}" if fields else plan.model._meta.label
+    return escape_braces(f"-- {_on_one_line(sentence)}\n-- Written by trigger_kit for rules of {rules}.")
 
 
 def begin(table: str) -> str:
@@ -76,14 +82,10 @@ def begin(table: str) -> str:
     privileges lets everybody. The triggers of partitions are clones of their root's.
     """
     own = regclass_placeholder(table)
-    lines = [
-        "-- This function runs as its owner: not for a table that somebody else has put it on.",
-        f"IF TG_RELID <> {own} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {own} THEN",
-        "    RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),",
-        "              ERRCODE = 'insufficient_privilege';",
-        "END IF;",
-    ]
-    return "BEGIN\n" + block("\n".join(lines))
+    return (
+        f"BEGIN\n    IF TG_RELID <> {own} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {own} THEN "
+        f"PERFORM {call(REFUSE, 'TG_RELID')}; END IF;"
+    )
 
 
 def update_head(table: str, kept_columns: Iterable[KeptColumn]) -> str:
@@ -99,27 +101,18 @@ def _on_one_line(text: str) -> str:
 
 def is_marked(plan: Plan, mark: str) -> str:
     """Return the condition under which this client statement has set a mark of the target."""
-    return f"current_setting('{mark_name(plan, mark)}', true) = {STATEMENT}"
+    return call(IS_MARKED, f"'{mark_name(plan, mark)}'")
 
 
-def is_set(plan: Plan, mark: str) -> str:
-    """Return the cheap condition under which the mark may be set at all."""
-    return f"current_setting('{mark_name(plan, mark)}', true) <> ''"
-
-
-def set_mark(plan: Plan, mark: str) -> str:
-    """Return the statement that sets a mark of the target, for the rest of this client statement."""
-    return f"PERFORM {mark_expression(plan, mark)};"
-
-
-def mark_expression(plan: Plan, mark: str) -> str:
-    """Return the expression that sets a mark of the target where it is evaluated; its value is not empty."""
-    return f"set_config('{mark_name(plan, mark)}', {STATEMENT}, true)"
+def set_mark(plan: Plan, *marks: str) -> str:
+    """Return the statement that sets marks of the target, for the rest of this client statement."""
+    calls = (call(MARK, f"'{mark_name(plan, mark)}'") for mark in marks)
+    return f"PERFORM {', '.join(calls)};"
 
 
 def mark_name(plan: Plan, mark: str) -> str:
-    """Return the setting that holds a mark of the target."""
-    return f"trigger_kit.{mark}_{short_digest(plan.target)}"
+    """Return the name of a mark of the target; ``trigger_kit.`` before it makes that of the setting which holds it."""
+    return f"{mark}_{short_digest(plan.target)}"
 
 
 def set_depth() -> str:
@@ -143,24 +136,3 @@ def locking_test() -> str:
 def restore_depth() -> str:
     """Return the statement that puts the depth back."""
     return "tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);"
-
-
-def set_plans() -> str:
-    """Return the statements after which statements over arrays are planned once in a session, and go by indexes.
-
-    PostgreSQL takes a plan for any array to be dearer than one for this short array, and plans anew, which takes longer
-    than the statement. For any array it expects ten values, for which it would read a small table from end to end.
-    """
-    return (
-        "-- One plan for arrays of any length, by index: planning anew would take longer than most statements.\n"
-        "tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);\n"
-        "tk_plans := set_config('enable_seqscan', 'off', true);"
-    )
-
-
-def restore_plans() -> str:
-    """Return the statements that let PostgreSQL plan as it did."""
-    return (
-        "tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);\n"
-        "tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);"
-    )

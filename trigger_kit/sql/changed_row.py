@@ -14,21 +14,26 @@ from django.db.models import Count
 from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
 from trigger_kit.plan.plan import Event, Feed, Step
 from trigger_kit.resolve.columns import Column
-from trigger_kit.sql.changes import Kind, Part, parts
+from trigger_kit.sql.changes import Kind, Part, parts, row_of
 from trigger_kit.sql.fragments import argument_sql, condition_sql, is_present
-from trigger_kit.sql.text import block, quote
+from trigger_kit.sql.text import block, fill, on_lines, quote
 
 __all__ = [
     "PLAIN",
     "climbs",
-    "counts",
     "counts_alone",
     "counts_for",
     "feed_of",
-    "held_value",
     "hold_values",
+    "is_nothing",
+    "key_variable",
+    "read_row",
+    "reads_key_only",
     "row_key",
-    "with_row",
+    "row_values",
+    "sides",
+    "unchanged",
+    "variables",
 ]
 
 # Types without collation, length or rules of their own: a variable's value is the column's.
@@ -60,7 +65,7 @@ def row_key(step: Step) -> Column:
 
 
 @dataclass(frozen=True)
-class _Side:
+class Side:
     """A state of the row: the label of the block whose variables hold it, and the table that it is read from."""
 
     label: str
@@ -77,29 +82,32 @@ class _Value:
     is_loose: bool = False
 
 
-def with_row(step: Step, statements: str) -> str:
-    """Return the blocks that hold the states of the changed row, with what is done where it is the only one.
-
-    Where nothing has changed that a rule reads, the function ends.
-    """
-    sides = _sides(step)
-    text = f"{_read(step, sides)}\nIF tk_is_one THEN\n{block(statements)}\nEND IF;"
-    for side in reversed(sides):
-        held = [(value.name, value.type) for value in _values(step, side)]
-        if step.event is Event.UPDATE:
-            held += [(_variable(step, part), part.type) for part in _held_parts(step)]
-        declared = "\n".join(f"{name} {kind};" for name, kind in held)
-        text = f"<<{side.label}>>\nDECLARE\n{block(declared)}\nBEGIN\n{block(text)}\nEND;"
-    return text
-
-
-def _sides(step: Step) -> list[_Side]:
+def sides(step: Step) -> list[Side]:
     """Return the states of the row that an event has. Where there is one row, their product is its change."""
-    before, after = _Side("before", "old_rows"), _Side("after", "new_rows")
+    before, after = Side("before", "old_rows"), Side("after", "new_rows")
     return {Event.INSERT: [after], Event.DELETE: [before], Event.UPDATE: [before, after]}[step.event]
 
 
-def _values(step: Step, side: _Side) -> list[_Value]:
+def reads_key_only(step: Step) -> bool:
+    """Whether nothing is read of the row but its key: then variables of other names do without a block of their own."""
+    return all(len(row_values(step, side)) == 1 for side in sides(step)) and not _held_parts(step)
+
+
+def key_variable(step: Step, label: str) -> str:
+    """Return the variable that holds the key of a state of the row."""
+    return f"tk_{label}" if reads_key_only(step) else f"{label}.{quote(row_key(step).name)}"
+
+
+def variables(step: Step, side: Side) -> list[str]:
+    """Return the declarations of what is known of one state: what is read, and what it counts for."""
+    if reads_key_only(step):
+        return [f"{key_variable(step, side.label)} {row_key(step).type};"]
+    read = [(value.name, value.type) for value in row_values(step, side)]
+    held = [(_variable(step, part), part.type) for part in _held_parts(step)]
+    return [f"{name} {kind};" for name, kind in [*read, *held]]
+
+
+def row_values(step: Step, side: Side) -> list[_Value]:
     """Return what is read of one state: the key first, then columns, then what only the query can compute."""
     feed, key = feed_of(step), row_key(step)
     plain = [part.kept for part in _values_of_parts(step) if _is_plain(step, part)]
@@ -142,39 +150,44 @@ def _reads(step: Step, kept: KeptColumn) -> set[str]:
     return columns & feed.columns - {row_key(step).name}
 
 
-def _read(step: Step, sides: list[_Side]) -> str:
-    """Return the statements that read the row, and end the function where there is nothing to do."""
-    read = [_select_list(_values(step, side)) for side in sides]
-    into = [", ".join(f"{side.label}.{value.name}" for value in _values(step, side)) for side in sides]
-    conditions = ["tk_is_one IS NULL"]
-    if step.event is Event.UPDATE:
-        unchanged = "\n   AND ".join(_is_equal(value) for value in _values(step, sides[0]))
-        conditions.append(f"tk_is_one\n   AND {unchanged}")
+def read_row(step: Step) -> str:
+    """Return the query that reads the row, and finds out that it is the only one."""
+    found = sides(step)
+    read = [f"NOT EXISTS (SELECT FROM {found[0].rows} OFFSET 1)"]
+    into = ["tk_is_one"]
+    for side in found:
+        values = row_values(step, side)
+        read += _select_list(values)
+        into += [key_variable(step, side.label), *(f"{side.label}.{value.name}" for value in values[1:])]
+    selected, variables_ = fill(read), fill(into)
     return "\n".join(
         [
-            "SELECT",
-            block(f",{chr(10)}".join([f"NOT EXISTS (SELECT FROM {sides[0].rows} OFFSET 1)", *read])),
-            f"INTO\n{block(f',{chr(10)}'.join(['tk_is_one', *into]))}",
-            f"FROM {' CROSS JOIN '.join(side.rows for side in sides)}",
-            "LIMIT 1;",
-            *(["-- Nothing that a rule reads has changed."] if step.event is Event.UPDATE else []),
-            f"IF {f'{chr(10)}   OR '.join(conditions)}{chr(10) if len(conditions) > 1 else ' '}THEN",
-            "    RETURN NULL;",
-            "END IF;",
+            f"SELECT\n{block(selected)}" if "\n" in selected else f"SELECT {selected}",
+            on_lines(
+                f"INTO\n{block(variables_)}" if "\n" in variables_ else f"INTO {variables_}",
+                f"FROM {' CROSS JOIN '.join(side.rows for side in found)} LIMIT 1;",
+            ),
         ]
     )
 
 
-def _select_list(values: list[_Value]) -> str:
-    """Return columns in one line, and what is computed in a line each."""
-    columns = ", ".join(value.sql for value in values if not value.name.startswith("tk_"))
-    return ",\n".join([columns, *(value.sql for value in values if value.name.startswith("tk_"))])
+def _select_list(values: list[_Value]) -> list[str]:
+    """Return what is read of a state of the row."""
+    return [value.sql for value in values]
 
 
-def _is_equal(value: _Value) -> str:
-    """Return the test whether an UPDATE has left a value as it was; where equal ones may differ, by their text."""
-    cast = "::text" if value.is_loose else ""
-    return f"before.{value.name}{cast} IS NOT DISTINCT FROM after.{value.name}{cast}"
+def unchanged(step: Step) -> str:
+    """Return the test whether an UPDATE has left what a rule reads as it was."""
+    values = row_values(step, sides(step)[0])
+    before, after = ([_compared(step, value, label) for value in values] for label in ("before", "after"))
+    return f"{row_of(before)} IS NOT DISTINCT FROM {row_of(after)}"
+
+
+def _compared(step: Step, value: _Value, label: str) -> str:
+    """Return a value as it is compared; where equal ones may differ, by its text."""
+    is_key = value.name == quote(row_key(step).name)
+    name = key_variable(step, label) if is_key else f"{label}.{value.name}"
+    return f"{name}{'::text' if value.is_loose else ''}"
 
 
 # What a row counts for ----------------------------------------------------------------------------------------------
@@ -185,35 +198,36 @@ def counts_alone(step: Step) -> bool:
     return not any(_NEARER in _counted(step, part, "after") for part in parts(step))
 
 
-def counts_for(step: Step, part: Part, label: str) -> str:
-    """Return what a state of the row counts for in one part, from variables."""
-    return _counted(step, part, label) if _is_plain(step, part) else f"{label}.{_variable(step, part)}"
-
-
 def _held_parts(step: Step) -> list[Part]:
-    """Return the parts that an UPDATE computes from variables and holds in others: it needs them more than once."""
+    """Return the parts that are computed from variables, and held in others."""
     return [part for part in _values_of_parts(step) if _is_plain(step, part) and _counted(step, part, "after") != "1"]
 
 
-def held_value(step: Step, part: Part, label: str) -> str:
-    """Return what a state of the row counts for where an UPDATE holds it in a variable."""
-    is_held = _first(step, part) in _held_parts(step)
-    return f"{label}.{_variable(step, part)}" if is_held else counts_for(step, part, label)
+def counts_for(step: Step, part: Part, label: str) -> str:
+    """Return what a state of the row counts for in one part: a variable, or 1."""
+    is_one = _is_plain(step, part) and _counted(step, part, label) == "1"
+    return "1" if is_one else f"{label}.{_variable(step, part)}"
 
 
 def hold_values(step: Step) -> list[str]:
-    """Return the statements by which an UPDATE holds what the states of the row count for."""
-    found = [(part, label) for label in ("before", "after") for part in _held_parts(step)]
-    lines = [f"{held_value(step, part, label)} := {counts_for(step, part, label)};" for part, label in found]
-    return ["-- What the row counted for, and what it counts for now.", *lines] if lines else []
+    """Return the statements that compute what the states of the row count for."""
+    return [
+        f"{counts_for(step, part, side.label)} := {_counted(step, part, side.label)};"
+        for side in sides(step)
+        for part in _held_parts(step)
+    ]
 
 
-def counts(step: Step, label: str) -> str:
-    """Return the condition under which a state of the row, which the other one does not share, counts for a target."""
-    values = {held_value(step, part, label): part for part in _values_of_parts(step)}
-    named = f"{label}.{quote(row_key(step).name)} IS NOT NULL"
-    matter = [part.changed.format(value) for value, part in values.items()]
-    return named if "1" in values else f"{named} AND ({' OR '.join(matter)})"
+def is_nothing(step: Step, label: str) -> str | None:
+    """Return the condition under which a state of the row counts for nothing, or None where it always counts."""
+    values = {part: counts_for(step, part, label) for part in _values_of_parts(step)}
+    if "1" in values.values():
+        return None
+    sums = list(dict.fromkeys(value for part, value in values.items() if not part.is_compared))
+    compared = list(dict.fromkeys(value for part, value in values.items() if part.is_compared))
+    tests = [f"{row_of(sums)} = {row_of(['0'] * len(sums))}"] if sums else []
+    tests += [f"num_nonnulls({', '.join(compared)}) = 0"] if compared else []
+    return " AND ".join(tests)
 
 
 def _counted(step: Step, part: Part, row: str) -> str:

@@ -6,6 +6,7 @@ Old and new rows are never joined by primary key: signed sums need no identity, 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from django.db.models import Count, Max
@@ -17,7 +18,18 @@ from trigger_kit.sql.fragments import argument_sql, condition_sql, filter_clause
 from trigger_kit.sql.paths import Key, first_hop_conditions, key_columns, row_name, walk
 from trigger_kit.sql.text import block, quote
 
-__all__ = ["Kind", "Part", "changed_names", "changed_rows", "collect_changes", "parts", "touched"]
+__all__ = [
+    "Kind",
+    "Part",
+    "change_rows",
+    "changed_names",
+    "changed_rows",
+    "changes",
+    "joins_onward",
+    "parts",
+    "row_of",
+    "something",
+]
 
 _TABLES = {Event.INSERT: ("new_rows",), Event.DELETE: ("old_rows",), Event.UPDATE: ("old_rows", "new_rows")}
 
@@ -36,8 +48,8 @@ class Kind(enum.Enum):
 class Part:
     """One number or value of a change: its kind, name and type, and how those of several feeds become one.
 
-    ``absent`` is its value where a feed has none, ``combine`` the aggregate over feeds, ``changed`` the test whether it
-    matters, of ``{}``. Only TOUCHED is about no column.
+    ``absent`` is its value where a feed has none, ``combine`` the aggregate over feeds. Only TOUCHED is about no
+    column.
     """
 
     kind: Kind
@@ -45,8 +57,12 @@ class Part:
     type: str
     absent: str
     combine: str
-    changed: str
     kept: KeptAggregate | None = None
+
+    @property
+    def may_be_nan(self) -> bool:
+        """Whether it is the difference of a sum of what may be NaN."""
+        return self.kind is Kind.SUM and self.kept is not None and self.kept.may_be_nan
 
     @property
     def is_compared(self) -> bool:
@@ -54,7 +70,7 @@ class Part:
         return self.kind in {Kind.ARRIVED, Kind.LEFT}
 
 
-_TOUCHED = Part(Kind.TOUCHED, "tk_touched", "boolean", "false", "bool_or({})", "{}")
+_TOUCHED = Part(Kind.TOUCHED, "tk_touched", "boolean", "false", "bool_or({})")
 
 
 def parts(step: Step) -> list[Part]:
@@ -74,18 +90,19 @@ def parts(step: Step) -> list[Part]:
 
 
 def _all_parts(step: Step) -> list[Part]:
-    """Return the parts of a step's changes, with the one that makes a target count as touched."""
-    is_touching = any(feed.whole is None for feed in step.edge.feeds_of(step.event))
-    return [*parts(step), *([_TOUCHED] if is_touching else [])]
+    """Return the parts of a step's changes, with the one by which a target counts as touched beside sums."""
+    found = parts(step)
+    is_touching = found and any(feed.whole is None for feed in step.edge.feeds_of(step.event))
+    return [*found, *([_TOUCHED] if is_touching else [])]
 
 
 def _sum(kind: Kind, name: str, type_: str, kept: KeptAggregate) -> Part:
-    return Part(kind, name, type_, "0", f"sum({{}})::{type_}", "{} <> 0", kept)
+    return Part(kind, name, type_, "0", f"sum({{}})::{type_}", kept)
 
 
 def _extremum(kind: Kind, name: str, kept: KeptAggregate) -> Part:
     better = "max({})" if kept.aggregate.function is Max else "min({})"
-    return Part(kind, name, kept.exact_type, f"NULL::{kept.exact_type}", better, "{} IS NOT NULL", kept)
+    return Part(kind, name, kept.exact_type, f"NULL::{kept.exact_type}", better, kept)
 
 
 def changed_names(step: Step) -> list[str]:
@@ -93,38 +110,7 @@ def changed_names(step: Step) -> list[str]:
     return [part.name for part in parts(step)]
 
 
-# Keys ---------------------------------------------------------------------------------------------------------------
-
-
-def touched(step: Step, *, only_changed: bool = False) -> str:
-    """Return the SELECT of the distinct keys that the statement touched, as ``tk_key``.
-
-    ``only_changed`` leaves out those whose rows an UPDATE has left as they were, in the columns that matter.
-    """
-    tables = _differing if only_changed and step.event is Event.UPDATE else _tables
-    selects = [_keys_of(step, feed, rows) for feed in step.edge.feeds_of(step.event) for rows in tables(step, feed)]
-    if len(selects) == 1:
-        return selects[0].replace("SELECT", "SELECT DISTINCT", 1)
-    return "\nUNION\n".join(dict.fromkeys(selects))
-
-
-def _tables(step: Step, feed: Feed) -> tuple[str, ...]:
-    return ("new_rows",) if feed.is_own else _TABLES[step.event]
-
-
-def _differing(step: Step, feed: Feed) -> tuple[str, ...]:
-    """Return the FROM items of the rows that an UPDATE has changed."""
-    sides = [("new_rows", "old_rows")] if feed.is_own else [("old_rows", "new_rows"), ("new_rows", "old_rows")]
-    return tuple(f"(\n{block(_difference(feed, rows, others))}\n)" for rows, others in sides)
-
-
-def _keys_of(step: Step, feed: Feed, rows: str) -> str:
-    key = Key(step.edge.key)
-    named = ", ".join(f"{value} AS {name}" for name, value in zip(key.names, _key_values(step, feed.path), strict=True))
-    conditions = [] if feed.is_own else first_hop_conditions(feed.path)
-    where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
-    source = f"{rows} AS source" if feed.is_own else walk(feed.path, len(feed.path), rows)
-    return f"SELECT {named}\nFROM {source}{where}"
+# Changes ------------------------------------------------------------------------------------------------------------
 
 
 def _key_values(step: Step, path: Path) -> list[str]:
@@ -132,14 +118,11 @@ def _key_values(step: Step, path: Path) -> list[str]:
     return key_columns(path) if path else Key(step.edge.key).of("source")
 
 
-# Changes ------------------------------------------------------------------------------------------------------------
-
-
 def _changes(step: Step) -> str:
     """Return the SELECT of one row per key with the parts of all feeds, in key order."""
     key = Key(step.edge.key)
     feeds = step.edge.feeds_of(step.event)
-    order = f"\nORDER BY {', '.join(key.names)}"
+    order = f" ORDER BY {', '.join(key.names)}"
     if len(feeds) == 1:
         return _feed_changes(step, feeds[0]) + order
     names = [f"fed.{name}" for name in key.names]
@@ -149,19 +132,47 @@ def _changes(step: Step) -> str:
     return f"SELECT\n{block(selected)}\nFROM (\n{block(union)}\n) AS fed\nGROUP BY {', '.join(names)}{order}"
 
 
-def collect_changes(step: Step) -> str:
-    """Return the statement that fills the arrays of keys and parts."""
-    key = Key(step.edge.key)
-    names = [*key.names, *changed_names(step)]
-    selected = ",\n".join(f"array_agg(change.{name})" for name in names)
-    where = "\n   OR ".join(part.changed.format(f"change.{part.name}") for part in _all_parts(step))
-    return (
-        "-- One change per target, in key order; targets that do not change are left out.\n"
-        f"SELECT\n{block(selected)}\n"
-        f"INTO {', '.join([*key.arrays, *changed_names(step)])}\n"
-        f"FROM (\n{block(_changes(step))}\n) AS change\n"
-        f"WHERE {where};"
-    )
+def _keys(step: Step) -> str:
+    """Return the SELECT of the distinct keys of what a statement changes, whatever the rows behind it are."""
+    selects = dict.fromkeys(_feed_keys(step, feed) for feed in step.edge.feeds_of(step.event))
+    return "\nUNION\n".join(selects)
+
+
+def changes(step: Step, *, all_of_them: str = "") -> str:
+    """Return the FROM and WHERE clauses of what a statement changes: one row per target, of the alias ``change``.
+
+    Targets that do not change are left out, unless the condition ``all_of_them`` holds.
+    """
+    rows = f"FROM {change_rows(step)}"
+    tests = [*([all_of_them] if all_of_them else []), *something("change.{}".format, _all_parts(step))]
+    return f"{rows}\nWHERE {' OR '.join(tests)}" if parts(step) else rows
+
+
+def change_rows(step: Step, *, keys_only: bool = False) -> str:
+    """Return the FROM item of what a statement changes, one row per target."""
+    return f"(\n{block(_keys(step) if keys_only else _changes(step))}\n) AS change"
+
+
+def joins_onward(step: Step) -> bool:
+    """Whether what a statement changes is joined to rows farther from the target: without these, it names no target."""
+    return any(feed.whole and len(feed.whole) > len(feed.path) for feed in step.edge.feeds_of(step.event))
+
+
+def something(by: Callable[[str], str], of: Sequence[Part]) -> list[str]:
+    """Return the conditions one of which holds where parts of a change matter; ``by`` makes an expression of a name."""
+    sums = [by(part.name) for part in of if part.kind in {Kind.SUM, Kind.ROWS}]
+    compared = [by(part.name) for part in of if part.is_compared]
+    tests = [by(part.name) for part in of if part.kind is Kind.TOUCHED]
+    if sums:
+        tests.append(f"{row_of(sums)} <> {row_of(['0'] * len(sums))}")
+    if compared:
+        tests.append(f"num_nonnulls({', '.join(compared)}) > 0")
+    return tests
+
+
+def row_of(values: Sequence[str]) -> str:
+    """Return some values as a row; one value as it is."""
+    return values[0] if len(values) == 1 else f"({', '.join(values)})"
 
 
 def _feed_changes(step: Step, feed: Feed) -> str:
@@ -170,16 +181,25 @@ def _feed_changes(step: Step, feed: Feed) -> str:
     key, values = Key(step.edge.key), _key_values(step, path)
     selected = [f"{value} AS {name}" for name, value in zip(key.names, values, strict=True)]
     selected += [f"{_part(step, feed, part)} AS {part.name}" for part in _all_parts(step)]
-    source = (
-        f"{changed_rows(feed, step)} AS source" if feed.is_own else walk(path, len(feed.path), changed_rows(feed, step))
-    )
-    conditions = [*(f"{value} IS NOT NULL" for value in values), *([] if feed.is_own else first_hop_conditions(path))]
-    return (
-        f"SELECT\n{block((',' + chr(10)).join(selected))}\n"
-        f"FROM {source}\n"
-        f"WHERE {' AND '.join(conditions)}\n"
-        f"GROUP BY {', '.join(values)}"
-    )
+    listed = ", ".join(selected)
+    listed = f"\n{block((',' + chr(10)).join(selected))}" if len(selected) > 2 or "\n" in listed else f" {listed}"
+    return f"SELECT{listed}\n{_feed_rows(step, feed, path)}\nGROUP BY {', '.join(values)}"
+
+
+def _feed_keys(step: Step, feed: Feed) -> str:
+    key, values = Key(step.edge.key), _key_values(step, feed.path)
+    selected = [f"{value} AS {name}" for name, value in zip(key.names, values, strict=True)]
+    return f"SELECT DISTINCT {', '.join(selected)}\n{_feed_rows(step, feed, feed.path)}"
+
+
+def _feed_rows(step: Step, feed: Feed, path: Path) -> str:
+    """Return the FROM and WHERE clauses of a feed's changed rows, joined to the others of a path."""
+    rows = changed_rows(feed, step)
+    source = f"{rows} AS source" if feed.is_own else walk(path, len(feed.path), rows)
+    present = [f"{value} IS NOT NULL" for value in _key_values(step, path)]
+    conditions = [*present, *([] if feed.is_own else first_hop_conditions(path))]
+    separator = "\n" if "\n" in source else " "
+    return f"FROM {source}{separator}WHERE {' AND '.join(conditions)}"
 
 
 def _part(step: Step, feed: Feed, part: Part) -> str:

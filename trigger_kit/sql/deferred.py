@@ -14,29 +14,19 @@ import pgtrigger
 from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
 from trigger_kit.rules import Timing
-from trigger_kit.sql.additions import additions, floors, negative
+from trigger_kit.sql.additions import additions, negative
 from trigger_kit.sql.appending import edge_number
-from trigger_kit.sql.body import (
-    DEPTH,
-    FILLED,
-    PLANS,
-    begin,
-    header,
-    restore_depth,
-    restore_plans,
-    set_depth,
-    set_mark,
-    set_plans,
-    update_head,
-)
-from trigger_kit.sql.changes import Kind, parts
+from trigger_kit.sql.body import DEPTH, begin, header, restore_depth, set_depth, update_head
+from trigger_kit.sql.changes import Kind, parts, row_of
+from trigger_kit.sql.function import PLANS, text_array
+from trigger_kit.sql.helpers import apply_keys, lock_call
 from trigger_kit.sql.locks import lock_target_rows
-from trigger_kit.sql.notes import note_missing_keys
+from trigger_kit.sql.notes import missed_places
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.pending import NOTED, deferred_table, pending_keys, reconsider, waiting_flag
-from trigger_kit.sql.text import block, object_name, quote, table_placeholder, text_literal
+from trigger_kit.sql.pending import NOTED, deferred_table, pending_keys, waiting_flag
+from trigger_kit.sql.text import block, object_name, quote, text_literal
 from trigger_kit.sql.trigger import NOTES, Beside, CompiledTrigger, render
-from trigger_kit.sql.updates import refill
+from trigger_kit.sql.updates import set_list
 
 __all__ = ["compile_commit", "undo_notes"]
 
@@ -91,6 +81,7 @@ def compile_commit(plan: Plan) -> list[CompiledTrigger]:
             operation=pgtrigger.Delete,
             clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN (OLD.target = {text_literal(plan.target)})"],
             beside=_table(plan, edges),
+            settings=PLANS,
         )
     ]
 
@@ -130,7 +121,7 @@ def _table(plan: Plan, edges: list[Edge]) -> Beside:
         f"COMMENT ON TABLE {table} IS {text_literal(comment)};",
     ]
     sources = dict.fromkeys(edge.source for edge in edges)
-    return Beside(NOTES, "\n".join(before), (), tuple(sources))
+    return Beside(NOTES, ("\n".join(before),), (), tuple(sources))
 
 
 def undo_notes(table: str) -> str:
@@ -147,41 +138,27 @@ def undo_notes(table: str) -> str:
 
 def _body(plan: Plan, sections: list[Section]) -> str:
     kept_columns = list(dict.fromkeys(kept for section in sections for kept in section.kept_columns))
-    is_one = len(sections) == 1 and bool(_notes(plan, sections[0], is_one=True))
-    declarations = [
-        DEPTH,
-        PLANS,
-        *(["tk_found bigint;"] if is_one else []),
-        *(line for section in sections for line in section.declarations()),
-    ]
-    nothing = " AND ".join(f"{section.key.arrays[0]} IS NULL" for section in sections)
-    wanted = "\n   OR ".join(section.key.is_among("locked") for section in sections)
+    may_add = any(section.is_added for section in sections)
+    declarations = [*([DEPTH] if may_add else []), *(line for section in sections for line in section.declarations())]
     lines = [
         header(plan, f"At the end of a transaction: bring what it has noted to {plan.target}.", kept_columns),
         "DECLARE",
         block("\n".join(declarations)),
         begin("tk_commit"),
-        f"    tk_plans := set_config('{waiting_flag(plan)}', '', true);",
-        block(set_plans()),
+        f"    PERFORM set_config('{waiting_flag(plan)}', '', true);",
         *(block(_take(plan, section)) for section in sections),
-        f"    IF {nothing} THEN",
-        block(restore_plans(), 2),
-        "        RETURN NULL;",
-        "    END IF;",
-        "",
-        *(block(_one_target(plan, section, sections)) + "\n" for section in sections if _may_be_one(section)),
-        block(lock_target_rows(plan, wanted, *(["GET DIAGNOSTICS tk_found = ROW_COUNT;"] if is_one else []))),
-        *(block("\n".join(_notes(plan, section, is_one=is_one))) for section in sections),
-        "",
-        block(set_depth()),
-        *(block(_add(plan, section)) for section in sections if section.is_added),
-        *(block(_again(plan, section)) for section in sections),
-        block(restore_depth()),
-        block(restore_plans()),
+        *(block(_one_target(plan, section, sections)) for section in sections if _may_be_one(section)),
+        *([block(_lock_all(plan, sections))] if len(sections) > 1 else []),
+        *(block(_write(plan, section)) for section in sections),
         "    RETURN NULL;",
         "END;",
     ]
-    return "\n".join(line for line in lines if line.strip() or not line)
+    return "\n".join(lines)
+
+
+def _lock_all(plan: Plan, sections: list[Section]) -> str:
+    """Return the statements that lock the targets of all notes, in one order, whatever they are found by."""
+    return lock_target_rows(plan, "\n   OR ".join(section.key.is_among("locked") for section in sections))
 
 
 def _take(plan: Plan, section: Section) -> str:
@@ -203,7 +180,8 @@ def _take(plan: Plan, section: Section) -> str:
         collected += [f"array_agg(change.{name})" for name in names]
         collected += [f"array_agg(change.{name}) FILTER (WHERE change.tk_recompute)" for name in key.names]
         into += [*section.arrays, *section.again.arrays]
-        where = "\nWHERE change.tk_recompute" + "".join(f"\n   OR change.{name} <> 0" for name in names)
+        values = row_of([f"change.{name}" for name in names])
+        where = f"\nWHERE change.tk_recompute OR {values} <> {row_of(['0'] * len(names))}"
     numbers = ", ".join(map(str, section.numbers))
     return "\n".join(
         [
@@ -239,19 +217,17 @@ def _one_target(plan: Plan, section: Section, sections: list[Section]) -> str:
     changes = list(zip(section.arrays, parts(section.step), strict=True))
     # A departure must lock before it looks whether rows are left.
     tests += [f"{array}[1] >= 0" for array, part in changes if part.kind is Kind.ROWS]
-    change = ", ".join(f"{array}[1] AS {part.name}" for array, part in changes)
+    by = {part.name: f"{array}[1]" for array, part in changes}
     match = [f"{column} = {array}[1]" for column, array in zip(key.of("target"), key.arrays, strict=True)]
-    match += [f"NOT {negative(kept, 'change.{}')}" for kept in section.step.aggregates if kept.must_not_be_negative]
+    match += [f"NOT {negative(kept, by.__getitem__)}" for kept in section.step.aggregates if kept.must_not_be_negative]
     update = "\n".join(
         [
             set_depth(),
             update_head(plan.target, section.kept_columns),
-            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
-            f"FROM (SELECT {change}) AS change",
+            set_list(additions(step, by.__getitem__)),
             f"WHERE {' AND '.join(match)};",
             restore_depth(),
             "IF FOUND THEN",
-            block(restore_plans()),
             "    RETURN NULL;",
             "END IF;",
         ]
@@ -260,44 +236,20 @@ def _one_target(plan: Plan, section: Section, sections: list[Section]) -> str:
     return f"{comment}\nIF {' AND '.join(tests)} THEN\n{block(update)}\nEND IF;"
 
 
-def _notes(plan: Plan, section: Section, *, is_one: bool) -> list[str]:
-    """Return the statements that note targets which are not there: see tk_waiting."""
-    return note_missing_keys(plan, section.step, counted=is_one, key=section.key)
-
-
-def _add(plan: Plan, section: Section) -> str:
-    """Return the statements that add what the notes sum up to, unless a count would be negative for a moment."""
-    step, key = section.step, section.key
-    names = [part.name for part in parts(step)]
-    change = f"unnest({', '.join([*key.arrays, *section.arrays])})\n    AS change ({', '.join([*key.names, *names])})"
-    match = key.matches("target", "change")
-    differs = "\n    OR ".join(f"change.{name} <> 0" for name in names)
-    update = "\n".join(
+def _write(plan: Plan, section: Section) -> str:
+    """Return the statements that lock the noted targets, and add what the notes sum up to or compute them afresh."""
+    edge, places = section.step.edge, text_array(missed_places(plan, section.step))
+    if not section.is_added:
+        return apply_keys(plan, edge, *section.key.arrays, places)
+    nothing = ["NULL"] * len(section.arrays)
+    again = apply_keys(plan, edge, *section.again.arrays, *nothing, "true", places, adds=True)
+    return "\n".join(
         [
-            update_head(plan.target, section.kept_columns),
-            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
-            f"FROM {change}",
-            f"WHERE {match}",
-            f"  AND ({differs});",
+            f"IF {section.again.arrays[0]} IS NOT NULL THEN",
+            "    -- A full value was written meanwhile, which may hold some of it. All are locked in one order.",
+            f"    PERFORM {lock_call(plan, edge.key, *section.key.arrays, 'NULL', 'false')};",
+            block(again),
+            "END IF;",
+            apply_keys(plan, edge, *section.key.arrays, *section.arrays, "false", places, adds=True),
         ]
     )
-    too_early = floors(step, "change.{}")
-    if not too_early:
-        return update
-    test = (
-        f"SELECT\nFROM {change}\nJOIN {table_placeholder(plan.target)} AS target ON {match}\n"
-        f"WHERE {f'{chr(10)}   OR '.join(too_early)}"
-    )
-    all_again = [f"    {again} := {keys};" for again, keys in zip(section.again.arrays, key.arrays, strict=True)]
-    return "\n".join([f"IF EXISTS (\n{block(test)}\n) THEN", *all_again, "ELSE", block(update), "END IF;"])
-
-
-def _again(plan: Plan, section: Section) -> str:
-    """Return the statements that compute targets afresh."""
-    key = section.again if section.is_added else section.key
-    lines = [
-        *reconsider(plan, section.kept_columns),
-        set_mark(plan, FILLED),
-        refill(plan, section.kept_columns, key.is_among("this")),
-    ]
-    return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"

@@ -1,7 +1,7 @@
 """COMPILE extrema: the largest or smallest value is compared with what comes, and looked up where it may have left.
 
-A look-up is a full value: it marks the target, so that steps of this statement that fire later, whose rows may have
-changed again since, look up as well.
+A look-up is a full value (``tk_…_recompute``): it marks the target, so that steps of this statement that fire later,
+whose rows may have changed again since, look up as well.
 """
 
 from __future__ import annotations
@@ -9,14 +9,22 @@ from __future__ import annotations
 from django.db.models import Max
 
 from trigger_kit.plan.kept_columns import KeptAggregate, Strategy
-from trigger_kit.plan.plan import Event, Plan, Step
+from trigger_kit.plan.plan import Event, Step
 from trigger_kit.resolve.columns import column_of, is_loose
-from trigger_kit.sql.body import FILLED, mark_expression, set_mark
-from trigger_kit.sql.changed_row import PLAIN
-from trigger_kit.sql.fragments import looked_up
-from trigger_kit.sql.text import block, quote, table_placeholder
+from trigger_kit.sql.changed_row import PLAIN, counts_for
+from trigger_kit.sql.changes import parts
+from trigger_kit.sql.text import quote, table_placeholder
 
-__all__ = ["extrema_of", "extremum", "extremum_declarations", "fits_variables", "keep_extrema", "read_extrema"]
+__all__ = [
+    "best_may_leave",
+    "best_stays",
+    "extrema_of",
+    "extremum",
+    "extremum_declarations",
+    "fits_variables",
+    "new_extrema",
+    "read_extrema",
+]
 
 
 def extrema_of(step: Step) -> list[tuple[int, KeptAggregate]]:
@@ -29,20 +37,37 @@ def _functions(kept: KeptAggregate) -> tuple[str, str]:
     return ("greatest", ">=") if kept.aggregate.function is Max else ("least", "<=")
 
 
-def extremum(plan: Plan, step: Step, kept: KeptAggregate, number: int) -> str:
-    """Return the value of an extremum after a change of many rows, of the alias ``change``, for the alias ``this``."""
-    best, beats = _functions(kept)
+def extremum(step: Step, kept: KeptAggregate, number: int) -> str:
+    """Return the value of an extremum after a change of many rows, of the alias ``change``, for the alias ``this``.
+
+    Where the best value may leave, the stored one stays: another one is looked up afterwards.
+    """
+    best, _ = _functions(kept)
     column = f"this.{quote(kept.column)}"
-    arrived, left = f"change.tk_in_{number}", f"change.tk_out_{number}"
     if step.event is Event.INSERT:
-        return f"{best}({column}, {arrived})"
-    lookup = looked_up(kept, "this")
-    stays = column if step.event is Event.DELETE else f"{best}({column}, {arrived})"
-    cases = [f"WHEN {left} IS NULL OR NOT {left} {beats} {column} THEN {stays}"]
+        return f"{best}({column}, change.tk_in_{number})"
+    if step.event is Event.DELETE:
+        return column
+    leaves = best_may_leave(step, kept, number)
+    return f"CASE WHEN {leaves} THEN {column} ELSE {best}({column}, change.tk_in_{number}) END"
+
+
+def best_may_leave(step: Step, kept: KeptAggregate, number: int) -> str:
+    """Return the condition under which a change, of the alias ``change``, may take the best value of ``this`` away."""
+    _, beats = _functions(kept)
+    column, arrived, left = f"this.{quote(kept.column)}", f"change.tk_in_{number}", f"change.tk_out_{number}"
+    return _leaves(step, beats, column, arrived, left)
+
+
+def _leaves(step: Step, beats: str, best: str, arrived: str, left: str) -> str:
+    """Return the condition under which a value that leaves may be the best one, and none that arrives takes its place.
+
+    A value beats the stored one, too, where its arrival is not counted yet; nothing may be stored then.
+    """
+    text = f"{left} {beats} coalesce({best}, {left})"
     if step.event is Event.UPDATE:
-        cases.append(f"WHEN {arrived} {beats} {left} AND {arrived} {beats} {column} THEN {arrived}")
-    cases.append(f"WHEN {mark_expression(plan, FILLED)} <> '' THEN {lookup}")
-    return f"CASE\n{block(chr(10).join(cases))}\nEND"
+        text += f" AND ({arrived} {beats} {left} AND {arrived} {beats} {best}) IS NOT TRUE"
+    return text
 
 
 # One row ------------------------------------------------------------------------------------------------------------
@@ -56,40 +81,55 @@ def fits_variables(kept: KeptAggregate) -> bool:
 
 def extremum_declarations(step: Step) -> list[str]:
     """Return the variables of extrema: the stored value, and the one that it becomes."""
+    words = ["best"] if step.event is Event.DELETE else ["best", "now"]
     found = [(n, column_of(kept.resolved.field).type) for n, kept in extrema_of(step)]
-    return [f"tk_{word}_{n} {kind};" for n, kind in found for word in ("best", "now")]
+    return [f"tk_{word}_{n} {kind};" for n, kind in found for word in words]
 
 
-def read_extrema(step: Step) -> str:
+def read_extrema(step: Step, key: str) -> str:
     """Return the statements that lock the target and read its extrema; ``tk_written`` is 0 where it is missing."""
     found = extrema_of(step)
     columns = ", ".join(f"locked.{quote(kept.column)}" for _, kept in found)
     return (
-        f"SELECT {columns}\nINTO {', '.join(f'tk_best_{n}' for n, _ in found)}\n"
+        f"SELECT {columns} INTO {', '.join(f'tk_best_{n}' for n, _ in found)}\n"
         f"FROM {table_placeholder(step.edge.target)} AS locked\n"
-        f"WHERE locked.{quote(step.edge.key[0].name)} = tk_key\nFOR NO KEY UPDATE;\n"
+        f"WHERE locked.{quote(step.edge.key[0].name)} = {key} FOR NO KEY UPDATE;\n"
         "GET DIAGNOSTICS tk_written = ROW_COUNT;"
     )
 
 
-def keep_extrema(plan: Plan, step: Step) -> str:
-    """Return the statements that compare the extrema of a locked target with what has come and what has left."""
-    return "\n".join(_keep(plan, step, kept, number) for number, kept in extrema_of(step))
-
-
-def _keep(plan: Plan, step: Step, kept: KeptAggregate, number: int) -> str:
-    choose, beats = _functions(kept)
-    best, now = f"tk_best_{number}", f"tk_now_{number}"
-    arrived, left = f"delta.tk_in_{number}", f"delta.tk_out_{number}"
+def best_stays(step: Step) -> list[str]:
+    """Return the conditions under which no stored value leaves with the row in variables."""
     if step.event is Event.INSERT:
-        return f"{now} := {choose}({best}, {arrived});"
-    stays = best if step.event is Event.DELETE else f"{choose}({best}, {arrived})"
-    key = quote(step.edge.key[0].name)
-    look = (
-        f"{set_mark(plan, FILLED)}\nSELECT {looked_up(kept, 'this')}\nINTO {now}\n"
-        f"FROM {table_placeholder(step.edge.target)} AS this\nWHERE this.{key} = tk_key;"
-    )
-    lines = [f"IF {left} IS NULL OR NOT {left} {beats} {best} THEN", f"    {now} := {stays};"]
-    if step.event is Event.UPDATE:
-        lines += [f"ELSIF {arrived} {beats} {left} AND {arrived} {beats} {best} THEN", f"    {now} := {arrived};"]
-    return "\n".join([*lines, "ELSE", block(look), "END IF;"])
+        return []
+    conditions = []
+    for number, kept in extrema_of(step):
+        _, beats = _functions(kept)
+        left, arrived = (_value(step, number, label) for label in ("before", "after"))
+        best = f"tk_best_{number}"
+        stays = f"({left} {beats} coalesce({best}, {left})) IS NOT TRUE"
+        if step.event is Event.UPDATE:
+            stays = f"({stays} OR {arrived} {beats} {left} AND {arrived} {beats} {best})"
+        conditions.append(stays)
+    return conditions
+
+
+def new_extrema(step: Step, stored: str) -> list[tuple[int, str, str]]:
+    """Return, for each extremum that a row which stays or comes may change: its number, its column, and its new value.
+
+    ``stored`` makes the expression of the stored value of a number and a column.
+    """
+    if step.event is Event.DELETE:
+        return []
+    found = []
+    for number, kept in extrema_of(step):
+        column = quote(kept.column)
+        value = f"{_functions(kept)[0]}({stored.format(number=number, column=column)}, {_value(step, number, 'after')})"
+        found.append((number, column, value))
+    return found
+
+
+def _value(step: Step, number: int, label: str) -> str:
+    """Return the variable that holds what a state of the row has for an extremum."""
+    part = next(part for part in parts(step) if part.is_compared and part.name.endswith(f"_{number}"))
+    return counts_for(step, part, label)

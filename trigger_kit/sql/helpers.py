@@ -1,9 +1,11 @@
-"""COMPILE the functions of a target that its steps share, and that alone know how to write it.
+"""COMPILE the functions of a target that its triggers share, and that alone know how to write it.
 
-* ``tk_…_lock`` locks targets in key order, and notes those that are missing (``tk_…_miss``);
-* ``tk_…_apply`` adds differences to locked targets, or computes them afresh where differences do not hold; where the
-  target is paused it notes the keys instead;
-* ``tk_…_recompute`` writes their full values.
+* ``tk_…_lock`` locks targets in key order, and notes those that are missing;
+* ``tk_…_apply`` writes what a statement changes to locked targets: it adds, compares, or computes afresh where that
+  does not hold; where the target is paused it notes the keys instead;
+* ``tk_…_recompute`` writes the full values of some columns (``atoms.py``).
+
+Of a tree, ``tk_…_apply`` computes all rows that some keys reach (``trees.py``).
 
 They are no trigger functions and run with the rights of these, whose owner alone may execute them. The guard brings
 them along: they come, change and go with it, under the locks of all tables whose writers use them.
@@ -12,53 +14,59 @@ them along: they come, change and go with it, under the locks of all tables whos
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from trigger_kit.plan.kept_columns import KeptColumn, Strategy
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
-from trigger_kit.sql.additions import floors
-from trigger_kit.sql.body import DEPTH, FILLED, header, restore_depth, set_depth, set_mark
-from trigger_kit.sql.changes import Part, parts
+from trigger_kit.resolve.columns import Column
+from trigger_kit.rules import Timing
+from trigger_kit.sql.adding import add_to_targets, adding_declarations
+from trigger_kit.sql.atoms import Atom, atoms, recompute, recompute_name, recompute_rows
+from trigger_kit.sql.body import DEPTH, FILLED, brief, restore_depth, set_depth, set_mark
+from trigger_kit.sql.changes import Part, change_rows, changes, joins_onward, parts
+from trigger_kit.sql.function import PLANS, Function, call, text_array
 from trigger_kit.sql.locks import lock_target_rows
 from trigger_kit.sql.notes import miss, missed_places
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.pausing import note_keys
-from trigger_kit.sql.text import block, escape_braces, literal, object_name, regclass_placeholder, text_literal
-from trigger_kit.sql.trigger import GUARD, Beside, dollar_quotes
-from trigger_kit.sql.updates import add_changes, refill
+from trigger_kit.sql.pausing import is_paused, note_keys
+from trigger_kit.sql.pending import reconsider
+from trigger_kit.sql.text import (
+    block,
+    escape_braces,
+    if_then,
+    object_name,
+    regclass_placeholder,
+    table_placeholder,
+    text_literal,
+)
+from trigger_kit.sql.trees import recursive_update
+from trigger_kit.sql.trigger import GUARD, Beside
+from trigger_kit.sql.updates import refill
 
-__all__ = ["apply_changes", "drop_helpers", "helper_names", "helpers", "is_applied"]
+__all__ = [
+    "WRITES",
+    "apply_changes",
+    "apply_keys",
+    "apply_touched",
+    "drop_helpers",
+    "helper_names",
+    "helpers",
+    "lock_call",
+]
 
-# Plans go by indexes, whatever the first call of a session was about: planning anew would take longer than most calls.
-_PLANS = "SET plan_cache_mode = force_generic_plan\nSET enable_seqscan = off"
 
-
-def helpers(plan: Plan) -> Beside | None:
-    """Return what the guard of a target brings along, or None where no step shares a function."""
-    edges = [edge for edge in plan.edges if is_applied(edge)]
-    if not edges:
-        return None
-    texts: dict[str, str] = {}
-    for edge in edges:
-        texts |= _of_edge(plan, edge)
-    sources = tuple(dict.fromkeys(edge.source for edge in edges))
-    return Beside(GUARD, "\n\n".join(texts.values()), (), sources)
+def helpers(plan: Plan) -> Beside:
+    """Return what the guard of a target brings along."""
+    sources = tuple(dict.fromkeys(edge.source for edge in plan.edges))
+    return Beside(GUARD, tuple(_functions(plan)), (), sources)
 
 
 def helper_names(plan: Plan) -> list[str]:
-    """Return the names of the functions that the steps of a target share."""
-    return [name for edge in plan.edges if is_applied(edge) for name in _of_edge(plan, edge)]
-
-
-def is_applied(edge: Edge) -> bool:
-    """Whether the steps of an edge do nothing but add differences, at once."""
-    waits = edge.is_deferred or edge.is_queued or edge.is_recursive
-    return not waits and all(kept.strategy is Strategy.DELTA for kept in edge.kept_columns)
+    """Return the names of the functions that the triggers of a target share."""
+    return [function.name for function in _functions(plan)]
 
 
 def drop_helpers(target: str) -> str:
-    """Return the statement that drops what the steps of a target have shared, whatever its arguments are."""
+    """Return the statement that drops what the triggers of a target have shared, whatever its arguments are."""
     schema = f"(SELECT relnamespace FROM pg_class WHERE oid = {regclass_placeholder('tk_touched')})"
     return "\n".join(
         [
@@ -79,175 +87,234 @@ def drop_helpers(target: str) -> str:
     )
 
 
-def apply_changes(plan: Plan, step: Step, arrays: str) -> str:
-    """Return the statement of a step that hands its changes on.
+# What the COMMENT of these functions begins with; the target's table follows.
+WRITES = "trigger_kit: writes "
 
-    ``arrays`` is the block that declares them. The differences of sums have the same parts at every event.
-    """
-    places = missed_places(plan, step)
-    arguments = [
-        *Key(step.edge.key).arrays,
-        *(f"{arrays}.{part.name}" for part in parts(step)),
-        "tk_recompute",
-        "tk_is_paused",
+
+# Calls ----------------------------------------------------------------------------------------------------------------
+
+
+def apply_changes(plan: Plan, step: Step) -> str:
+    """Return the statements of a step that hand its changes on, one per target."""
+    if not _adds(step.edge):
+        return apply_touched(plan, step)
+    arguments = [*_arrays(step), *_differences(step), "tk_recompute", text_array(missed_places(plan, step))]
+    name = _apply_name(plan, step.edge, adds=True)
+    if not joins_onward(step):
+        return f"PERFORM {call(name, *arguments)}\n{changes(step, all_of_them='tk_recompute')};"
+    added = f"PERFORM {call(name, *arguments)}\n{changes(step)};"
+    return f"IF tk_recompute THEN\n{block(apply_touched(plan, step))}\nELSE\n{block(added)}\nEND IF;"
+
+
+def apply_touched(plan: Plan, step: Step) -> str:
+    """Return the statement of a step that has the targets which it touched computed afresh, or noted in a pause."""
+    adds = _adds(step.edge)
+    nothing = ["NULL"] * len(parts(Step(step.edge, Event.UPDATE))) + ["true"] if adds else []
+    arguments = [*_arrays(step), *nothing, text_array(missed_places(plan, step))]
+    name = _apply_name(plan, step.edge, adds=adds)
+    return f"PERFORM {call(name, *arguments)}\nFROM {change_rows(step, keys_only=True)};"
+
+
+def _arrays(step: Step) -> list[str]:
+    return [f"array_agg(change.{name})" for name in Key(step.edge.key).names]
+
+
+def _differences(step: Step) -> list[str]:
+    """Return the arrays of differences that the function of an edge takes, whichever of them an event has."""
+    known = {(part.kind, part.kept): part.name for part in parts(step)}
+    return [
+        f"array_agg(change.{known[part.kind, part.kept]})" if (part.kind, part.kept) in known else "NULL"
+        for part in parts(Step(step.edge, Event.UPDATE))
     ]
-    if _may_miss(plan, step.edge):
-        arguments.append(f"{literal(places)}::text[]" if places else "NULL")
-    return f"PERFORM {_function(plan, 'apply', step.edge)}({', '.join(arguments)});"
+
+
+def apply_keys(plan: Plan, edge: Edge, *arguments: str, adds: bool = False) -> str:
+    """Return the call that brings the targets of some keys up to date; ``arguments`` are all that it takes.
+
+    ``adds`` says that differences are among them.
+    """
+    return f"PERFORM {call(_apply_name(plan, edge, adds=adds), *arguments)};"
+
+
+def lock_call(plan: Plan, key: Sequence[Column], *arguments: str) -> str:
+    """Return the call that locks the targets of some keys; it gives their number."""
+    return call(_lock_name(plan, key), *arguments)
 
 
 # Names ----------------------------------------------------------------------------------------------------------------
 
 
-def _function(plan: Plan, role: str, edge: Edge) -> str:
-    return f'{{:schema}}."{_name(plan, role, edge)}"'
+def _apply_name(plan: Plan, edge: Edge, *, adds: bool) -> str:
+    """Return the name of a function; edges of one key that keep the same columns share it."""
+    of_key, columns = [column.name for column in edge.key], [kept.column for kept in edge.kept_columns]
+    identity = (plan.target, "apply", *of_key, "", *columns, "", str(adds), str(edge.is_recursive))
+    return object_name("tk_", (plan.target, "apply"), identity)
 
 
-def _name(plan: Plan, role: str, edge: Edge) -> str:
-    """Return the name of a function; those of one key share a lock, those of the same columns all else."""
-    of_key = [column.name for column in edge.key]
-    of_columns = [kept.column for kept in edge.kept_columns] if role in {"apply", "recompute"} else []
-    return object_name("tk_", (plan.target, role), (plan.target, role, *of_key, "", *of_columns))
+def _lock_name(plan: Plan, key: Sequence[Column]) -> str:
+    return object_name("tk_", (plan.target, "lock"), (plan.target, "lock", *(column.name for column in key)))
 
 
 def _whose(target: str) -> str:
     """Return the COMMENT of these functions."""
-    return f"trigger_kit: writes {target}"
+    return f"{WRITES}{target}"
 
 
 # Texts ----------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Parameter:
-    name: str
-    type: str
-
-
-def _of_edge(plan: Plan, edge: Edge) -> dict[str, str]:
-    """Return the texts of the functions that the steps of an edge use, by name, in the order in which they use them."""
-    step = Step(edge, Event.UPDATE)
-    key = Key(edge.key)
-    keys = [_Parameter(*line.rstrip(";").split(" ", 1)) for line in key.declarations()]
-    places = [_Parameter("tk_places", "text[]")] if _may_miss(plan, edge) else []
-    arrays = [_Parameter(_by(number, part), f"{part.type}[]") for number, part in enumerate(parts(step), 1)]
-    flags = [_Parameter("tk_recompute", "boolean"), _Parameter("tk_is_paused", "boolean")]
-    made = {
-        **({"miss": (_miss(plan, key), "void", [*keys, *places], "")} if places else {}),
-        "lock": (_lock(plan, edge, key), "bigint", [*keys, *places], _PLANS),
-        "recompute": (_recompute(plan, edge.kept_columns, key), "void", keys, _PLANS),
-        "apply": (_apply(plan, step, key), "void", [*keys, *arrays, *flags, *places], _PLANS),
-    }
-    return {_name(plan, role, edge): _text(plan, _function(plan, role, edge), *text) for role, text in made.items()}
-
-
-def _may_miss(plan: Plan, edge: Edge) -> bool:
-    """Whether targets that are found by the key of an edge may come after the rows that name them."""
-    same = [other for other in plan.edges if is_applied(other) and other.key == edge.key]
-    return any(missed_places(plan, Step(other, event)) for other in same for event in other.events)
-
-
-def _text(plan: Plan, function: str, body: str, returns: str, parameters: Sequence[_Parameter], settings: str) -> str:
-    quotes = dollar_quotes(body)
-    listed = ", ".join(f"{parameter.name} {parameter.type}" for parameter in parameters)
-    head = [f"CREATE OR REPLACE FUNCTION {function}({listed})", f"RETURNS {returns}", "LANGUAGE plpgsql"]
-    return "\n".join(
-        [
-            *head,
-            *([settings] if settings else []),
-            f"AS {quotes}",
-            body,
-            f"{quotes};",
-            f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC;",
-            f"COMMENT ON FUNCTION {function} IS {text_literal(_whose(plan.target))};",
-        ]
-    )
-
-
-def _miss(plan: Plan, key: Key) -> str:
-    return "\n".join(
-        [
-            "-- Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.",
-            "BEGIN",
-            block(miss(plan, key)),
-            "END;",
-        ]
-    )
-
-
-def _lock(plan: Plan, edge: Edge, key: Key) -> str:
-    count = "GET DIAGNOSTICS tk_found = ROW_COUNT;"
-    sentence = escape_braces(" ".join(f"Lock rows of {plan.target}, and count them.".splitlines()))
-    noted = [
-        f"IF tk_places IS NOT NULL AND tk_found < cardinality({key.arrays[0]}) THEN",
-        f"    PERFORM {_function(plan, 'miss', edge)}({', '.join(key.arrays)}, tk_places);",
-        "END IF;",
+def _functions(plan: Plan) -> list[Function]:
+    """Return all functions, each once: those that others call first."""
+    folds = [_apply(plan, fold, adds=True) for fold in plan.folds(Timing.DEFERRED)]
+    functions = [
+        *_locks(plan),
+        *(_recompute(plan, atom) for atom in atoms(plan)),
+        *folds,
+        *(_climb(plan, edge) if edge.is_recursive else _apply(plan, edge, adds=_adds(edge)) for edge in plan.edges),
     ]
-    return "\n".join(
+    return list({function.name: function for function in functions}.values())
+
+
+def _adds(edge: Edge) -> bool:
+    """Whether the steps of an edge hand differences on: those that wait hand on keys, and only for a pause."""
+    return edge.timing is Timing.IMMEDIATE and not edge.is_recursive and bool(parts(Step(edge, Event.UPDATE)))
+
+
+def _function(
+    plan: Plan, name: str, body: str, arguments: Sequence[tuple[str, str]], returns: str = "void"
+) -> Function:
+    return Function(name, body, tuple(arguments), returns, PLANS, comment=_whose(plan.target))
+
+
+def _key_arguments(key: Key) -> list[tuple[str, str]]:
+    kinds = key.array_types()
+    return list(zip(key.arrays, kinds, strict=True))
+
+
+def _locks(plan: Plan) -> list[Function]:
+    """Return the functions that lock the targets of keys, one for the keys of some columns."""
+    keys = dict.fromkeys(edge.key for edge in plan.edges)
+    keys |= dict.fromkeys(late.path[0].near if late.path else late.parent for late in plan.all_late_parents)
+    keys |= dict.fromkeys(fold.key for timing in Timing for fold in plan.folds(timing))
+    return [_lock(plan, Key(columns)) for columns in keys]
+
+
+def _lock(plan: Plan, key: Key) -> Function:
+    count = "GET DIAGNOSTICS tk_found = ROW_COUNT;"
+    sentence = f"Lock rows of {plan.target}, and count them; note those that are missing, for each of some places."
+    body = "\n".join(
         [
-            f"-- {sentence}",
+            f"-- {escape_braces(' '.join(sentence.splitlines()))}",
             "DECLARE",
-            "    tk_found bigint;",
+            "    tk_found bigint := 0;",
             "BEGIN",
-            block(lock_target_rows(plan, key.is_among("locked"), count)),
-            *([block("\n".join(noted))] if _may_miss(plan, edge) else []),
+            "    IF NOT tk_only_notes THEN",
+            block(lock_target_rows(plan, key.is_among("locked"), count), 2),
+            "    END IF;",
+            f"    IF tk_places IS NOT NULL AND tk_found < cardinality({key.arrays[0]}) THEN",
+            block(miss(plan, key), 2),
+            "    END IF;",
             "    RETURN tk_found;",
             "END;",
         ]
     )
+    arguments = [*_key_arguments(key), ("tk_places", "text[]"), ("tk_only_notes", "boolean")]
+    return _function(plan, _lock_name(plan, key.columns), body, arguments, "bigint")
 
 
-def _recompute(plan: Plan, kept_columns: Iterable[KeptColumn], key: Key) -> str:
-    kept = list(kept_columns)
+def _recompute(plan: Plan, atom: Atom) -> Function:
+    key = Key(plan.key)
     sentence = (
         f"Compute locked rows of {plan.target} afresh; later steps of this statement must not add what they hold."
     )
-    return "\n".join(
+    marks = [f"    {set_mark(plan, FILLED)}"] if any(kept.is_added for kept in atom) else []
+    body = "\n".join(
         [
-            header(plan, sentence, kept),
+            brief(plan, sentence, atom),
             "DECLARE",
             block(DEPTH),
             "BEGIN",
-            f"    {set_mark(plan, FILLED)}",
+            *marks,
+            *map(block, reconsider(plan, atom, key)),
             f"    {set_depth()}",
-            block(refill(plan, kept, key.is_among("this"))),
+            block(refill(plan, atom, key.is_among("this"))),
             f"    {restore_depth()}",
+            "END;",
+        ]
+    )
+    return _function(plan, recompute_name(plan, atom), body, _key_arguments(key))
+
+
+def _climb(plan: Plan, edge: Edge) -> Function:
+    key, step = Key(edge.key), Step(edge, Event.INSERT)
+    note_missing = f"PERFORM {lock_call(plan, edge.key, *key.arrays, 'tk_places', 'true')};"
+    sentence = f"Compute all rows of {plan.target} that some keys reach, level by level."
+    body = "\n".join(
+        [
+            brief(plan, sentence, edge.kept_columns),
+            "DECLARE",
+            block(DEPTH),
+            "BEGIN",
+            f"    IF {key.arrays[0]} IS NULL THEN RETURN; END IF;",
+            f"    {note_missing}",
+            f"    IF {is_paused(plan)} THEN",
+            "        -- Note which were touched, for the repair at the end of the pause.",
+            block(note_keys(plan.target, key), 2),
+            "        RETURN;",
+            "    END IF;",
+            block(recursive_update(plan, step, key)),
+            "END;",
+        ]
+    )
+    return _function(plan, _apply_name(plan, edge, adds=False), body, [*_key_arguments(key), ("tk_places", "text[]")])
+
+
+def _apply(plan: Plan, edge: Edge, *, adds: bool) -> Function:
+    step, key = Step(edge, Event.UPDATE), Key(edge.key)
+    arrays = [_by(number, part) for number, part in enumerate(parts(step), 1)] if adds else []
+    arguments = _key_arguments(key)
+    if adds:
+        arguments += [(name, f"{part.type}[]") for name, part in zip(arrays, parts(step), strict=True)]
+        arguments.append(("tk_recompute", "boolean"))
+    arguments.append(("tk_places", "text[]"))
+    return _function(plan, _apply_name(plan, edge, adds=adds), _apply_body(plan, step, key, arrays), arguments)
+
+
+def _apply_body(plan: Plan, step: Step, key: Key, arrays: list[str]) -> str:
+    edge = step.edge
+    lock = lock_call(plan, edge.key, *key.arrays, "tk_places", "tk_is_paused")
+    what = "Add differences to rows" if arrays else "Compute rows"
+    rest = "compute them afresh where these do not hold." if arrays else "afresh."
+    sentence = f"{what} of {plan.target}, locked first; {rest}" if arrays else f"{what} of {plan.target} {rest}"
+    afresh = _afresh(plan, edge, key)
+    write = [*add_to_targets(plan, step, arrays), if_then("tk_recompute", afresh)] if arrays else [afresh]
+    declared = [f"tk_is_paused boolean := {is_paused(plan)};", "tk_found bigint;"]
+    declared += adding_declarations(plan, step) if arrays else []
+    return "\n".join(
+        [
+            brief(plan, sentence, edge.kept_columns),
+            "DECLARE",
+            block("\n".join(declared)),
+            "BEGIN",
+            f"    IF {key.arrays[0]} IS NULL THEN RETURN; END IF;",
+            f"    tk_found := {lock};",
+            "    IF tk_is_paused THEN",
+            "        -- Note which were touched, for the repair at the end of the pause.",
+            block(note_keys(plan.target, key), 2),
+            "        RETURN;",
+            "    END IF;",
+            block("\n".join(write)),
             "END;",
         ]
     )
 
 
-def _apply(plan: Plan, step: Step, key: Key) -> str:
-    edge, keys = step.edge, ", ".join(key.arrays)
-    may_miss, is_floored = _may_miss(plan, step.edge), bool(floors(step, "change.{}"))
-    lock = f"{_function(plan, 'lock', edge)}({keys}{', tk_places' if may_miss else ''})"
-    sentence = f"Add differences to rows of {plan.target}, locked first; compute them afresh where these do not hold."
-    recompute = f"PERFORM {_function(plan, 'recompute', edge)}({keys});"
-    arrays = [_by(number, part) for number, part in enumerate(parts(step), 1)]
-    add = [set_depth(), add_changes(plan, step, arrays)]
-    add += ["GET DIAGNOSTICS tk_added = ROW_COUNT;"] if is_floored else []
-    lines = [
-        header(plan, sentence, edge.kept_columns),
-        "DECLARE",
-        block("\n".join([*(["tk_found bigint;", "tk_added bigint;"] if is_floored else []), DEPTH])),
-        "BEGIN",
-        f"    IF {key.arrays[0]} IS NULL THEN\n        RETURN;\n    END IF;",
-        "    IF tk_is_paused THEN",
-        "        -- Note which were touched, for the repair at the end of the pause.",
-        block(note_keys(plan.target, key), 2),
-        *([f"        PERFORM {_function(plan, 'miss', edge)}({keys}, tk_places);"] if may_miss else []),
-        "        RETURN;",
-        "    END IF;",
-        f"    {'tk_found :=' if is_floored else 'PERFORM'} {lock};",
-        "    IF NOT tk_recompute THEN",
-        block("\n".join([*add, restore_depth()]), 2),
-    ]
-    if is_floored:
-        lines += [
-            "        -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.",
-            "        tk_recompute := tk_added < tk_found;",
-        ]
-    return "\n".join([*lines, "    END IF;", f"    IF tk_recompute THEN\n        {recompute}\n    END IF;", "END;"])
+def _afresh(plan: Plan, edge: Edge, key: Key) -> str:
+    """Return the statements that compute locked targets afresh, found by the key of an edge."""
+    if edge.key == plan.key:
+        return "\n".join(recompute(plan, edge.kept_columns, *key.arrays))
+    rows = f"{table_placeholder(plan.target)} AS this WHERE {key.is_among('this')}"
+    return "\n".join(recompute_rows(plan, edge.kept_columns, rows))
 
 
 def _by(number: int, part: Part) -> str:

@@ -13,19 +13,19 @@ from __future__ import annotations
 import pgtrigger
 
 from trigger_kit.plan.kept_columns import KeptColumn
-from trigger_kit.plan.plan import Edge, Event, Plan, Step
+from trigger_kit.plan.plan import Edge, Plan
 from trigger_kit.plan.row_locks import LateParent
 from trigger_kit.resolve.columns import Column, key_type
-from trigger_kit.sql.body import DEPTH, FILLED, begin, header, restore_depth, set_depth, set_mark
+from trigger_kit.sql.atoms import recompute, recompute_rows
+from trigger_kit.sql.body import ARRIVED, begin, brief
 from trigger_kit.sql.django import hop_condition
-from trigger_kit.sql.locks import lock_path, lock_target_rows
+from trigger_kit.sql.function import PLANS, call
+from trigger_kit.sql.helpers import apply_keys, lock_call
+from trigger_kit.sql.locks import lock_path
 from trigger_kit.sql.notes import place_of, reading, waiting_notes
 from trigger_kit.sql.paths import Key, first_hop_conditions, key_columns, numbered, walk
-from trigger_kit.sql.pending import reconsider
-from trigger_kit.sql.text import block, object_name, table_placeholder, text_literal
-from trigger_kit.sql.trees import recursive_update
+from trigger_kit.sql.text import block, if_then, object_name, regclass_placeholder, table_placeholder, text_literal
 from trigger_kit.sql.trigger import CompiledTrigger, render
-from trigger_kit.sql.updates import refill
 
 __all__ = ["compile_waiting"]
 
@@ -36,13 +36,15 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
     if not late_parents:
         return []
     sentence = f"At the end of a transaction: compute what follows for {plan.target} from rows that came meanwhile."
+    settled = [_settle(plan, late, number) for number, late in enumerate(late_parents, 1)]
+    declared = [line for lines, _ in settled for line in lines]
     lines = [
-        header(plan, sentence, plan.kept_columns),
+        brief(plan, sentence),
         "DECLARE",
-        block(DEPTH),
+        block("\n".join(declared)),
         begin("tk_waiting"),
-        block(_first_only(plan)) + "\n",
-        *(block(_settle(plan, late)) + "\n" for late in late_parents),
+        block(_first_only(plan)),
+        *(block(text) for _, text in settled),
         "    RETURN NULL;",
         "END;",
     ]
@@ -60,6 +62,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
                 f"WHEN (NEW.target = {text_literal(plan.target)})",
             ],
             is_constraint=True,
+            settings=PLANS if any(late.path for late in late_parents) else (),
         )
     ]
 
@@ -70,50 +73,34 @@ def _first_only(plan: Plan) -> str:
     return "\n".join(
         [
             "-- The first note settles them all; those that come meanwhile say so again.",
-            f"IF current_setting('{name}', true) IS DISTINCT FROM 'on' THEN",
-            "    RETURN NULL;",
-            "END IF;",
+            if_then(f"current_setting('{name}', true) IS DISTINCT FROM 'on'", "RETURN NULL;"),
             f"PERFORM set_config('{name}', '', true);",
         ]
     )
 
 
-def _settle(plan: Plan, late: LateParent) -> str:
-    """Return the block that settles what waits for late parents of one kind."""
-    parent = Key(late.parent, "tk_parent")
-    keys = Key(_target_key(late))
+def _settle(plan: Plan, late: LateParent, number: int) -> tuple[list[str], str]:
+    """Return declarations, and the statements that settle what waits for late parents of one kind."""
+    parent, keys = Key(late.parent, f"tk_parent_{number}"), Key(_target_key(late), f"tk_key_{number}")
     declarations = [*parent.declarations(), *(keys.declarations() if late.path else [])]
-    lines = [
-        f"-- Rows of {late.child[0].table} that came before their {late.parent[0].table}.",
-        "DECLARE",
-        block("\n".join(declarations)),
-        "BEGIN",
-        block(_taken(plan, late, parent)),
-        f"    IF {parent.arrays[0]} IS NOT NULL THEN",
-        block("\n".join([*_compute(plan, late, parent, keys), *_unseen(late, parent)]), 2),
-        "    END IF;",
-        "END;",
-    ]
-    return "\n".join(lines)
+    lines = [*_compute(plan, late, parent, keys), *_unseen(late, parent)]
+    text = "\n".join(
+        [
+            f"-- Rows of {late.child[0].table} that came before their {late.parent[0].table}.",
+            _taken(plan, late, parent),
+            f"IF {parent.arrays[0]} IS NOT NULL THEN",
+            block("\n".join(lines)),
+            "END IF;",
+        ]
+    )
+    return declarations, text
 
 
 def _taken(plan: Plan, late: LateParent, parent: Key) -> str:
     """Return the statement that takes the noted keys of this transaction out of the table."""
-    columns = enumerate(late.parent, 1)
-    parts = [f"array_agg(settled.key[{number}]::{key_type(column)})" for number, column in columns]
-    return "\n".join(
-        [
-            "WITH settled AS (",
-            '    DELETE FROM {:schema}."tk_waiting" AS noted',
-            "    WHERE noted.transaction = pg_current_xact_id()",
-            f"      AND noted.target = {text_literal(plan.target)} AND noted.place = '{place_of(plan, late)}'",
-            "    RETURNING noted.key",
-            ")",
-            f"SELECT {', '.join(parts)}",
-            f"INTO {', '.join(parent.arrays)}",
-            "FROM settled;",
-        ]
-    )
+    parts = [f"array_agg(settled.key[{n}]::{key_type(column)})" for n, column in enumerate(late.parent, 1)]
+    taken = call(ARRIVED, regclass_placeholder("tk_waiting"), text_literal(plan.target), f"'{place_of(plan, late)}'")
+    return f"SELECT {', '.join(parts)} INTO {', '.join(parent.arrays)} FROM {taken} AS settled (key);"
 
 
 def _target_key(late: LateParent) -> tuple[Column, ...]:
@@ -143,14 +130,15 @@ def _compute(plan: Plan, late: LateParent, parent: Key, keys: Key) -> list[str]:
 
 
 def _refilled(plan: Plan, late: LateParent, kept_columns: list[KeptColumn], key: Key) -> list[str]:
+    """Return the statements that lock the targets of some keys, and compute them afresh."""
     plain = [kept for kept in kept_columns if not kept.resolved.is_recursive]
-    locks = lock_target_rows(plan, key.is_among("locked"))
-    lines = [*reconsider(plan, kept_columns), locks, set_mark(plan, FILLED), set_depth()]
-    lines += [refill(plan, plain, key.is_among("this"))] if plain else []
-    lines += [restore_depth()]
-    for edge in _recursive_edges(plan, late):
-        lines += [recursive_update(plan, Step(edge, Event.INSERT), key)]
-    return lines
+    columns = _target_key(late)
+    lines = [f"PERFORM {lock_call(plan, columns, *key.arrays, 'NULL', 'false')};"]
+    if plain and columns == plan.key:
+        lines += recompute(plan, plain, *key.arrays)
+    elif plain:
+        lines += recompute_rows(plan, plain, f"{table_placeholder(plan.target)} AS this WHERE {key.is_among('this')}")
+    return lines + [apply_keys(plan, edge, *key.arrays, "NULL") for edge in _recursive_edges(plan, late)]
 
 
 def _recursive_edges(plan: Plan, late: LateParent) -> list[Edge]:
@@ -160,21 +148,21 @@ def _recursive_edges(plan: Plan, late: LateParent) -> list[Edge]:
 
 def _unseen(late: LateParent, parent: Key) -> list[str]:
     """Return the test for parents that a snapshot of REPEATABLE READ does not show, though their foreign key holds."""
-    child = Key(late.child)
+    child, children = Key(late.child), table_placeholder(late.child[0].table)
     near, far = ("parent", "child") if late.child_is_far else ("child", "parent")
-    rows = ", ".join(parent.arrays)
+    parents = (
+        f"SELECT FROM {table_placeholder(late.parent[0].table)} AS parent WHERE {hop_condition(late.hop, near, far)}"
+    )
     message = f"A row of {late.parent[0].table} was inserted by a concurrent transaction."
-    named = ", ".join(child.of("child"))
+    columns = ", ".join(child.of("child"))
+    named = f"({columns}) IN (SELECT * FROM unnest({', '.join(parent.arrays)}))"
+    if len(parent.arrays) == 1:
+        named = f"{columns} = ANY ({parent.arrays[0]})"
     return [
         "IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (",
-        f"    SELECT FROM {table_placeholder(late.child[0].table)} AS child",
-        f"    WHERE ({named}) IN (SELECT * FROM unnest({rows}))",
-        f"      AND NOT EXISTS (SELECT FROM {table_placeholder(late.parent[0].table)} AS parent",
-        f"                      WHERE {hop_condition(late.hop, near, far)})",
+        f"    SELECT FROM {children} AS child WHERE {named} AND NOT EXISTS ({parents})",
         ") THEN",
-        "    RAISE EXCEPTION USING",
-        f"        MESSAGE = {text_literal(message)},",
-        "        ERRCODE = 'serialization_failure',",
-        "        HINT = 'Try the transaction again.';",
+        f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
+        "              ERRCODE = 'serialization_failure', HINT = 'Try the transaction again.';",
         "END IF;",
     ]

@@ -68,7 +68,8 @@ def lock_path(lock: PathLock, rows: str) -> str:
 def lock_rows(table: str, wanted: str, order: list[str], strength: str, *after: str) -> str:
     """Return the statements that lock some rows, of the alias ``locked``, in key order; ``after`` follow the first."""
     keys = ", ".join(f"locked.{name}" for name in order)
-    lock = f"PERFORM\nFROM {table_placeholder(table)} AS locked\nWHERE {wanted}\nORDER BY {keys}\n"
+    separator = "\n" if "\n" in wanted else " "
+    lock = f"PERFORM FROM {table_placeholder(table)} AS locked\nWHERE {wanted}{separator}ORDER BY {keys} "
     if strength == Strength.NO_KEY_UPDATE.value:
         return "\n".join([f"{lock}{strength};", *after, write_locked(table, wanted, order)])
     # Two transactions that share a lock and then both write deadlock.
@@ -84,7 +85,7 @@ def write_locked(table: str, wanted: str, order: list[str], *before: str) -> str
             *map(block, before),
             f"    PERFORM set_config('{LOCKING}', pg_trigger_depth()::text, true);",
             block(
-                f"UPDATE {table_placeholder(table)} AS locked\n"
+                f"UPDATE {table_placeholder(table)} AS locked "
                 f"SET {', '.join(f'{name} = locked.{name}' for name in order)}\nWHERE {wanted};"
             ),
             f"    PERFORM set_config('{LOCKING}', '', true);",

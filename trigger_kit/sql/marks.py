@@ -11,16 +11,15 @@ from __future__ import annotations
 import pgtrigger
 
 from trigger_kit.plan.kept_columns import KeptAggregate
-from trigger_kit.plan.plan import Event, Plan
+from trigger_kit.plan.plan import Plan
 from trigger_kit.sql.body import (
     FILLED,
     FRESH,
     PATH,
     STATEMENT,
     begin,
+    brief,
     header,
-    is_marked,
-    is_set,
     locking_test,
     mark_name,
     set_mark,
@@ -28,7 +27,7 @@ from trigger_kit.sql.body import (
 from trigger_kit.sql.text import block, object_name, short_digest
 from trigger_kit.sql.trigger import CompiledTrigger, render
 
-__all__ = ["compile_marks", "fresh", "mark_fresh", "mark_test"]
+__all__ = ["compile_marks", "fresh", "mark_fresh"]
 
 
 def compile_marks(plan: Plan) -> list[CompiledTrigger]:
@@ -37,7 +36,7 @@ def compile_marks(plan: Plan) -> list[CompiledTrigger]:
 
 
 def _mark(plan: Plan, table: str) -> CompiledTrigger:
-    name = mark_name(plan, PATH)
+    name = f"trigger_kit.{mark_name(plan, PATH)}"
     own = short_digest(table)
     found = [kept for kept in plan.kept_columns if isinstance(kept, KeptAggregate)]
     along = [kept for kept in found if table in {hop.table for hop in kept.aggregate.path}]
@@ -73,8 +72,7 @@ def _mark(plan: Plan, table: str) -> CompiledTrigger:
 def fresh(plan: Plan) -> CompiledTrigger:
     """Compile the trigger by which an INSERT into a target tells that its rows are new."""
     sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
-    head = header(plan, sentence, plan.kept_columns)
-    lines = [head, begin(plan.target), block(mark_fresh(plan)), block("RETURN NULL;"), "END;"]
+    lines = [brief(plan, sentence), begin(plan.target), block(mark_fresh(plan)), block("RETURN NULL;"), "END;"]
     return render(
         name=object_name("tk_", (plan.target, "fresh"), (plan.target, "fresh")),
         on=plan.target,
@@ -92,21 +90,3 @@ def mark_fresh(plan: Plan) -> str:
         "-- Steps of this statement would take off rows that the new value never held: they recompute.\n"
         f"{set_mark(plan, FRESH)}"
     )
-
-
-def mark_test(plan: Plan, event: Event) -> str:
-    """Return the test whether deltas still hold; the marks are set rarely, and cost one look each."""
-    lines = [
-        "-- A full value that this very statement has written may hold these rows already.",
-        f"IF {is_set(plan, FILLED)} THEN",
-        f"    tk_recompute := {is_marked(plan, FILLED)};",
-        "END IF;",
-    ]
-    if event is not Event.INSERT:
-        lines += [
-            "-- A target that this very statement has created never held the rows that leave it.",
-            f"IF {is_set(plan, FRESH)} THEN",
-            f"    tk_recompute := tk_recompute OR {is_marked(plan, FRESH)};",
-            "END IF;",
-        ]
-    return "\n".join(lines)

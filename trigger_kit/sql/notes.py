@@ -11,7 +11,7 @@ from trigger_kit.resolve.columns import Path
 from trigger_kit.sql.django import far_sql, hop_condition, kind_sql
 from trigger_kit.sql.locks import near_values
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.text import advisory_number, block, quote, short_digest, table_placeholder, text_literal
+from trigger_kit.sql.text import advisory_number, block, if_then, quote, short_digest, table_placeholder, text_literal
 
 __all__ = [
     "advisory_key",
@@ -20,7 +20,6 @@ __all__ = [
     "miss",
     "missed_places",
     "note_missing",
-    "note_missing_keys",
     "place_of",
     "reading",
     "take_links",
@@ -110,31 +109,6 @@ def _wait(plan: Plan, late: LateParent, missing: str) -> str:
     )
 
 
-def note_missing_keys(plan: Plan, step: Step, *, counted: bool, key: Key | None = None) -> list[str]:
-    """Return the statements that note which keys in the arrays have no target.
-
-    ``counted`` says that ``tk_found`` is how many have one; ``key`` names the arrays where they have other names.
-    """
-    found = _missed(plan, step)
-    if not found:
-        return []
-    key = key or Key(step.edge.key)
-    notes = []
-    for late in found:
-        note = _note(
-            plan,
-            f"SELECT {_names(plan, late)}, ARRAY[{', '.join(f'child.{name}::text' for name in key.names)}]",
-            f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
-            f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
-            f"    WHERE {key.matches('parent', 'child')}\n);",
-        )
-        notes.append(note)
-    comment = "-- Targets that are missing may come from another transaction: see tk_waiting."
-    if not counted:
-        return [comment, *notes]
-    return [comment, f"IF tk_found < cardinality({key.arrays[0]}) THEN", *map(block, notes), "END IF;"]
-
-
 def missed_places(plan: Plan, step: Step) -> list[str]:
     """Return what targets that an event may miss are called in tk_waiting."""
     return [place_of(plan, late) for late in _missed(plan, step)]
@@ -147,17 +121,15 @@ def _missed(plan: Plan, step: Step) -> list[LateParent]:
 def miss(plan: Plan, key: Key) -> str:
     """Return the statements that note which keys in the arrays have no target, for each of ``tk_places``."""
     named = ", ".join(f"child.{name}::text" for name in key.names)
+    children = f"unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})"
+    parents = f"SELECT FROM {table_placeholder(plan.target)} AS parent WHERE {key.matches('parent', 'child')}"
     return "\n".join(
         [
             'INSERT INTO {:schema}."tk_waiting" (target, place, key)',
             f"SELECT {text_literal(plan.target)}, place, ARRAY[{named}]",
-            f"FROM unnest({', '.join(key.arrays)}) AS child ({', '.join(key.names)})",
-            "CROSS JOIN unnest(tk_places) AS place",
-            f"WHERE NOT EXISTS (\n    SELECT FROM {table_placeholder(plan.target)} AS parent",
-            f"    WHERE {key.matches('parent', 'child')}\n);",
-            "IF FOUND THEN",
-            f"    PERFORM set_config('{waiting_notes(plan)}', 'on', true);",
-            "END IF;",
+            f"FROM {children} CROSS JOIN unnest(tk_places) AS place",
+            f"WHERE NOT EXISTS ({parents});",
+            if_then("FOUND", f"PERFORM set_config('{waiting_notes(plan)}', 'on', true);"),
         ]
     )
 

@@ -50,7 +50,11 @@ class Key:
 
     def declarations(self) -> list[str]:
         """Return the declarations of the arrays."""
-        return [f"{name} {key_type(column)}[];" for name, column in zip(self.arrays, self.columns, strict=True)]
+        return [f"{name} {kind};" for name, kind in zip(self.arrays, self.array_types(), strict=True)]
+
+    def array_types(self) -> list[str]:
+        """Return the types of the arrays."""
+        return [f"{key_type(column)}[]" for column in self.columns]
 
     def of(self, row: str) -> list[str]:
         """Return the key's columns of a row."""

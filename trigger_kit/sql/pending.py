@@ -18,7 +18,8 @@ from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, queued
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.columns import Column, key_type
 from trigger_kit.rules import Timing
-from trigger_kit.sql.text import block, plain_name, quote, short_digest
+from trigger_kit.sql.paths import Key
+from trigger_kit.sql.text import block, plain_name, quote, short_digest, table_placeholder
 
 __all__ = [
     "NOTED",
@@ -135,18 +136,23 @@ def waiting_flag(plan: Plan) -> str:
     return f"trigger_kit.deferred_{short_digest(plan.target)}_{{:schema_tag}}"
 
 
-def reconsider(plan: Plan, kept_columns: Iterable[KeptColumn], rows: str = "") -> list[str]:
+def reconsider(plan: Plan, kept_columns: Iterable[KeptColumn], rows: Key | None = None) -> list[str]:
     """Return the statements after which the commit computes noted targets afresh: their full values are written now.
 
-    ``rows`` names a row of the target, or is empty for all.
+    ``rows`` names the arrays of the targets' primary keys; without it, all are meant.
     """
     found = [edge for edge in plan.folds(Timing.DEFERRED) if set(edge.kept_columns) & set(kept_columns)]
-    updates = []
-    for edge in found:
-        source = "\nFROM new_rows AS inserted" if rows == "inserted" else ""
-        conditions = [NOTED, "NOT noted.tk_recompute", *([tied("noted", edge.key, rows)] if rows else [])]
-        update = f"UPDATE {deferred_table(plan.target)} AS noted\nSET tk_recompute = true{source}"
-        updates.append(f"{update}\nWHERE {' AND '.join(conditions)};")
-    updates = list(dict.fromkeys(updates))
+    updates = list(dict.fromkeys(_reconsidered(plan, edge.key, rows) for edge in found))
     comment = "-- What this transaction has noted may be in the full value: the commit computes it afresh."
     return [comment, *updates] if updates else []
+
+
+def _reconsidered(plan: Plan, key: tuple[Column, ...], rows: Key | None) -> str:
+    conditions, source = [NOTED, "NOT noted.tk_recompute"], ""
+    if rows is not None and key == rows.columns:
+        conditions.append(rows.is_among("noted"))
+    elif rows is not None:
+        source = f"\nFROM {table_placeholder(plan.target)} AS this"
+        conditions += [tied("noted", key, "this"), rows.is_among("this")]
+    update = f"UPDATE {deferred_table(plan.target)} AS noted\nSET tk_recompute = true{source}"
+    return f"{update}\nWHERE {' AND '.join(conditions)};"

@@ -15,16 +15,14 @@ from trigger_kit.rules import Timing
 from trigger_kit.sql.additions import additions
 from trigger_kit.sql.body import (
     DEPTH,
-    PLANS,
     begin,
     header,
     restore_depth,
-    restore_plans,
     set_depth,
-    set_plans,
     update_head,
 )
 from trigger_kit.sql.changes import parts
+from trigger_kit.sql.function import PLANS, Function, dollar_quotes
 from trigger_kit.sql.paths import Key, among
 from trigger_kit.sql.pending import key_of, pending_keys, purged_flag, queue_table, tied
 from trigger_kit.sql.text import (
@@ -38,7 +36,7 @@ from trigger_kit.sql.text import (
     table_placeholder,
     text_literal,
 )
-from trigger_kit.sql.trigger import QUEUE, Beside, CompiledTrigger, dollar_quotes, render
+from trigger_kit.sql.trigger import PINNED, QUEUE, Beside, CompiledTrigger, keeps, render
 
 __all__ = ["compile_queue", "drop_queue", "undo_queue"]
 
@@ -93,9 +91,9 @@ def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
 
 
 def _beside(plan: Plan, folds: tuple[Edge, ...]) -> Beside:
-    after = (_flush(plan, folds), _exact(plan), _grants(plan, folds))
+    after = (_flush(plan, folds), *_exact(plan), _grants(plan, folds))
     sources = dict.fromkeys(edge.source for edge in plan.edges if edge.is_queued)
-    return Beside(QUEUE, _table(plan, folds), after, tuple(sources))
+    return Beside(QUEUE, (_table(plan, folds),), after, tuple(sources))
 
 
 def undo_queue(table: str) -> str:
@@ -152,13 +150,13 @@ def _drain(table: str) -> str:
 # The flush ----------------------------------------------------------------------------------------------------------
 
 
-def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
-    name = _name(plan.target, "tk_flush_")
+def _flush(plan: Plan, folds: tuple[Edge, ...]) -> Function:
+    """Return the function that folds what is pending."""
     sentence = (
         f"Fold what is pending for {plan.target}: all of it, or all for the targets of so many pending rows. Targets "
         "that others have locked are waited for or left out. Returns how many pending rows it took."
     )
-    declarations = [DEPTH, PLANS, "tk_taken bigint := 0;", "tk_rows bigint;"]
+    declarations = [DEPTH, "tk_taken bigint := 0;", "tk_rows bigint;"]
     declarations += [line for fold in folds for line in Key(fold.key, _word(folds, fold)).declarations()]
     body = "\n".join(
         [
@@ -173,19 +171,9 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
             "END;",
         ]
     )
-    quotes = dollar_quotes(body)
-    return "\n".join(
-        [
-            f"CREATE OR REPLACE FUNCTION {name}(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)",
-            "RETURNS bigint",
-            "LANGUAGE plpgsql",
-            "SECURITY DEFINER",
-            "SET search_path = {:search_path}",
-            "SET row_security = off",
-            f"AS {quotes}\n{body}\n{quotes};",
-            f"REVOKE ALL ON FUNCTION {name}(bigint, boolean) FROM PUBLIC;",
-        ]
-    )
+    arguments = (("batch", "bigint DEFAULT NULL"), ("skip_locked", "boolean DEFAULT false"))
+    name, settings = plain_name("tk_flush_", plan.target), (*PINNED, *PLANS)
+    return Function(name, body, arguments, "bigint", settings, is_definer=True, comment=keeps(plan.target))
 
 
 def _word(folds: tuple[Edge, ...], fold: Edge) -> str:
@@ -204,9 +192,7 @@ def _fold(plan: Plan, folds: tuple[Edge, ...], fold: Edge) -> str:
             block(_lock(plan, folds, fold, key, "FOR NO KEY UPDATE")),
             "END IF;",
             f"IF {key.arrays[0]} IS NOT NULL THEN",
-            block(
-                "\n".join([set_plans(), set_depth(), _write(plan, folds, fold, key), restore_depth(), restore_plans()])
-            ),
+            block("\n".join([set_depth(), _write(plan, folds, fold, key), restore_depth()])),
             "    tk_taken := tk_taken + tk_rows;",
             "END IF;",
         ]
@@ -245,7 +231,7 @@ def _write(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key) -> str:
     update = "\n".join(
         [
             update_head(plan.target, step.kept_columns),
-            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}')))}",
+            f"SET\n{block((',' + chr(10)).join(additions(step, 'change.{}'.format)))}",
             "FROM change",
             f"WHERE {key.matches('target', 'change')}",
             f"  AND ({differs})",
@@ -272,7 +258,7 @@ def _write(plan: Plan, folds: tuple[Edge, ...], fold: Edge, key: Key) -> str:
 # Reading ------------------------------------------------------------------------------------------------------------
 
 
-def _exact(plan: Plan) -> str:
+def _exact(plan: Plan) -> tuple[str | Function, ...]:
     """Return a view of the true values. It reads a function, whose text binds no column: those can still be altered.
 
     Both stay where they have the same columns as before, with what others have built on them.
@@ -285,7 +271,6 @@ def _exact(plan: Plan) -> str:
         returned.append(f"{quote(column.name)} {column.type}")
         selected.append(f"({_with_pending(kept)})::{column.type}")
     select = f"SELECT\n{block((',' + chr(10)).join(selected))}\nFROM {table_placeholder(plan.target)} AS target"
-    quotes = dollar_quotes(select)
     result = f"TABLE({', '.join(returned)})"
     known = (
         "SELECT FROM pg_proc AS function JOIN pg_class AS target ON target.relnamespace = function.pronamespace\n"
@@ -296,16 +281,18 @@ def _exact(plan: Plan) -> str:
     drops = f"DROP VIEW IF EXISTS {name};\nDROP FUNCTION {name}();"
     test = f"BEGIN\n    IF EXISTS (\n{block(known, 2)}\n    ) THEN\n{block(drops, 2)}\n    END IF;\nEND;"
     outer = dollar_quotes(test)
-    return "\n".join(
-        [
-            f"DO {outer}\n{test}\n{outer};",
-            f"CREATE OR REPLACE FUNCTION {name}()",
-            f"RETURNS {result}",
-            "LANGUAGE sql",
-            "STABLE",
-            f"AS {quotes}\n{select}\n{quotes};",
-            f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {name}();",
-        ]
+    function = Function(
+        plain_name("tk_exact_", plan.target),
+        select,
+        returns=result,
+        language="sql",
+        volatility="STABLE",
+        comment=keeps(plan.target),
+    )
+    return (
+        f"DO {outer}\n{test}\n{outer};",
+        function,
+        f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {name}();",
     )
 
 
@@ -325,7 +312,8 @@ def _grants(plan: Plan, folds: tuple[Edge, ...]) -> str:
     may_read = "\n  AND ".join(
         f"has_column_privilege(acl.grantee, {target}, {text_literal(column)}, 'SELECT')" for column in columns
     )
-    readable = f"{queue_table(plan.target)}, {_name(plan.target, 'tk_exact_')}"
+    reading = _name(plan.target, "tk_exact_")
+    readable = f"{queue_table(plan.target)}, {reading}"
     body = "\n".join(
         [
             "DECLARE",
@@ -340,6 +328,7 @@ def _grants(plan: Plan, folds: tuple[Edge, ...]) -> str:
             f"        WHERE {may_read.replace(chr(10), chr(10) + ' ' * 8)}",
             "    LOOP",
             f"        EXECUTE $grant$GRANT SELECT ON {readable} TO $grant$ || tk_reader;",
+            f"        EXECUTE $grant$GRANT EXECUTE ON FUNCTION {reading}() TO $grant$ || tk_reader;",
             "    END LOOP;",
             "END;",
         ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from trigger_kit.sql.pausing import PAUSE_FUNCTION, pause_function
+from trigger_kit.sql.body import ARRIVED, IS_MARKED, MARK, REFUSE, REQUIRE_READ_COMMITTED
+from trigger_kit.sql.function import Function
+from trigger_kit.sql.pausing import pause_function
+from trigger_kit.sql.text import literal
 
-__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "REVOKE_GRANTS"]
+__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "REVOKE_GRANTS", "SHARED_FUNCTIONS"]
 
 CREATE_STATE = """
 CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
@@ -17,24 +20,98 @@ CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
 COMMENT ON TABLE {:schema}."tk_state" IS 'trigger_kit: how far backfills are, what is paused, what verify found';
 """
 
-# What is paused stays so.
-_CREATE_PAUSE = f"""
-DO $tk_create$
+# The functions that all trigger functions of a schema call. A change of one is a new version of it, under a new name.
+SHARED_FUNCTIONS = (
+    Function(
+        REFUSE,
+        """\
+-- A trigger function runs as its owner: not for a table that somebody else has put it on.
 BEGIN
-    IF NOT EXISTS (
-        SELECT FROM pg_proc
-        WHERE proname = '{PAUSE_FUNCTION}'
-          AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {{:regclass tk_touched}})
-    ) THEN
-{pause_function([])}
+    RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', fired::regclass),
+              ERRCODE = 'insufficient_privilege';
+END;""",
+        (("fired", "oid"),),
+        "void",
+        comment="trigger_kit: refuses a table that a trigger function is not for",
+    ),
+    Function(
+        IS_MARKED,
+        """\
+-- Whether this client's statement has set a mark: what it changes must not be added, see docs/design.md.
+SELECT coalesce(current_setting('trigger_kit.' || mark, true), '') <> ''
+   AND current_setting('trigger_kit.' || mark, true) = extract(epoch FROM statement_timestamp())::text""",
+        (("mark", "text"),),
+        "boolean",
+        language="sql",
+        volatility="STABLE",
+        comment="trigger_kit: whether this statement has set a mark",
+    ),
+    Function(
+        MARK,
+        """\
+SELECT set_config('trigger_kit.' || mark, extract(epoch FROM statement_timestamp())::text, true)""",
+        (("mark", "text"),),
+        "text",
+        language="sql",
+        comment="trigger_kit: sets a mark for the rest of this statement",
+    ),
+    Function(
+        REQUIRE_READ_COMMITTED,
+        """\
+-- TRUNCATE takes rows away that an older snapshot does not show, and with them what targets count.
+BEGIN
+    IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')
+       AND pg_relation_size(target) > 0 THEN
+        RAISE EXCEPTION USING MESSAGE = message,
+                  ERRCODE = 'feature_not_supported', HINT = 'Use READ COMMITTED for it, or DELETE.';
     END IF;
+END;""",
+        (("target", "regclass"), ("message", "text")),
+        "void",
+        comment="trigger_kit: refuses a TRUNCATE at other isolation levels",
+    ),
+    Function(
+        ARRIVED,
+        """\
+-- Take the keys that this transaction has noted, because no row had them. A text, so that schemas may be renamed.
+BEGIN
+    RETURN QUERY EXECUTE format('
+        DELETE FROM %s AS noted
+        WHERE noted.transaction = pg_current_xact_id() AND noted.target = $1 AND noted.place = $2
+        RETURNING noted.key', waiting) USING target, place;
+END;""",
+        (("waiting", "regclass"), ("target", "text"), ("place", "text")),
+        "SETOF text[]",
+        comment="trigger_kit: takes the keys of rows that were not there",
+    ),
+)
+
+
+def _create_once(function: Function) -> str:
+    """Return the statements that create a function where it is missing: what is paused stays so."""
+    return (
+        "    IF NOT EXISTS (\n"
+        f"        SELECT FROM pg_proc WHERE proname = '{function.name}' AND pronamespace = tk_schema\n"
+        f"    ) THEN\n{function.create()}\n    END IF;"
+    )
+
+
+_OURS = (*SHARED_FUNCTIONS, pause_function([]))
+_CREATE_FUNCTIONS = f"""
+DO $tk_create$
+DECLARE
+    tk_schema oid := (SELECT relnamespace FROM pg_class WHERE oid = {{:regclass tk_touched}});
+    tk_found text;
+BEGIN
+{chr(10).join(map(_create_once, _OURS))}
     -- What trigger functions call runs as their owner: nobody else may have put it there first.
-    IF EXISTS (
-        SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
-        WHERE function.proname = '{PAUSE_FUNCTION}' AND touched.oid = {{:regclass tk_touched}}
-          AND function.proowner NOT IN (touched.relowner, (SELECT oid FROM pg_roles WHERE rolname = current_user))
-    ) THEN
-        RAISE EXCEPTION USING MESSAGE = 'Somebody else owns the function {PAUSE_FUNCTION} in this schema.',
+    SELECT function.proname INTO tk_found
+    FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
+    WHERE function.proname = ANY ({literal([function.name for function in _OURS])})
+      AND touched.oid = {{:regclass tk_touched}}
+      AND function.proowner NOT IN (touched.relowner, (SELECT oid FROM pg_roles WHERE rolname = current_user));
+    IF tk_found IS NOT NULL THEN
+        RAISE EXCEPTION USING MESSAGE = format('Somebody else owns the function %s in this schema.', tk_found),
                   ERRCODE = 'insufficient_privilege', HINT = 'Drop it, and install again.';
     END IF;
 END;
@@ -143,6 +220,7 @@ BEGIN
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_commit"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_commit"() IS 'trigger_kit: lets the targets of a transaction be written at its end';
 
 DO $trigger_kit$
 BEGIN
@@ -157,7 +235,7 @@ BEGIN
 END;
 $trigger_kit$;
 """
-    + _CREATE_PAUSE
+    + _CREATE_FUNCTIONS
 )
 
 # Behind the creation of functions: nobody but their owner executes them, or triggers would run for tables of his own.
@@ -176,6 +254,8 @@ BEGIN
               OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
           )
           AND acl.grantee NOT IN (0, function.proowner)
+          -- Readers of a target read what is pending for it, too; who may fold it, is granted.
+          AND function.proname !~ '^tk_(exact|flush)_'
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', tk_granted.name, tk_granted.role);
     END LOOP;

@@ -25,12 +25,16 @@ __all__ = [
     "SEARCH_PATH",
     "TRIGGER",
     "advisory_number",
+    "all_of",
     "block",
     "digest",
+    "fill",
     "fill_placeholders",
     "identifier",
+    "if_then",
     "literal",
     "object_name",
+    "on_lines",
     "plain_name",
     "quote",
     "regclass_placeholder",
@@ -46,6 +50,7 @@ SCHEMA_TAG = ":schema_tag"
 TRIGGER = ":trigger"
 REGCLASS = ":regclass "
 MAX_NAME_BYTES = 63
+MAX_LINE = 118
 # A row that is written twice in a transaction has its deferred foreign keys checked at the end, and until then its
 # table cannot be changed: the checks are brought forward.
 CHECK_NOW = "SET CONSTRAINTS ALL IMMEDIATE;\nSET CONSTRAINTS ALL DEFERRED;"
@@ -144,6 +149,37 @@ def plain_name(prefix: str, table: str) -> str:
     name = prefix + table
     is_plain = re.fullmatch(r"[a-z0-9_]+", table) and len(name) <= MAX_NAME_BYTES
     return name if is_plain else object_name(prefix, (table,), (table,))
+
+
+def if_then(condition: str, statements: str) -> str:
+    """Return an IF; what fits on a line stands on one."""
+    line = f"IF {condition} THEN {statements} END IF;"
+    if "\n" in line or len(line) > MAX_LINE:
+        return f"IF {condition} THEN\n{block(statements)}\nEND IF;"
+    return line
+
+
+def fill(items: Iterable[str]) -> str:
+    """Return a list of items, as many on a line as fit."""
+    lines = [""]
+    for item in items:
+        if lines[-1] and len(lines[-1]) + len(item) > MAX_LINE:
+            lines.append("")
+        lines[-1] += f"{', ' if lines[-1] else ''}{item}"
+    return ",\n".join(lines)
+
+
+def on_lines(*parts: str) -> str:
+    """Return the parts of a statement on one line where they fit, else on a line each."""
+    line = " ".join(parts)
+    return line if "\n" not in line and len(line) <= MAX_LINE else "\n".join(parts)
+
+
+def all_of(conditions: Iterable[str]) -> str:
+    """Return the conjunction of conditions; what does not fit on a line stands on more."""
+    found = list(conditions)
+    line = " AND ".join(found)
+    return line if len(line) <= MAX_LINE else "\n   AND ".join(found)
 
 
 def block(text: str, levels: int = 1) -> str:

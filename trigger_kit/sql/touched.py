@@ -1,6 +1,7 @@
 """COMPILE the repair at the end of a pause: the targets whose keys were noted are locked, then computed afresh.
 
 The notes are taken first and the values read afterwards: what was committed with a note that is gone is in the value.
+Whoever ends a pause of his session runs this: he may write the target, but may not execute the functions of its owner.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.resolve.columns import Column, key_type
 from trigger_kit.sql.body import DEPTH, restore_depth, set_depth
+from trigger_kit.sql.function import dollar_quotes
 from trigger_kit.sql.locks import lock_target_rows
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pausing import noted_columns
 from trigger_kit.sql.pending import reconsider
-from trigger_kit.sql.text import block, regclass_placeholder, text_literal
+from trigger_kit.sql.text import block, text_literal
 from trigger_kit.sql.trees import recursive_update
-from trigger_kit.sql.trigger import dollar_quotes
 from trigger_kit.sql.updates import refill
 
 __all__ = ["NOTED_HASH", "OWN_NOTES", "TouchedTargets", "repair_block", "touched_targets"]
@@ -27,12 +28,6 @@ __all__ = ["NOTED_HASH", "OWN_NOTES", "TouchedTargets", "repair_block", "touched
 OWN_NOTES = "noted.transaction = pg_current_xact_id()"
 # What batches of notes go by; served by the index of tk_touched.
 NOTED_HASH = "hashtextextended(noted.key, 0)"
-
-# What the error about a row that is its own ancestor reads.
-_AS_IN_A_TRIGGER = """\
-DECLARE
-    tg_table_name text := {table};
-    tg_table_schema text := (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = {oid});"""
 
 
 @dataclass(frozen=True)
@@ -106,14 +101,13 @@ def _write(plan: Plan, key: Key) -> str:
     """Return the statements that compute the locked targets afresh; rows of a tree level by level."""
     kept_columns = _touched_columns(plan, key.columns)
     plain = [kept for kept in kept_columns if not kept.resolved.is_recursive]
-    lines = [*reconsider(plan, kept_columns)]
+    lines = reconsider(plan, kept_columns)
     if plain:
         lines += [set_depth(), refill(plan, plain, key.is_among("this")), restore_depth()]
     recursive = {kept.column for kept in kept_columns if kept.resolved.is_recursive}
     for edge in plan.edges:
         if edge.is_recursive and recursive & {kept.column for kept in edge.kept_columns}:
-            lines += [_AS_IN_A_TRIGGER.format(table=text_literal(plan.target), oid=regclass_placeholder(plan.target))]
-            lines += ["BEGIN", block(recursive_update(plan, Step(edge, Event.INSERT), key)), "END;"]
+            lines += [recursive_update(plan, Step(edge, Event.INSERT), key, inline=True)]
     return f"IF {key.arrays[0]} IS NOT NULL THEN\n{block(chr(10).join(lines))}\nEND IF;"
 
 

@@ -8,60 +8,25 @@ no level; it has no such value, and is refused.
 
 from __future__ import annotations
 
-from trigger_kit.plan.plan import Event, Plan, Step
-from trigger_kit.sql.body import (
-    DEPTH,
-    PLANS,
-    begin,
-    header,
-    locking_test,
-    restore_depth,
-    restore_plans,
-    set_depth,
-    set_plans,
-)
-from trigger_kit.sql.changes import collect_changes, parts
+from trigger_kit.plan.plan import Plan, Step
+from trigger_kit.sql.atoms import recompute
+from trigger_kit.sql.body import restore_depth, set_depth
 from trigger_kit.sql.locks import lock_in_order
-from trigger_kit.sql.notes import note_missing_keys
 from trigger_kit.sql.paths import Key, by_index
-from trigger_kit.sql.pausing import is_paused, note_touched
-from trigger_kit.sql.text import block, quote, short_digest, table_placeholder, text_literal
+from trigger_kit.sql.text import block, quote, regclass_placeholder, short_digest, table_placeholder, text_literal
 from trigger_kit.sql.updates import refill
 
-__all__ = ["recursive_body", "recursive_update"]
+__all__ = ["own_loop_test", "recursive_update"]
 
 
-def recursive_body(plan: Plan, step: Step) -> str:
-    """Return the function's body for an event of a recursive edge."""
-    key = Key(step.edge.key)
-    declarations = [*key.declarations(), *(f"{part.name} {part.type}[];" for part in parts(step))]
-    sentence = f"After {step.event.name} on {step.edge.source}: compute all rows that this reaches, level by level."
-    lines = [
-        header(plan, sentence, step.kept_columns),
-        "<<deltas>>",
-        "DECLARE",
-        block("\n".join([is_paused(plan), DEPTH, PLANS, *declarations])),
-        begin(step.edge.source),
-        *([block(locking_test()) + "\n"] if step.event is Event.UPDATE else []),
-        "    -- What the loop below writes fires this trigger again; the loop goes on by itself.",
-        f"    IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text THEN",
-        "        RETURN NULL;",
-        "    END IF;",
-        "",
-        block(note_touched(plan, step)),
-        "",
-        block(collect_changes(step)),
-        f"    IF {key.arrays[0]} IS NULL THEN",
-        "        RETURN NULL;",
-        "    END IF;",
-        "",
-        block(set_plans()),
-        block("\n".join([*note_missing_keys(plan, step, counted=False), recursive_update(plan, step, key)])),
-        block(restore_plans()),
-        "    RETURN NULL;",
-        "END;",
-    ]
-    return "\n".join(lines)
+def own_loop_test(step: Step) -> str:
+    """Return the test for an UPDATE of the loop that computes level after level: it goes on by itself."""
+    return (
+        "-- What the loop over levels writes fires this trigger again; the loop goes on by itself.\n"
+        f"IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text THEN\n"
+        "    RETURN NULL;\n"
+        "END IF;"
+    )
 
 
 def _flag(step: Step) -> str:
@@ -69,8 +34,11 @@ def _flag(step: Step) -> str:
     return f"trigger_kit.along_{short_digest(step.edge.target, *(column.name for column in step.edge.key))}"
 
 
-def recursive_update(plan: Plan, step: Step, key: Key) -> str:
-    """Return the block that locks and computes all rows that some keys reach; it uses what DEPTH declares."""
+def recursive_update(plan: Plan, step: Step, key: Key, *, inline: bool = False) -> str:
+    """Return the block that locks and computes all rows that some keys reach; it uses what DEPTH declares.
+
+    ``key`` names the arrays of the keys. ``inline`` is for who may not execute the functions of the target's owner.
+    """
     rows, locked = Key(plan.key, "tk_row"), Key(plan.key, "tk_locked_row")
     declarations = [
         f"tk_outer_loop text := coalesce(current_setting('{_flag(step)}', true), '');",
@@ -87,7 +55,7 @@ def recursive_update(plan: Plan, step: Step, key: Key) -> str:
             "",
             block(set_depth()),
             f"    PERFORM set_config('{_flag(step)}', pg_trigger_depth()::text, true);",
-            block(_loop(plan, step, key)),
+            block(_loop(plan, step, key, inline=inline)),
             f"    PERFORM set_config('{_flag(step)}', tk_outer_loop, true);",
             block(restore_depth()),
             "END;",
@@ -124,12 +92,15 @@ def _lock(plan: Plan, step: Step, key: Key) -> str:
     )
 
 
-def _loop(plan: Plan, step: Step, key: Key) -> str:
+def _loop(plan: Plan, step: Step, key: Key, *, inline: bool) -> str:
     """Return the loop over the levels: leaves first where a row reads its children, else roots first."""
     rows = Key(plan.key, "tk_row")
     arrays = ", ".join(f"array_agg(reached.{name})" for name in rows.names)
     order = _order(step)
     same = " AND ".join(f"levels.{name} = reached.{name}" for name in rows.names)
+    write = recompute(plan, step.kept_columns, *rows.arrays)
+    if inline:
+        write = [refill(plan, step.kept_columns, rows.is_among("this"))]
     return "\n".join(
         [
             f"FOR tk_level, {', '.join(rows.arrays)} IN",
@@ -141,7 +112,7 @@ def _loop(plan: Plan, step: Step, key: Key) -> str:
             "    IF tk_level IS NULL THEN",
             block(_refusal(step), 2),
             "    END IF;",
-            block(refill(plan, step.kept_columns, rows.is_among("this"))),
+            *map(block, write),
             "END LOOP;",
         ]
     )
@@ -210,12 +181,13 @@ def _refusal(step: Step) -> str:
     """Return the statement that raises for rows on no level: they lie in a circle, or above one."""
     uris = ", ".join(kept.resolved.uri for kept in step.kept_columns)
     message = f"A row of {step.edge.target} would be its own ancestor, so that {uris} would have no value."
+    table = regclass_placeholder(step.edge.target)
     return "\n".join(
         [
             f"RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
             "          ERRCODE = 'integrity_constraint_violation',",
             "          HINT = 'Do not move a row under one of its own descendants.',",
-            "          SCHEMA = TG_TABLE_SCHEMA,",
-            "          TABLE = TG_TABLE_NAME;",
+            f"          SCHEMA = (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = {table}),",
+            f"          TABLE = {text_literal(step.edge.target)};",
         ]
     )

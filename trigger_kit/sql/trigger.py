@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 
+from trigger_kit.sql.function import Function
 from trigger_kit.sql.text import (
     SCHEMA,
     SCHEMA_TAG,
@@ -25,30 +26,21 @@ from trigger_kit.sql.text import (
 
 __all__ = [
     "GUARD",
+    "KEEPS",
     "NOTES",
+    "PINNED",
     "QUEUE",
     "TEMPLATE_VERSION",
     "Beside",
     "Comment",
     "CompiledTrigger",
-    "dollar_quotes",
+    "keeps",
     "render",
 ]
 
 TEMPLATE_VERSION = 1
 
 TEMPLATE = """\
-CREATE OR REPLACE FUNCTION {{:schema}}.{name}()
-RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = {{:search_path}}
-SET row_security = off
-AS {quotes}
-{body}
-{quotes};
-REVOKE ALL ON FUNCTION {{:schema}}.{name}() FROM PUBLIC;
-
 {create} {{:trigger}}
     {when} {operation} ON {table}
 {clauses}    EXECUTE FUNCTION {{:schema}}.{name}();"""
@@ -58,6 +50,14 @@ CREATE_CONSTRAINT = """\
 DROP TRIGGER IF EXISTS {{:trigger}} ON {table};
 
 CREATE CONSTRAINT TRIGGER"""
+
+# What every trigger function sets: it runs as its owner, and rows that a policy hides from him are an error.
+PINNED = ("search_path = {:search_path}", "row_security = off")
+# Bits of pg_trigger.tgtype.
+_BITS = {"ROW": 1, "BEFORE": 2, "INSERT": 4, "DELETE": 8, "UPDATE": 16, "TRUNCATE": 32}
+
+# What the COMMENT of a function begins with; the target's table follows.
+KEEPS = "trigger_kit: keeps "
 
 # What a trigger is to its target: the guard's COMMENT has the values, and two kinds bring more along than a function.
 GUARD, QUEUE, NOTES = "guard", "queue", "notes"
@@ -107,15 +107,20 @@ class Comment:
 
 @dataclass(frozen=True)
 class Beside:
-    """What a trigger's text makes before and after it: a queue or a table of notes, and what goes with that.
+    """What a trigger's text makes before and after it: functions, a queue or a table of notes, and what goes with that.
 
     ``role`` says which; ``sources`` are the tables whose writers use it.
     """
 
     role: str
-    before: str
-    after: tuple[str, ...]
+    before: tuple[str | Function, ...]
+    after: tuple[str | Function, ...]
     sources: tuple[str, ...]
+
+    @property
+    def functions(self) -> tuple[Function, ...]:
+        """The functions among them."""
+        return tuple(item for item in (*self.before, *self.after) if isinstance(item, Function))
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,8 @@ class CompiledTrigger:
     ``name`` is the name of both, ``on`` the ``db_table`` that the trigger sits on, ``owner`` the ``db_table`` of the
     target that it serves, whose schema the function is created in. ``role`` is what it is to its target; ``sources``
     are the tables whose writers use what the text makes beside the trigger. ``can_pause`` says that it only notes what
-    it would do where the target is paused.
+    it would do where the target is paused. ``functions`` are all that the text makes, ``kind`` what ``pg_trigger``
+    calls ``tgtype``, ``has_condition`` whether it has a WHEN.
     """
 
     name: str
@@ -135,6 +141,9 @@ class CompiledTrigger:
     role: str = ""
     sources: tuple[str, ...] = ()
     can_pause: bool = False
+    functions: tuple[Function, ...] = ()
+    kind: int = 0
+    has_condition: bool = False
 
     @cached_property
     def digest(self) -> str:
@@ -186,32 +195,50 @@ def render(
     role: str = "",
     beside: Beside | None = None,
     can_pause: bool = False,
+    settings: tuple[str, ...] = (),
 ) -> CompiledTrigger:
     """Compile a trigger and its function; ``when`` and ``operation`` are django-pgtrigger's words.
 
-    ``clauses`` are the lines up to EXECUTE. Constraint triggers can wait for the end of a transaction, and cannot be
-    replaced.
+    ``clauses`` are the lines up to EXECUTE, ``settings`` what the function sets besides what all do. Constraint
+    triggers can wait for the end of a transaction, and cannot be replaced.
     """
     table = table_placeholder(on)
+    function = Function(name, body, settings=(*PINNED, *settings), is_definer=True, comment=keeps(owner))
     text = TEMPLATE.format(
         create=CREATE_CONSTRAINT.format(table=table) if is_constraint else CREATE,
         name=quote(name),
-        body=body,
-        quotes=dollar_quotes(body),
         when=when,
         operation=operation,
         table=table,
         clauses="".join(f"    {clause}\n" for clause in clauses),
     )
-    if beside is None:
-        return CompiledTrigger(name, on, owner, text, role, can_pause=can_pause)
-    whole = "\n\n".join([beside.before, text, *beside.after])
-    return CompiledTrigger(name, on, owner, whole, beside.role, beside.sources)
+    beside = beside or Beside(role, (), (), ())
+    before, after = ([_made(item) for item in items] for items in (beside.before, beside.after))
+    return CompiledTrigger(
+        name,
+        on,
+        owner,
+        "\n\n".join([*before, function.create(), text, *after]),
+        beside.role,
+        beside.sources,
+        can_pause,
+        (*beside.functions, function),
+        _kind(when, operation, clauses),
+        any(clause.startswith("WHEN ") for clause in clauses),
+    )
 
 
-def dollar_quotes(body: str) -> str:
-    """Return a dollar quote that the body does not contain."""
-    tag = "trigger_kit"
-    while f"${tag}$" in body:
-        tag += "_"
-    return f"${tag}$"
+def keeps(target: str) -> str:
+    """Return the COMMENT of a function that a target, named by its ``db_table``, brings along."""
+    return f"{KEEPS}{target}"
+
+
+def _made(item: str | Function) -> str:
+    return item.create() if isinstance(item, Function) else item
+
+
+def _kind(when: object, operation: object, clauses: list[str]) -> int:
+    events = str(operation).partition(" OF ")[0]
+    level = next(clause for clause in clauses if clause.startswith("FOR EACH "))
+    words = f"{when} {events} {level}".split()
+    return sum(bit for word, bit in _BITS.items() if word in words)

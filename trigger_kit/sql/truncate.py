@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from trigger_kit.plan.kept_columns import KeptAggregate
 from trigger_kit.plan.plan import Plan, Step
-from trigger_kit.sql.body import DEPTH, begin, header, restore_depth, set_depth, update_head
+from trigger_kit.sql.atoms import recompute_rows
+from trigger_kit.sql.body import DEPTH, REQUIRE_READ_COMMITTED, begin, header, restore_depth, set_depth, update_head
+from trigger_kit.sql.function import call
 from trigger_kit.sql.pending import forget_columns, names_pending, reconsider
-from trigger_kit.sql.text import block, quote, regclass_placeholder, table_placeholder, text_literal
-from trigger_kit.sql.updates import refill
+from trigger_kit.sql.text import block, on_lines, quote, regclass_placeholder, table_placeholder, text_literal
 
 __all__ = ["truncate_body"]
 
@@ -19,36 +20,24 @@ def truncate_body(plan: Plan, step: Step) -> str:
     waiting = reconsider(plan, step.kept_columns)
     lines = [
         header(plan, f"After TRUNCATE of {step.edge.source}: its rows count for nothing any more.", step.kept_columns),
-        "DECLARE",
-        block(DEPTH),
+        *(["DECLARE", block(DEPTH)] if emptied else []),
         begin(step.edge.source),
         block(_truncate_test(plan, step)),
-        "",
         *map(block, waiting),
     ]
     if emptied:
-        lines += [block(_empty(plan, emptied)), ""]
+        lines += [block(_empty(plan, emptied))]
     if others:
-        lines += [block("\n".join([set_depth(), refill(plan, others), restore_depth()])), ""]
+        lines += [block("\n".join(recompute_rows(plan, others, f"{table_placeholder(plan.target)} AS this")))]
     return "\n".join([*lines, "    RETURN NULL;", "END;"])
 
 
 def _truncate_test(plan: Plan, step: Step) -> str:
-    """Return the test that refuses TRUNCATE where the snapshot may be older than targets that count its rows."""
+    """Return the statement that refuses TRUNCATE where the snapshot may be older than targets that count its rows."""
     uris = ", ".join(kept.resolved.uri for kept in step.kept_columns)
     message = f"TRUNCATE of {step.edge.source} cannot keep {uris} at this isolation level."
-    return "\n".join(
-        [
-            "-- TRUNCATE takes rows away that this snapshot does not show, and with them what targets count.",
-            "IF current_setting('transaction_isolation') IN ('repeatable read', 'serializable')",
-            f"    AND pg_relation_size({regclass_placeholder(plan.target)}) > 0",
-            "THEN",
-            f"    RAISE EXCEPTION USING MESSAGE = {text_literal(message)},",
-            "              ERRCODE = 'feature_not_supported',",
-            "              HINT = 'Use READ COMMITTED for it, or DELETE.';",
-            "END IF;",
-        ]
-    )
+    arguments = f"{regclass_placeholder(plan.target)}, {text_literal(message)}"
+    return f"PERFORM {call(REQUIRE_READ_COMMITTED, arguments)};"
 
 
 def _empty(plan: Plan, kept_columns: list[KeptAggregate]) -> str:
@@ -62,11 +51,12 @@ def _empty(plan: Plan, kept_columns: list[KeptAggregate]) -> str:
     order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
     return "\n".join(
         [
-            f"PERFORM\nFROM {target} AS target\nWHERE {touched}\nORDER BY {order}\nFOR NO KEY UPDATE;",
+            f"PERFORM FROM {target} AS target",
+            on_lines(f"WHERE {touched}", f"ORDER BY {order} FOR NO KEY UPDATE;"),
             *([forget_columns(plan, queued)] if queued else []),
-            "",
             set_depth(),
-            f"{update_head(plan.target, kept_columns)}\nSET {settings}\nWHERE {stale};",
+            update_head(plan.target, kept_columns),
+            on_lines(f"SET {settings}", f"WHERE {stale};"),
             restore_depth(),
         ]
     )

@@ -14,7 +14,7 @@ from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pending import take_pending
 from trigger_kit.sql.text import block, quote, table_placeholder
 
-__all__ = ["add_changes", "differs", "join_values", "refill", "same_row", "update_from", "written"]
+__all__ = ["add_changes", "differs", "join_values", "refill", "same_row", "set_list", "update_from", "written"]
 
 
 def refill(plan: Plan, kept_columns: Iterable[KeptColumn], condition: str = "") -> str:
@@ -27,7 +27,7 @@ def refill(plan: Plan, kept_columns: Iterable[KeptColumn], condition: str = "") 
     this = f"{table_placeholder(plan.target)} AS this"
     taken = take_pending(plan, wanted, "this", this, condition)
     source = "\n".join([this, *join_values(values)])
-    match = "\nAND ".join([same_row(plan, "this"), *([condition] if condition else [])])
+    match = "\n  AND ".join([same_row(plan, "this"), *([condition] if condition else [])])
     settings = [setting for number, item in enumerate(values, 1) for setting in written(item, f"value_{number}")]
     differences = [differs(item, f"value_{number}") for number, item in enumerate(values, 1)]
     head = update_head(plan.target, [kept for item in values for kept in item.kept_columns])
@@ -37,11 +37,10 @@ def refill(plan: Plan, kept_columns: Iterable[KeptColumn], condition: str = "") 
 def add_changes(plan: Plan, step: Step, arrays: Sequence[str]) -> str:
     """Return the UPDATE that adds the changes in arrays, keys first, unless a count would be negative for a moment."""
     key, names = Key(step.edge.key), [part.name for part in parts(step)]
-    change = f"unnest({', '.join([*key.arrays, *arrays])})\n    AS change ({', '.join([*key.names, *names])})"
-    conditions = unless(key.matches("target", "change"), floors(step, "change.{}"))
-    assignments = ",\n".join(additions(step, "change.{}"))
+    change = f"unnest({', '.join([*key.arrays, *arrays])}) AS change ({', '.join([*key.names, *names])})"
+    conditions = unless(key.matches("target", "change"), floors(step, "change.{}".format))
     head = update_head(plan.target, step.kept_columns)
-    return f"{head}\nSET\n{block(assignments)}\nFROM {change}\nWHERE {conditions};"
+    return f"{head}\n{set_list(additions(step, 'change.{}'.format))}\nFROM {change}\nWHERE {conditions};"
 
 
 def same_row(plan: Plan, row: str) -> str:
@@ -83,7 +82,15 @@ def differs(values: Values, name: str, row: str = "target") -> str:
     )
 
 
-def update_from(head: str, settings: Iterable[str], source: str, match: str, differences: str) -> str:
+def update_from(head: str, settings: Sequence[str], source: str, match: str, differences: str) -> str:
     """Return an UPDATE of the target from joined rows, restricted to rows that differ."""
-    assignments = (",\n").join(settings)
-    return f"{head}\nSET\n{block(assignments)}\nFROM {source}\nWHERE {match}\nAND (\n{block(differences)}\n);"
+    is_one = "\n" not in differences
+    differing = differences if is_one else f"(\n{block(differences, 2)}\n  )"
+    return f"{head}\n{set_list(settings)}\nFROM {source}\nWHERE {match}\n  AND {differing};"
+
+
+def set_list(settings: Sequence[str]) -> str:
+    """Return a SET clause; one short setting stands on its line."""
+    if len(settings) == 1 and "\n" not in settings[0]:
+        return f"SET {settings[0]}"
+    return f"SET\n{block((',' + chr(10)).join(settings))}"

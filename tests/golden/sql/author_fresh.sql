@@ -8,24 +8,16 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on library_author: tell the other triggers that this statement makes new rows.
--- Rules of library.Author:
---   num_books = Count("books")
---   num_published = Count("books", filter=Q(books__published=True))
---   pages_total = Sum("books__pages", default=0)
---   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of library.Author.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Steps of this statement would take off rows that the new value never held: they recompute.
-    PERFORM set_config('trigger_kit.fresh_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
+    PERFORM {:schema}."tk_mark_v1"('fresh_4aaeb2');
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_library_author_fresh_c82b72"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_library_author_fresh_c82b72"() IS 'trigger_kit: keeps library_author';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {library_author}

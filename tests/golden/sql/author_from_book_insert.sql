@@ -8,148 +8,73 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After INSERT on library_book: add the difference to library_author (by id).
--- Rules of library.Author:
+-- Written by trigger_kit for rules of library.Author; change these, and run makemigrations:
 --   num_books = Count("books")
 --   num_published = Count("books", filter=Q(books__published=True))
 --   pages_total = Sum("books__pages", default=0)
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-<<delta>>
+<<after>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('library_author');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_4aaeb2');
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
-    tk_recompute boolean := false;
     tk_is_one boolean;
-    tk_written bigint;
-    tk_key bigint;
-    "num_books" bigint;
-    "num_published" bigint;
-    "pages_total" bigint;
-    "revenue" numeric;
-    tk_rows_4 bigint;
+    "author_id" bigint;
+    "pages" integer;
+    "published" boolean;
+    tk_part_4 numeric;
+    tk_part_5 bigint;
+    tk_part_2 bigint;
+    tk_part_3 bigint;
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass library_book} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_book} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
+    IF TG_RELID <> {:regclass library_book} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_book} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    SELECT
+        NOT EXISTS (SELECT FROM new_rows OFFSET 1), new_rows."author_id", new_rows."pages", new_rows."published",
+        CASE WHEN ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN coalesce("new_rows"."price", 0) ELSE 0 END,
+        CASE WHEN "new_rows"."price" IS NOT NULL AND ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN 1 ELSE 0 END
+    INTO tk_is_one, after."author_id", after."pages", after."published", after.tk_part_4, after.tk_part_5
+    FROM new_rows LIMIT 1;
+    after.tk_part_2 := CASE WHEN "after"."published" THEN 1 ELSE 0 END;
+    after.tk_part_3 := coalesce("after"."pages", 0)::bigint;
+    IF tk_is_one IS NULL OR tk_is_one AND after."author_id" IS NULL THEN RETURN NULL; END IF;
+    -- Most statements change one row: one UPDATE, nothing to gather.
+    IF tk_is_one AND NOT tk_recompute AND after.tk_part_4 <> 'NaN' AND NOT {:schema}."tk_is_paused_v1"('library_author') THEN
+        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+        UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
+        SET
+            "num_books" = target."num_books" + 1,
+            "num_published" = target."num_published" + after.tk_part_2,
+            "pages_total" = target."pages_total" + after.tk_part_3,
+            "revenue" = CASE
+                WHEN after.tk_part_5 > 0 THEN coalesce(target."revenue", 0) + after.tk_part_4
+                ELSE target."revenue" + after.tk_part_4
+            END
+        WHERE target."id" = after."author_id";
+        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        IF FOUND THEN RETURN NULL; END IF;
     END IF;
-    -- A full value that this very statement has written may hold these rows already.
-    IF current_setting('trigger_kit.filled_4aaeb2', true) <> '' THEN
-        tk_recompute := current_setting('trigger_kit.filled_4aaeb2', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-
-    -- Most statements change one row: nothing to sum, one UPDATE per target.
-    IF NOT tk_is_paused AND NOT tk_recompute THEN
-        <<after>>
-        DECLARE
-            "author_id" bigint;
-            "pages" integer;
-            "published" boolean;
-            tk_part_4 numeric;
-            tk_part_5 bigint;
-        BEGIN
-            SELECT
-                NOT EXISTS (SELECT FROM new_rows OFFSET 1),
-                new_rows."author_id", new_rows."pages", new_rows."published",
-                CASE WHEN ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN coalesce("new_rows"."price", 0) ELSE 0 END,
-                CASE WHEN "new_rows"."price" IS NOT NULL AND ("new_rows"."published" AND NOT (UPPER("new_rows"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "new_rows"."title" IS NOT NULL)) THEN 1 ELSE 0 END
-            INTO
-                tk_is_one,
-                after."author_id", after."pages", after."published", after.tk_part_4, after.tk_part_5
-            FROM new_rows
-            LIMIT 1;
-            IF tk_is_one IS NULL THEN
-                RETURN NULL;
-            END IF;
-            IF tk_is_one THEN
-                tk_key := after."author_id";
-                delta."num_books" := 1;
-                delta."num_published" := CASE WHEN "after"."published" THEN 1 ELSE 0 END;
-                delta."pages_total" := coalesce("after"."pages", 0)::bigint;
-                delta."revenue" := after.tk_part_4;
-                delta.tk_rows_4 := after.tk_part_5;
-                IF tk_key IS NULL THEN
-                    RETURN NULL;
-                END IF;
-                IF delta."revenue" <> 'NaN' THEN
-                    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                    UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
-                    SET
-                        "num_books" = target."num_books" + delta."num_books",
-                        "num_published" = target."num_published" + delta."num_published",
-                        "pages_total" = target."pages_total" + delta."pages_total",
-                        "revenue" = CASE
-                            WHEN delta.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + delta."revenue"
-                            ELSE target."revenue" + delta."revenue"
-                        END
-                    WHERE target."id" = tk_key;
-                    GET DIAGNOSTICS tk_written = ROW_COUNT;
-                    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                ELSE
-                    tk_written := 0;
-                END IF;
-                IF tk_written > 0 THEN
-                    RETURN NULL;
-                END IF;
-            END IF;
-        END;
-    END IF;
-
-    <<deltas>>
-    DECLARE
-        tk_keys bigint[];
-        "num_books" bigint[];
-        "num_published" bigint[];
-        "pages_total" bigint[];
-        "revenue" numeric[];
-        tk_rows_4 bigint[];
-    BEGIN
-        IF tk_recompute THEN
-            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT source."author_id" AS tk_key
-                FROM new_rows AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-        ELSE
-            -- One change per target, in key order; targets that do not change are left out.
-            SELECT
-                array_agg(change.tk_key),
-                array_agg(change."num_books"),
-                array_agg(change."num_published"),
-                array_agg(change."pages_total"),
-                array_agg(change."revenue"),
-                array_agg(change.tk_rows_4)
-            INTO tk_keys, "num_books", "num_published", "pages_total", "revenue", tk_rows_4
-            FROM (
-                SELECT
-                    source."author_id" AS tk_key,
-                    count(*) AS "num_books",
-                    count(*) FILTER (WHERE "source"."published") AS "num_published",
-                    coalesce(sum("source"."pages"), 0) AS "pages_total",
-                    coalesce(sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS "revenue",
-                    count("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS tk_rows_4
-                FROM new_rows AS source
-                WHERE source."author_id" IS NOT NULL
-                GROUP BY source."author_id"
-                ORDER BY tk_key
-            ) AS change
-            WHERE change."num_books" <> 0
-               OR change."num_published" <> 0
-               OR change."pages_total" <> 0
-               OR change."revenue" <> 0
-               OR change.tk_rows_4 <> 0;
-            -- NaN does not cancel out: no delta takes it away again.
-            tk_recompute := coalesce('NaN' = ANY (deltas."revenue"), false);
-        END IF;
-        PERFORM {:schema}."tk_library_author_apply_25f479"(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4, tk_recompute, tk_is_paused, ARRAY['441c33']::text[]);
-        RETURN NULL;
-    END;
+    PERFORM {:schema}."tk_library_author_apply_63d7be"(
+        array_agg(change.tk_key), array_agg(change."num_books"), array_agg(change."num_published"),
+        array_agg(change."pages_total"), array_agg(change."revenue"), array_agg(change.tk_rows_4), tk_recompute,
+        ARRAY['441c33']::text[]
+    )
+    FROM (
+        SELECT
+            source."author_id" AS tk_key,
+            count(*) AS "num_books",
+            count(*) FILTER (WHERE "source"."published") AS "num_published",
+            coalesce(sum("source"."pages"), 0) AS "pages_total",
+            coalesce(sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))), 0) AS "revenue",
+            count("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS tk_rows_4
+        FROM new_rows AS source WHERE source."author_id" IS NOT NULL
+        GROUP BY source."author_id" ORDER BY tk_key
+    ) AS change
+    WHERE tk_recompute OR (change."num_books", change."num_published", change."pages_total", change."revenue", change.tk_rows_4) <> (0, 0, 0, 0, 0);
+    RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_library_author_from_library_book_insert_c8a7a8"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_library_author_from_library_book_insert_c8a7a8"() IS 'trigger_kit: keeps library_author';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {library_book}

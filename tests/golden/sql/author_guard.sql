@@ -1,78 +1,53 @@
--- title: author: Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
+-- title: author: Lock rows of library_author, and count them; note those that are missing, for each of some places.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_miss_60b596"(tk_keys bigint[], tk_places text[])
-RETURNS void
-LANGUAGE plpgsql
-AS $trigger_kit$
--- Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
-BEGIN
-    INSERT INTO {:schema}."tk_waiting" (target, place, key)
-    SELECT 'library_author', place, ARRAY[child.tk_key::text]
-    FROM unnest(tk_keys) AS child (tk_key)
-    CROSS JOIN unnest(tk_places) AS place
-    WHERE NOT EXISTS (
-        SELECT FROM {library_author} AS parent
-        WHERE parent."id" = child.tk_key
-    );
-    IF FOUND THEN
-        PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', 'on', true);
-    END IF;
-END;
-$trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_library_author_miss_60b596" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_library_author_miss_60b596" IS 'trigger_kit: writes library_author';
-
-CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_lock_b8b4d6"(tk_keys bigint[], tk_places text[])
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_lock_423827"(tk_keys bigint[], tk_places text[], tk_only_notes boolean)
 RETURNS bigint
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
--- Lock rows of library_author, and count them.
+-- Lock rows of library_author, and count them; note those that are missing, for each of some places.
 DECLARE
-    tk_found bigint;
+    tk_found bigint := 0;
 BEGIN
-    -- Lock in key order, so that two bulk statements cannot deadlock.
-    PERFORM
-    FROM {library_author} AS locked
-    WHERE locked."id" = ANY (tk_keys)
-    ORDER BY locked."id"
-    FOR NO KEY UPDATE;
-    GET DIAGNOSTICS tk_found = ROW_COUNT;
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {library_author} AS locked
-        SET "id" = locked."id"
-        WHERE locked."id" = ANY (tk_keys);
-        PERFORM set_config('trigger_kit.locking', '', true);
+    IF NOT tk_only_notes THEN
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM FROM {library_author} AS locked
+        WHERE locked."id" = ANY (tk_keys) ORDER BY locked."id" FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {library_author} AS locked SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
+        END IF;
     END IF;
     IF tk_places IS NOT NULL AND tk_found < cardinality(tk_keys) THEN
-        PERFORM {:schema}."tk_library_author_miss_60b596"(tk_keys, tk_places);
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'library_author', place, ARRAY[child.tk_key::text]
+        FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
+        WHERE NOT EXISTS (SELECT FROM {library_author} AS parent WHERE parent."id" = child.tk_key);
+        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', 'on', true); END IF;
     END IF;
     RETURN tk_found;
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_library_author_lock_b8b4d6" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_library_author_lock_b8b4d6" IS 'trigger_kit: writes library_author';
+REVOKE ALL ON FUNCTION {:schema}."tk_library_author_lock_423827"(bigint[], text[], boolean) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_library_author_lock_423827"(bigint[], text[], boolean) IS 'trigger_kit: writes library_author';
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_recompute_585841"(tk_keys bigint[])
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_recompute_12b95b"(tk_keys bigint[])
 RETURNS void
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of library_author afresh; later steps of this statement must not add what they hold.
--- Rules of library.Author:
---   num_books = Count("books")
---   num_published = Count("books", filter=Q(books__published=True))
---   pages_total = Sum("books__pages", default=0)
---   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of library.Author:num_books, num_published, pages_total, revenue.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
+    PERFORM {:schema}."tk_mark_v1"('filled_4aaeb2');
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
     SET
@@ -91,50 +66,48 @@ BEGIN
         WHERE source."author_id" = this."id"
     ) AS value_1
     WHERE target."id" = this."id"
-    AND this."id" = ANY (tk_keys)
-    AND (
-        target."num_books" IS DISTINCT FROM value_1."num_books"
-        OR target."num_published" IS DISTINCT FROM value_1."num_published"
-        OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
-        OR target."revenue" IS DISTINCT FROM value_1."revenue"
-    );
+      AND this."id" = ANY (tk_keys)
+      AND (
+            target."num_books" IS DISTINCT FROM value_1."num_books"
+            OR target."num_published" IS DISTINCT FROM value_1."num_published"
+            OR target."pages_total" IS DISTINCT FROM value_1."pages_total"
+            OR target."revenue" IS DISTINCT FROM value_1."revenue"
+      );
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_library_author_recompute_585841" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_library_author_recompute_585841" IS 'trigger_kit: writes library_author';
+REVOKE ALL ON FUNCTION {:schema}."tk_library_author_recompute_12b95b"(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_library_author_recompute_12b95b"(bigint[]) IS 'trigger_kit: writes library_author';
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_apply_25f479"(tk_keys bigint[], tk_by_num_books bigint[], tk_by_num_published bigint[], tk_by_pages_total bigint[], tk_by_revenue numeric[], tk_by_tk_rows_4 bigint[], tk_recompute boolean, tk_is_paused boolean, tk_places text[])
+CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_apply_63d7be"(
+    tk_keys bigint[], tk_by_num_books bigint[], tk_by_num_published bigint[], tk_by_pages_total bigint[],
+    tk_by_revenue numeric[], tk_by_tk_rows_4 bigint[], tk_recompute boolean, tk_places text[]
+)
 RETURNS void
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of library_author, locked first; compute them afresh where these do not hold.
--- Rules of library.Author:
---   num_books = Count("books")
---   num_published = Count("books", filter=Q(books__published=True))
---   pages_total = Sum("books__pages", default=0)
---   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of library.Author:num_books, num_published, pages_total, revenue.
 DECLARE
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('library_author');
     tk_found bigint;
     tk_added bigint;
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF tk_keys IS NULL THEN
-        RETURN;
-    END IF;
+    IF tk_keys IS NULL THEN RETURN; END IF;
+    tk_found := {:schema}."tk_library_author_lock_423827"(tk_keys, tk_places, tk_is_paused);
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'library_author', 'id', touched.tk_key::text
         FROM unnest(tk_keys) AS touched (tk_key);
-        PERFORM {:schema}."tk_library_author_miss_60b596"(tk_keys, tk_places);
         RETURN;
     END IF;
-    tk_found := {:schema}."tk_library_author_lock_b8b4d6"(tk_keys, tk_places);
+    -- NaN does not cancel out: no difference takes it away again.
+    tk_recompute := tk_recompute OR coalesce('NaN' = ANY (tk_by_revenue), false);
     IF NOT tk_recompute THEN
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
@@ -151,8 +124,7 @@ BEGIN
                       AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
                 ) THEN target."revenue" + change."revenue"
             END
-        FROM unnest(tk_keys, tk_by_num_books, tk_by_num_published, tk_by_pages_total, tk_by_revenue, tk_by_tk_rows_4)
-            AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
+        FROM unnest(tk_keys, tk_by_num_books, tk_by_num_published, tk_by_pages_total, tk_by_revenue, tk_by_tk_rows_4) AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
         WHERE target."id" = change.tk_key
           AND NOT coalesce(target."num_books", 0) + change."num_books" < 0
           AND NOT coalesce(target."num_published", 0) + change."num_published" < 0
@@ -162,13 +134,11 @@ BEGIN
         -- Rows that leave before their arrival is counted: no count is negative, not even for a moment.
         tk_recompute := tk_added < tk_found;
     END IF;
-    IF tk_recompute THEN
-        PERFORM {:schema}."tk_library_author_recompute_585841"(tk_keys);
-    END IF;
+    IF tk_recompute THEN PERFORM {:schema}."tk_library_author_recompute_12b95b"(tk_keys); END IF;
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_library_author_apply_25f479" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_library_author_apply_25f479" IS 'trigger_kit: writes library_author';
+REVOKE ALL ON FUNCTION {:schema}."tk_library_author_apply_63d7be"(bigint[], bigint[], bigint[], bigint[], numeric[], bigint[], boolean, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_library_author_apply_63d7be"(bigint[], bigint[], bigint[], bigint[], numeric[], bigint[], boolean, text[]) IS 'trigger_kit: writes library_author';
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_library_author_guard_93c3d1"()
 RETURNS trigger
@@ -178,18 +148,13 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on library_author: only maintenance writes the kept columns.
--- Rules of library.Author:
+-- Written by trigger_kit for rules of library.Author; change these, and run makemigrations:
 --   num_books = Count("books")
 --   num_published = Count("books", filter=Q(books__published=True))
 --   pages_total = Sum("books__pages", default=0)
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
         NEW."num_books" IS DISTINCT FROM OLD."num_books"
@@ -202,30 +167,15 @@ BEGIN
         NEW."pages_total" := OLD."pages_total";
         NEW."revenue" := OLD."revenue";
     END IF;
-
+    -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
-        -- Steps of this statement would take off rows that the new value never held: they recompute.
-        PERFORM set_config('trigger_kit.fresh_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
-        SELECT value."num_books", value."num_published", value."pages_total", value."revenue"
-        INTO NEW."num_books", NEW."num_published", NEW."pages_total", NEW."revenue"
-        FROM (
-            SELECT
-                count(*) AS "num_books",
-                count(*) FILTER (WHERE "source"."published") AS "num_published",
-                coalesce(sum("source"."pages"), 0) AS "pages_total",
-                sum("source"."price") FILTER (WHERE ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))) AS "revenue"
-            FROM {library_book} AS source
-            WHERE source."author_id" = NEW."id"
-        ) AS value;
-        IF EXISTS (SELECT true FROM {library_book} AS source WHERE source."author_id" = NEW."id" LIMIT 1) THEN
-            -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-            PERFORM set_config('trigger_kit.filled_4aaeb2', extract(epoch FROM statement_timestamp())::text, true);
-        END IF;
+        PERFORM {:schema}."tk_mark_v1"('fresh_4aaeb2'), {:schema}."tk_mark_v1"('filled_4aaeb2');
     END IF;
     RETURN NEW;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."~tk_library_author_guard_93c3d1"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."~tk_library_author_guard_93c3d1"() IS 'trigger_kit: keeps library_author';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {library_author}

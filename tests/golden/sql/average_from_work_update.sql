@@ -8,230 +8,117 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on archive_work: add the difference to archive_publisher (by number).
--- Rules of archive.Publisher:
+-- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
 --   kept_amount = Avg("works__pages")
 --   kept_number = Sum("works__pages")
 --   the_count = Count("works__pages")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-<<delta>>
+<<before>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
-    tk_recompute boolean := false;
     tk_is_one boolean;
-    tk_leaves boolean;
-    tk_comes boolean;
+    tk_moves boolean;
     tk_written bigint;
-    tk_key integer;
-    "kept_number" bigint;
-    tk_rows_2 bigint;
-    "the_count" bigint;
+    tk_left integer;
+    tk_came integer;
+    "publisher_id" integer;
+    "pages" integer;
+    tk_part_1 bigint;
+    tk_part_2 bigint;
+    tk_part_3 bigint;
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
-    -- A full value that this very statement has written may hold these rows already.
-    IF current_setting('trigger_kit.filled_f5afcb', true) <> '' THEN
-        tk_recompute := current_setting('trigger_kit.filled_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-    -- A target that this very statement has created never held the rows that leave it.
-    IF current_setting('trigger_kit.fresh_f5afcb', true) <> '' THEN
-        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_f5afcb', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-
-    -- Most statements change one row: nothing to sum, one UPDATE per target.
-    IF NOT tk_is_paused AND NOT tk_recompute THEN
-        <<before>>
-        DECLARE
-            "publisher_id" integer;
-            "pages" integer;
-            tk_part_1 bigint;
-            tk_part_2 bigint;
-            tk_part_3 bigint;
-        BEGIN
-            <<after>>
-            DECLARE
-                "publisher_id" integer;
-                "pages" integer;
-                tk_part_1 bigint;
-                tk_part_2 bigint;
-                tk_part_3 bigint;
-            BEGIN
-                SELECT
-                    NOT EXISTS (SELECT FROM old_rows OFFSET 1),
-                    old_rows."publisher_id", old_rows."pages",
-                    new_rows."publisher_id", new_rows."pages"
-                INTO
-                    tk_is_one,
-                    before."publisher_id", before."pages",
-                    after."publisher_id", after."pages"
-                FROM old_rows CROSS JOIN new_rows
-                LIMIT 1;
-                -- Nothing that a rule reads has changed.
-                IF tk_is_one IS NULL
-                   OR tk_is_one
-                   AND before."publisher_id" IS NOT DISTINCT FROM after."publisher_id"
-                   AND before."pages" IS NOT DISTINCT FROM after."pages"
-                THEN
-                    RETURN NULL;
-                END IF;
-                IF tk_is_one THEN
-                    -- What the row counted for, and what it counts for now.
-                    before.tk_part_1 := coalesce("before"."pages", 0)::bigint;
-                    before.tk_part_2 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                    before.tk_part_3 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                    after.tk_part_1 := coalesce("after"."pages", 0)::bigint;
-                    after.tk_part_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                    after.tk_part_3 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
-                    tk_leaves := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND before."publisher_id" IS NOT NULL AND (before.tk_part_1 <> 0 OR before.tk_part_2 <> 0 OR before.tk_part_3 <> 0);
-                    tk_comes := before."publisher_id" IS DISTINCT FROM after."publisher_id" AND after."publisher_id" IS NOT NULL AND (after.tk_part_1 <> 0 OR after.tk_part_2 <> 0 OR after.tk_part_3 <> 0);
-                    IF tk_leaves AND tk_comes THEN
-                        -- Both targets in one UPDATE, locked in key order: what follows from one of them comes after both.
-                        PERFORM
-                        FROM {archive_publisher} AS locked
-                        WHERE locked."number" = ANY (ARRAY[before."publisher_id", after."publisher_id"])
-                        ORDER BY locked."id"
-                        FOR NO KEY UPDATE;
-                        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-                        SET
-                            "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
-                            "kept_number" = CASE
-                                WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
-                                WHEN change.tk_rows_2 = 0 OR EXISTS (
-                                    SELECT FROM {archive_work} AS source
-                                    WHERE source."publisher_id" = target."number"
-                                      AND "source"."pages" IS NOT NULL
-                                ) THEN target."kept_number" + change."kept_number"
-                            END,
-                            "the_count" = target."the_count" + change."the_count"
-                        FROM (
-                            VALUES
-                                (before."publisher_id", -before.tk_part_1, -before.tk_part_2, -before.tk_part_3),
-                                (after."publisher_id", after.tk_part_1, after.tk_part_2, after.tk_part_3)
-                        ) AS change (tk_key, "kept_number", tk_rows_2, "the_count")
-                        WHERE target."number" = change.tk_key
-                          AND NOT coalesce(target."the_count", 0) + change."the_count" < 0
-                          AND NOT (target."kept_number" IS NULL AND change.tk_rows_2 < 0);
-                        GET DIAGNOSTICS tk_written = ROW_COUNT;
-                        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                        IF tk_written = 2 THEN
-                            RETURN NULL;
-                        END IF;
-                        -- What one target has got already counts no more.
-                        tk_recompute := tk_written = 1;
-                    ELSE
-                        IF tk_leaves THEN
-                            tk_key := before."publisher_id";
-                            delta."kept_number" := -before.tk_part_1;
-                            delta.tk_rows_2 := -before.tk_part_2;
-                            delta."the_count" := -before.tk_part_3;
-                        ELSIF tk_comes THEN
-                            tk_key := after."publisher_id";
-                            delta."kept_number" := after.tk_part_1;
-                            delta.tk_rows_2 := after.tk_part_2;
-                            delta."the_count" := after.tk_part_3;
-                        ELSIF before."publisher_id" = after."publisher_id" THEN
-                            tk_key := after."publisher_id";
-                            delta."kept_number" := after.tk_part_1 - before.tk_part_1;
-                            delta.tk_rows_2 := after.tk_part_2 - before.tk_part_2;
-                            delta."the_count" := after.tk_part_3 - before.tk_part_3;
-                        END IF;
-                        IF tk_key IS NULL OR (
-                            delta."kept_number" = 0
-                            AND delta.tk_rows_2 = 0
-                            AND delta."the_count" = 0
-                        ) THEN
-                            RETURN NULL;
-                        END IF;
-                        -- Rows leave: lock, then look whether some are left.
-                        IF delta.tk_rows_2 < 0 THEN
-                            PERFORM
-                            FROM {archive_publisher} AS locked
-                            WHERE locked."number" = tk_key
-                            FOR NO KEY UPDATE;
-                        END IF;
-                        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-                        SET
-                            "kept_amount" = (coalesce(target."kept_number", 0) + delta."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + delta."the_count", 0),
-                            "kept_number" = CASE
-                                WHEN delta.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + delta."kept_number"
-                                WHEN delta.tk_rows_2 = 0 OR EXISTS (
-                                    SELECT FROM {archive_work} AS source
-                                    WHERE source."publisher_id" = target."number"
-                                      AND "source"."pages" IS NOT NULL
-                                ) THEN target."kept_number" + delta."kept_number"
-                            END,
-                            "the_count" = target."the_count" + delta."the_count"
-                        WHERE target."number" = tk_key
-                          AND NOT coalesce(target."the_count", 0) + delta."the_count" < 0
-                          AND NOT (target."kept_number" IS NULL AND delta.tk_rows_2 < 0);
-                        GET DIAGNOSTICS tk_written = ROW_COUNT;
-                        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-                        IF tk_written > 0 THEN
-                            RETURN NULL;
-                        END IF;
-                    END IF;
-                END IF;
-            END;
-        END;
-    END IF;
-
-    <<deltas>>
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    <<after>>
     DECLARE
-        tk_keys bigint[];
-        "kept_number" bigint[];
-        tk_rows_2 bigint[];
-        "the_count" bigint[];
+        "publisher_id" integer;
+        "pages" integer;
+        tk_part_1 bigint;
+        tk_part_2 bigint;
+        tk_part_3 bigint;
     BEGIN
-        IF tk_recompute THEN
-            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT source."publisher_id" AS tk_key
-                FROM old_rows AS source
-                UNION
-                SELECT source."publisher_id" AS tk_key
-                FROM new_rows AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-        ELSE
-            -- One change per target, in key order; targets that do not change are left out.
-            SELECT
-                array_agg(change.tk_key),
-                array_agg(change."kept_number"),
-                array_agg(change.tk_rows_2),
-                array_agg(change."the_count")
-            INTO tk_keys, "kept_number", tk_rows_2, "the_count"
-            FROM (
-                SELECT
-                    source."publisher_id" AS tk_key,
-                    coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "kept_number",
-                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS tk_rows_2,
-                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS "the_count"
-                FROM (
-                    SELECT -1 AS tk_sign, old_rows."publisher_id", old_rows."pages" FROM old_rows
-                    UNION ALL
-                    SELECT 1 AS tk_sign, new_rows."publisher_id", new_rows."pages" FROM new_rows
-                ) AS source
-                WHERE source."publisher_id" IS NOT NULL
-                GROUP BY source."publisher_id"
-                ORDER BY tk_key
-            ) AS change
-            WHERE change."kept_number" <> 0
-               OR change.tk_rows_2 <> 0
-               OR change."the_count" <> 0;
+        SELECT
+            NOT EXISTS (SELECT FROM old_rows OFFSET 1), old_rows."publisher_id", old_rows."pages", new_rows."publisher_id",
+            new_rows."pages"
+        INTO tk_is_one, before."publisher_id", before."pages", after."publisher_id", after."pages"
+        FROM old_rows CROSS JOIN new_rows LIMIT 1;
+        -- Nothing that a rule reads has changed.
+        IF tk_is_one IS NULL OR tk_is_one AND (before."publisher_id", before."pages") IS NOT DISTINCT FROM (after."publisher_id", after."pages") THEN
+            RETURN NULL;
         END IF;
-        PERFORM {:schema}."tk_archive_publisher_apply_1fe184"(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count", tk_recompute, tk_is_paused, ARRAY['d507ea']::text[]);
+        before.tk_part_1 := coalesce("before"."pages", 0)::bigint;
+        before.tk_part_2 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+        before.tk_part_3 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+        after.tk_part_1 := coalesce("after"."pages", 0)::bigint;
+        after.tk_part_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+        after.tk_part_3 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
+        -- Most statements change one row: one UPDATE, nothing to gather.
+        IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+            tk_moves := before."publisher_id" IS DISTINCT FROM after."publisher_id";
+            IF NOT tk_moves THEN
+                after.tk_part_1 := after.tk_part_1 - before.tk_part_1;
+                after.tk_part_2 := after.tk_part_2 - before.tk_part_2;
+                after.tk_part_3 := after.tk_part_3 - before.tk_part_3;
+            END IF;
+            tk_left := CASE WHEN tk_moves AND NOT ((before.tk_part_1, before.tk_part_2, before.tk_part_3) = (0, 0, 0)) THEN before."publisher_id" END;
+            tk_came := CASE WHEN NOT (after.tk_part_1 = 0 AND after.tk_part_2 = 0 AND after.tk_part_3 = 0) THEN after."publisher_id" END;
+            IF num_nonnulls(tk_left, tk_came) = 0 THEN RETURN NULL; END IF;
+            -- Both targets in one UPDATE, locked in key order.
+            IF tk_moves OR after.tk_part_2 < 0 THEN
+                PERFORM FROM {archive_publisher} AS locked
+                WHERE locked."number" = ANY (ARRAY[tk_left, tk_came]) ORDER BY locked."id" FOR NO KEY UPDATE;
+            END IF;
+            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
+            SET
+                "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
+                "kept_number" = CASE
+                    WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
+                    WHEN change.tk_rows_2 = 0 OR EXISTS (
+                        SELECT FROM {archive_work} AS source
+                        WHERE source."publisher_id" = target."number"
+                          AND "source"."pages" IS NOT NULL
+                    ) THEN target."kept_number" + change."kept_number"
+                END,
+                "the_count" = target."the_count" + change."the_count"
+            FROM (VALUES
+                (tk_left, -before.tk_part_1, -before.tk_part_2, -before.tk_part_3),
+                (tk_came, after.tk_part_1, after.tk_part_2, after.tk_part_3)
+            ) AS change (tk_key, "kept_number", tk_rows_2, "the_count")
+            WHERE target."number" = change.tk_key
+              AND NOT coalesce(target."the_count", 0) + change."the_count" < 0
+              AND NOT (target."kept_number" IS NULL AND change.tk_rows_2 < 0);
+            GET DIAGNOSTICS tk_written = ROW_COUNT;
+            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+            IF tk_written = num_nonnulls(tk_left, tk_came) THEN RETURN NULL; END IF;
+            -- What one target has got already counts no more.
+            tk_recompute := tk_written > 0;
+        END IF;
+        PERFORM {:schema}."tk_archive_publisher_apply_b8b1d1"(
+            array_agg(change.tk_key), array_agg(change."kept_number"), array_agg(change.tk_rows_2), array_agg(change."the_count"),
+            tk_recompute, ARRAY['d507ea']::text[]
+        )
+        FROM (
+            SELECT
+                source."publisher_id" AS tk_key,
+                coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "kept_number",
+                coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS tk_rows_2,
+                coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS "the_count"
+            FROM (
+                SELECT -1 AS tk_sign, old_rows."publisher_id", old_rows."pages" FROM old_rows
+                UNION ALL
+                SELECT 1 AS tk_sign, new_rows."publisher_id", new_rows."pages" FROM new_rows
+            ) AS source
+            WHERE source."publisher_id" IS NOT NULL
+            GROUP BY source."publisher_id" ORDER BY tk_key
+        ) AS change
+        WHERE tk_recompute OR (change."kept_number", change.tk_rows_2, change."the_count") <> (0, 0, 0);
         RETURN NULL;
     END;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_from_archive_work_update_0324af"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_from_archive_work_update_0324af"() IS 'trigger_kit: keeps archive_publisher';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE ON {archive_work}

@@ -1,4 +1,4 @@
--- title: average: After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+-- title: average: After a changed key on archive_publisher: compute what follows from the rows that point at the new one.
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"()
 RETURNS trigger
@@ -7,50 +7,16 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
--- Rules of archive.Publisher:
---   kept_amount = Avg("works__pages")
---   kept_number = Sum("works__pages")
---   the_count = Count("works__pages")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+-- After a changed key on archive_publisher: compute what follows from the rows that point at the new one.
+-- Written by trigger_kit for rules of archive.Publisher.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    IF NEW."number" IS DISTINCT FROM OLD."number" THEN
-        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-        SET
-            "kept_amount" = value_1."kept_amount",
-            "kept_number" = value_1."kept_number",
-            "the_count" = value_1."the_count"
-        FROM {archive_publisher} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
-                sum("source"."pages") AS "kept_number",
-                count("source"."pages") AS "the_count"
-            FROM {archive_work} AS source
-            WHERE source."publisher_id" = this."number"
-        ) AS value_1
-        WHERE target."id" = this."id"
-        AND this."id" = NEW."id"
-        AND (
-            target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
-            OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
-            OR target."the_count" IS DISTINCT FROM value_1."the_count"
-        );
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    PERFORM {:schema}."tk_archive_publisher_recompute_89b898"(ARRAY[NEW."id"]);
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"() IS 'trigger_kit: keeps archive_publisher';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "number" ON {archive_publisher}

@@ -8,95 +8,31 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
--- Rules of archive.Publisher:
---   kept_amount = Avg("works__pages")
---   kept_number = Sum("works__pages")
---   the_count = Count("works__pages")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of archive.Publisher.
 DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_parent_1s bigint[];
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- The first note settles them all; those that come meanwhile say so again.
-    IF current_setting('trigger_kit.waiting_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
-        RETURN NULL;
-    END IF;
+    IF current_setting('trigger_kit.waiting_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN RETURN NULL; END IF;
     PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', '', true);
-
     -- Rows of archive_work that came before their archive_publisher.
-    DECLARE
-        tk_parents bigint[];
-    BEGIN
-        WITH settled AS (
-            DELETE FROM {:schema}."tk_waiting" AS noted
-            WHERE noted.transaction = pg_current_xact_id()
-              AND noted.target = 'archive_publisher' AND noted.place = 'd507ea'
-            RETURNING noted.key
-        )
-        SELECT array_agg(settled.key[1]::bigint)
-        INTO tk_parents
-        FROM settled;
-        IF tk_parents IS NOT NULL THEN
-            -- Lock in key order, so that two bulk statements cannot deadlock.
-            PERFORM
-            FROM {archive_publisher} AS locked
-            WHERE locked."number" = ANY (tk_parents)
-            ORDER BY locked."id"
-            FOR NO KEY UPDATE;
-            IF current_setting('transaction_isolation') = 'repeatable read' THEN
-                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-                UPDATE {archive_publisher} AS locked
-                SET "id" = locked."id"
-                WHERE locked."number" = ANY (tk_parents);
-                PERFORM set_config('trigger_kit.locking', '', true);
-            END IF;
-            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
-            SET
-                "kept_amount" = value_1."kept_amount",
-                "kept_number" = value_1."kept_number",
-                "the_count" = value_1."the_count"
-            FROM {archive_publisher} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    (avg("source"."pages"))::numeric(20, 4) AS "kept_amount",
-                    sum("source"."pages") AS "kept_number",
-                    count("source"."pages") AS "the_count"
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."number" = ANY (tk_parents)
-            AND (
-                target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
-                OR target."kept_number" IS DISTINCT FROM value_1."kept_number"
-                OR target."the_count" IS DISTINCT FROM value_1."the_count"
-            );
-            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-            IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
-                SELECT FROM {archive_work} AS child
-                WHERE (child."publisher_id") IN (SELECT * FROM unnest(tk_parents))
-                  AND NOT EXISTS (SELECT FROM {archive_publisher} AS parent
-                                  WHERE child."publisher_id" = parent."number")
-            ) THEN
-                RAISE EXCEPTION USING
-                    MESSAGE = 'A row of archive_publisher was inserted by a concurrent transaction.',
-                    ERRCODE = 'serialization_failure',
-                    HINT = 'Try the transaction again.';
-            END IF;
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_publisher', 'd507ea') AS settled (key);
+    IF tk_parent_1s IS NOT NULL THEN
+        PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_parent_1s, NULL, false);
+        PERFORM {:schema}."tk_archive_publisher_recompute_89b898"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s);
+        IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
+            SELECT FROM {archive_work} AS child WHERE child."publisher_id" = ANY (tk_parent_1s) AND NOT EXISTS (SELECT FROM {archive_publisher} AS parent WHERE child."publisher_id" = parent."number")
+        ) THEN
+            RAISE EXCEPTION USING MESSAGE = 'A row of archive_publisher was inserted by a concurrent transaction.',
+                      ERRCODE = 'serialization_failure', HINT = 'Try the transaction again.';
         END IF;
-    END;
-
+    END IF;
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_settle_18b5a4"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_settle_18b5a4"() IS 'trigger_kit: keeps archive_publisher';
 
 DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 

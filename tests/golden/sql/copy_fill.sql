@@ -6,30 +6,16 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $trigger_kit$
 -- After INSERT on archive_work: count the source rows that were there first.
--- Rules of archive.Work:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
-    tk_plans text;
-    tk_outer_plans text := current_setting('plan_cache_mode');
-    tk_outer_seqscan text := current_setting('enable_seqscan');
+-- Written by trigger_kit for rules of archive.Work.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
-    -- Lock what the new rows point at, and look whether it has changed since they read it.
-    -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-    tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-    tk_plans := set_config('enable_seqscan', 'off', true);
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    -- Lock what the new rows point at, and read it again.
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM
-        FROM {archive_country} AS locked
+        PERFORM FROM {archive_country} AS locked
         WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
@@ -39,11 +25,9 @@ BEGIN
                 OFFSET 0
             ) AS hop_1 ON true
         ))
-        ORDER BY locked."code"
-        FOR NO KEY UPDATE;
+        ORDER BY locked."code" FOR NO KEY UPDATE;
         PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_country} AS locked
-        SET "code" = locked."code"
+        UPDATE {archive_country} AS locked SET "code" = locked."code"
         WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
@@ -55,8 +39,7 @@ BEGIN
         ));
         PERFORM set_config('trigger_kit.locking', '', true);
     ELSE
-        PERFORM
-        FROM {archive_country} AS locked
+        PERFORM FROM {archive_country} AS locked
         WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
@@ -66,39 +49,32 @@ BEGIN
                 OFFSET 0
             ) AS hop_1 ON true
         ))
-        ORDER BY locked."code"
-        FOR SHARE;
+        ORDER BY locked."code" FOR SHARE;
     END IF;
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM
-        FROM {archive_publisher} AS locked
+        PERFORM FROM {archive_publisher} AS locked
         WHERE locked."number" = ANY (ARRAY(
             SELECT own."publisher_id"
             FROM new_rows AS own
         ))
-        ORDER BY locked."id"
-        FOR NO KEY UPDATE;
+        ORDER BY locked."id" FOR NO KEY UPDATE;
         PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_publisher} AS locked
-        SET "id" = locked."id"
+        UPDATE {archive_publisher} AS locked SET "id" = locked."id"
         WHERE locked."number" = ANY (ARRAY(
             SELECT own."publisher_id"
             FROM new_rows AS own
         ));
         PERFORM set_config('trigger_kit.locking', '', true);
     ELSE
-        PERFORM
-        FROM {archive_publisher} AS locked
+        PERFORM FROM {archive_publisher} AS locked
         WHERE locked."number" = ANY (ARRAY(
             SELECT own."publisher_id"
             FROM new_rows AS own
         ))
-        ORDER BY locked."id"
-        FOR SHARE;
+        ORDER BY locked."id" FOR SHARE;
     END IF;
     IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM
-        FROM {archive_country} AS locked
+        PERFORM FROM {archive_country} AS locked
         WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
@@ -108,11 +84,9 @@ BEGIN
                 OFFSET 0
             ) AS hop_1 ON true
         ))
-        ORDER BY locked."code"
-        FOR NO KEY UPDATE;
+        ORDER BY locked."code" FOR NO KEY UPDATE;
         PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_country} AS locked
-        SET "code" = locked."code"
+        UPDATE {archive_country} AS locked SET "code" = locked."code"
         WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
@@ -124,8 +98,7 @@ BEGIN
         ));
         PERFORM set_config('trigger_kit.locking', '', true);
     ELSE
-        PERFORM
-        FROM {archive_country} AS locked
+        PERFORM FROM {archive_country} AS locked
         WHERE locked."code" = ANY (ARRAY(
             SELECT hop_1."country_id"
             FROM new_rows AS own
@@ -135,8 +108,7 @@ BEGIN
                 OFFSET 0
             ) AS hop_1 ON true
         ))
-        ORDER BY locked."code"
-        FOR SHARE;
+        ORDER BY locked."code" FOR SHARE;
     END IF;
     DECLARE
         tk_noted bigint;
@@ -158,49 +130,12 @@ BEGIN
             PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
         END IF;
     END;
-    IF EXISTS (
-        SELECT
-        FROM new_rows AS inserted
-        CROSS JOIN LATERAL (
-            SELECT
-                (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
-            FROM (SELECT inserted.*) AS "archive_work"
-            LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
-            LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
-            OFFSET 0
-        ) AS value_1
-        WHERE
-            inserted."the_label" IS DISTINCT FROM value_1."the_label"
-    ) THEN
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        UPDATE {archive_work} AS target -- archive.Work:the_label
-        SET
-            "the_label" = value_1."the_label"
-        FROM {archive_work} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
-            FROM (SELECT this.*) AS "archive_work"
-            LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
-            LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
-        ) AS value_1
-        WHERE target."id" = this."id"
-        AND this."id" = ANY (ARRAY(
-            SELECT inserted."id"
-            FROM new_rows AS inserted
-        ))
-        AND (
-            target."the_label" IS DISTINCT FROM value_1."the_label"
-        );
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-    END IF;
-    tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-    tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-
+    PERFORM {:schema}."tk_archive_work_recompute_b848b2"(array_agg(this."id")) FROM new_rows AS this;
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_fill_c939f1"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_fill_c939f1"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_work}

@@ -8,15 +8,9 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on archive_work: start from the value over no rows, whatever the writer sent.
--- Rules of archive.Work:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of archive.Work.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     SELECT value."the_label"
     INTO NEW."the_label"
     FROM (
@@ -30,6 +24,7 @@ BEGIN
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."~tk_archive_work_first_68585b"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."~tk_archive_work_first_68585b"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_work}

@@ -1,4 +1,160 @@
--- title: copy: Before UPDATE on archive_work: only maintenance writes the kept columns.
+-- title: copy: Lock rows of archive_work, and count them; note those that are missing, for each of some places.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_lock_71eb5b"(tk_keys bigint[], tk_places text[], tk_only_notes boolean)
+RETURNS bigint
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of archive_work, and count them; note those that are missing, for each of some places.
+DECLARE
+    tk_found bigint := 0;
+BEGIN
+    IF NOT tk_only_notes THEN
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM FROM {archive_work} AS locked
+        WHERE locked."publisher_id" = ANY (tk_keys) ORDER BY locked."id" FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_work} AS locked SET "id" = locked."id"
+            WHERE locked."publisher_id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
+        END IF;
+    END IF;
+    IF tk_places IS NOT NULL AND tk_found < cardinality(tk_keys) THEN
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'archive_work', place, ARRAY[child.tk_key::text]
+        FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
+        WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."publisher_id" = child.tk_key);
+        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true); END IF;
+    END IF;
+    RETURN tk_found;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_lock_71eb5b"(bigint[], text[], boolean) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_lock_71eb5b"(bigint[], text[], boolean) IS 'trigger_kit: writes archive_work';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_lock_f47c97"(tk_keys bigint[], tk_places text[], tk_only_notes boolean)
+RETURNS bigint
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of archive_work, and count them; note those that are missing, for each of some places.
+DECLARE
+    tk_found bigint := 0;
+BEGIN
+    IF NOT tk_only_notes THEN
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys) ORDER BY locked."id" FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_work} AS locked SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
+        END IF;
+    END IF;
+    IF tk_places IS NOT NULL AND tk_found < cardinality(tk_keys) THEN
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'archive_work', place, ARRAY[child.tk_key::text]
+        FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
+        WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."id" = child.tk_key);
+        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true); END IF;
+    END IF;
+    RETURN tk_found;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_lock_f47c97"(bigint[], text[], boolean) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_lock_f47c97"(bigint[], text[], boolean) IS 'trigger_kit: writes archive_work';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_recompute_b848b2"(tk_keys bigint[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute locked rows of archive_work afresh; later steps of this statement must not add what they hold.
+-- Written by trigger_kit for rules of archive.Work:the_label.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {archive_work} AS target -- archive.Work:the_label
+    SET "the_label" = value_1."the_label"
+    FROM {archive_work} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            (COALESCE("archive_work"."title", '') || COALESCE((COALESCE(', ', '') || COALESCE("archive_country"."name", '')), ''))::text AS "the_label"
+        FROM (SELECT this.*) AS "archive_work"
+        LEFT OUTER JOIN {archive_publisher} AS "archive_publisher" ON ("archive_publisher"."number" = "archive_work"."publisher_id")
+        LEFT OUTER JOIN {archive_country} AS "archive_country" ON ("archive_country"."code" = "archive_publisher"."country_id")
+    ) AS value_1
+    WHERE target."id" = this."id"
+      AND this."id" = ANY (tk_keys)
+      AND target."the_label" IS DISTINCT FROM value_1."the_label";
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_recompute_b848b2"(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_recompute_b848b2"(bigint[]) IS 'trigger_kit: writes archive_work';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_apply_80f5a9"(tk_keys bigint[], tk_places text[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute rows of archive_work afresh.
+-- Written by trigger_kit for rules of archive.Work:the_label.
+DECLARE
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_found bigint;
+BEGIN
+    IF tk_keys IS NULL THEN RETURN; END IF;
+    tk_found := {:schema}."tk_archive_work_lock_71eb5b"(tk_keys, tk_places, tk_is_paused);
+    IF tk_is_paused THEN
+        -- Note which were touched, for the repair at the end of the pause.
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'publisher_id', touched.tk_key::text
+        FROM unnest(tk_keys) AS touched (tk_key);
+        RETURN;
+    END IF;
+    PERFORM {:schema}."tk_archive_work_recompute_b848b2"(array_agg(this."id")) FROM {archive_work} AS this WHERE this."publisher_id" = ANY (tk_keys);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_apply_80f5a9"(bigint[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_apply_80f5a9"(bigint[], text[]) IS 'trigger_kit: writes archive_work';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_apply_14f5cd"(tk_keys bigint[], tk_places text[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute rows of archive_work afresh.
+-- Written by trigger_kit for rules of archive.Work:the_label.
+DECLARE
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_found bigint;
+BEGIN
+    IF tk_keys IS NULL THEN RETURN; END IF;
+    tk_found := {:schema}."tk_archive_work_lock_f47c97"(tk_keys, tk_places, tk_is_paused);
+    IF tk_is_paused THEN
+        -- Note which were touched, for the repair at the end of the pause.
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'id', touched.tk_key::text
+        FROM unnest(tk_keys) AS touched (tk_key);
+        RETURN;
+    END IF;
+    PERFORM {:schema}."tk_archive_work_recompute_b848b2"(tk_keys);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_apply_14f5cd"(bigint[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_apply_14f5cd"(bigint[], text[]) IS 'trigger_kit: writes archive_work';
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"()
 RETURNS trigger
@@ -8,22 +164,14 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_work: only maintenance writes the kept columns.
--- Rules of archive.Work:
+-- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
 --   the_label = Concat("title", Value(", "), "publisher__country__name")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
-    IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
-        NEW."the_label" IS DISTINCT FROM OLD."the_label"
-    ) THEN
+    IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND NEW."the_label" IS DISTINCT FROM OLD."the_label" THEN
         NEW."the_label" := OLD."the_label";
     END IF;
-
     IF NEW."publisher_id" IS DISTINCT FROM OLD."publisher_id" OR NEW."title" IS DISTINCT FROM OLD."title" THEN
         SELECT value."the_label"
         INTO NEW."the_label"
@@ -39,6 +187,7 @@ BEGIN
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_work}

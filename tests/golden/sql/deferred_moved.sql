@@ -1,4 +1,4 @@
--- title: deferred: After a changed key on archive_publisher: another transaction may have given it up meanwhile.
+-- title: deferred: After a changed key on archive_publisher: compute what follows from the rows that point at the new one.
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"()
 RETURNS trigger
@@ -7,61 +7,17 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- After a changed key on archive_publisher: another transaction may have given it up meanwhile.
--- Rules of archive.Publisher:
---   kept_day = Max("works__day")
---   kept_number = Sum("works__pages")
---   the_count = Count("works")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+-- After a changed key on archive_publisher: compute what follows from the rows that point at the new one.
+-- Written by trigger_kit for rules of archive.Publisher.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    IF NEW."number" IS DISTINCT FROM OLD."number" THEN
-        -- What this transaction has noted may be in the full value: the commit computes it afresh.
-        UPDATE {:schema}."tk_deferred_archive_publisher" AS noted
-        SET tk_recompute = true
-        WHERE noted.tk_transaction = pg_current_xact_id() AND NOT noted.tk_recompute AND noted."number" = NEW."number";
-        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_number, archive.Publisher:the_count, archive.Publisher:kept_day
-        SET
-            "kept_number" = value_1."kept_number",
-            "the_count" = value_1."the_count",
-            "kept_day" = value_2."kept_day"
-        FROM {archive_publisher} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                sum("source"."pages") AS "kept_number",
-                count(*) AS "the_count"
-            FROM {archive_work} AS source
-            WHERE source."publisher_id" = this."number"
-        ) AS value_1
-        CROSS JOIN LATERAL (
-            SELECT
-                (
-                    SELECT max("source"."day")
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = this."number"
-                )::date AS "kept_day"
-        ) AS value_2
-        WHERE target."id" = this."id"
-        AND this."id" = NEW."id"
-        AND (
-            target."kept_number" IS DISTINCT FROM value_1."kept_number"
-            OR target."the_count" IS DISTINCT FROM value_1."the_count"
-            OR target."kept_day" IS DISTINCT FROM value_2."kept_day"
-        );
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    PERFORM {:schema}."tk_archive_publisher_recompute_9c1815"(ARRAY[NEW."id"]);
+    PERFORM {:schema}."tk_archive_publisher_recompute_a44afe"(ARRAY[NEW."id"]);
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_moved_e2dbdb"() IS 'trigger_kit: keeps archive_publisher';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "number" ON {archive_publisher}

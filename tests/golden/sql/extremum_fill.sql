@@ -8,61 +8,19 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After INSERT on archive_publisher: count the source rows that were there first.
--- Rules of archive.Publisher:
---   kept_amount = Min("works__price", filter=Q(works__published=True))
---   kept_day = Max("works__day")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+-- Written by trigger_kit for rules of archive.Publisher.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     IF EXISTS (
-        SELECT
-        FROM new_rows AS inserted
-        WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
+        SELECT FROM new_rows AS inserted WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
     ) THEN
-        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
-        SET
-            "kept_amount" = value_1."kept_amount",
-            "kept_day" = value_1."kept_day"
-        FROM {archive_publisher} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                (
-                    SELECT min("source"."price")
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = this."number"
-                      AND "source"."published"
-                ) AS "kept_amount",
-                (
-                    SELECT max("source"."day")
-                    FROM {archive_work} AS source
-                    WHERE source."publisher_id" = this."number"
-                ) AS "kept_day"
-        ) AS value_1
-        WHERE target."id" = this."id"
-        AND this."id" = ANY (ARRAY(
-            SELECT inserted."id"
-            FROM new_rows AS inserted
-        ))
-        AND (
-            target."kept_amount" IS DISTINCT FROM value_1."kept_amount"
-            OR target."kept_day" IS DISTINCT FROM value_1."kept_day"
-        );
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        PERFORM {:schema}."tk_archive_publisher_recompute_7376e0"(array_agg(this."id")) FROM new_rows AS this;
     END IF;
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_fill_816489"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_fill_816489"() IS 'trigger_kit: keeps archive_publisher';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_publisher}

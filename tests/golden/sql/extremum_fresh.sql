@@ -8,22 +8,16 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on archive_publisher: tell the other triggers that this statement makes new rows.
--- Rules of archive.Publisher:
---   kept_amount = Min("works__price", filter=Q(works__published=True))
---   kept_day = Max("works__day")
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of archive.Publisher.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Steps of this statement would take off rows that the new value never held: they recompute.
-    PERFORM set_config('trigger_kit.fresh_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+    PERFORM {:schema}."tk_mark_v1"('fresh_f5afcb');
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_fresh_76faf4"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_fresh_76faf4"() IS 'trigger_kit: keeps archive_publisher';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {archive_publisher}

@@ -8,51 +8,20 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After INSERT on archive_work: count the source rows that were there first.
--- Rules of archive.Work:
---   the_total = Sum("notes__weight", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+-- Written by trigger_kit for rules of archive.Work.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM pg_advisory_xact_lock_shared(4513436146170507018);
     IF EXISTS (
-        SELECT
-        FROM new_rows AS inserted
-        WHERE (SELECT true FROM {archive_note} AS source WHERE source."object_id" = inserted."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') LIMIT 1)
+        SELECT FROM new_rows AS inserted WHERE (SELECT true FROM {archive_note} AS source WHERE source."object_id" = inserted."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work') LIMIT 1)
     ) THEN
-        -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-        PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
-        tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-        UPDATE {archive_work} AS target -- archive.Work:the_total
-        SET
-            "the_total" = value_1."the_total"
-        FROM {archive_work} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                coalesce(sum("source"."weight"), 0) AS "the_total"
-            FROM {archive_note} AS source
-            WHERE source."object_id" = this."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
-        ) AS value_1
-        WHERE target."id" = this."id"
-        AND this."id" = ANY (ARRAY(
-            SELECT inserted."id"
-            FROM new_rows AS inserted
-        ))
-        AND (
-            target."the_total" IS DISTINCT FROM value_1."the_total"
-        );
-        tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+        PERFORM {:schema}."tk_archive_work_recompute_701882"(array_agg(this."id")) FROM new_rows AS this;
     END IF;
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_fill_c939f1"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_fill_c939f1"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER INSERT ON {archive_work}

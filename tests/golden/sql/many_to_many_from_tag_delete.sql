@@ -6,84 +6,34 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $trigger_kit$
 -- After DELETE on archive_tag: add the difference to archive_work (by id).
--- Rules of archive.Work:
+-- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
 --   the_count = Count("tags", filter=Q(tags__active=True))
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-<<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
-    tk_recompute boolean := false;
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_tag} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_tag} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
-    -- A full value that this very statement has written may hold these rows already.
-    IF current_setting('trigger_kit.filled_8545a5', true) <> '' THEN
-        tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-    -- A target that this very statement has created never held the rows that leave it.
-    IF current_setting('trigger_kit.fresh_8545a5', true) <> '' THEN
-        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-
-    <<deltas>>
-    DECLARE
-        tk_keys bigint[];
-        "the_count" bigint[];
-        tk_plans text;
-        tk_outer_plans text := current_setting('plan_cache_mode');
-        tk_outer_seqscan text := current_setting('enable_seqscan');
-    BEGIN
-        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-        tk_plans := set_config('enable_seqscan', 'off', true);
-        IF tk_recompute THEN
-            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT hop_1."work_id" AS tk_key
-                FROM old_rows AS hop_2
-                JOIN LATERAL (
-                    SELECT * FROM {archive_work_tags} AS hop_1
-                    WHERE hop_2."id" = hop_1."tag_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-        ELSE
-            -- One change per target, in key order; targets that do not change are left out.
-            SELECT
-                array_agg(change.tk_key),
-                array_agg(change."the_count")
-            INTO tk_keys, "the_count"
-            FROM (
-                SELECT
-                    hop_1."work_id" AS tk_key,
-                    -count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
-                FROM old_rows AS hop_2
-                JOIN LATERAL (
-                    SELECT * FROM {archive_work_tags} AS hop_1
-                    WHERE hop_2."id" = hop_1."tag_id"
-                    OFFSET 0
-                ) AS hop_1 ON true
-                WHERE hop_1."work_id" IS NOT NULL
-                GROUP BY hop_1."work_id"
-                ORDER BY tk_key
-            ) AS change
-            WHERE change."the_count" <> 0;
-        END IF;
-        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-        PERFORM {:schema}."tk_archive_work_apply_529001"(tk_keys, deltas."the_count", tk_recompute, tk_is_paused, NULL);
-        RETURN NULL;
-    END;
+    IF TG_RELID <> {:regclass archive_tag} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_tag} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    PERFORM {:schema}."tk_archive_work_apply_ae7a79"(array_agg(change.tk_key), array_agg(change."the_count"), tk_recompute, NULL)
+    FROM (
+        SELECT hop_1."work_id" AS tk_key, -count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
+        FROM old_rows AS hop_2
+        JOIN LATERAL (
+            SELECT * FROM {archive_work_tags} AS hop_1
+            WHERE hop_2."id" = hop_1."tag_id"
+            OFFSET 0
+        ) AS hop_1 ON true
+        WHERE hop_1."work_id" IS NOT NULL
+        GROUP BY hop_1."work_id" ORDER BY tk_key
+    ) AS change
+    WHERE tk_recompute OR change."the_count" <> 0;
+    RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_from_archive_tag_delete_900c4b"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_from_archive_tag_delete_900c4b"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_tag}

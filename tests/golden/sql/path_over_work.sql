@@ -8,31 +8,27 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before a change of archive_work: note it, for changes of other tables along the same path.
--- Rules of archive.Publisher:
+-- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
 --   the_total = Sum("works__reviews__stars", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_noted text := current_setting('trigger_kit.woven_f5afcb', true);
     tk_statement text := extract(epoch FROM statement_timestamp())::text;
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
     IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
         RETURN NULL;
     END IF;
     IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' 8545a5' THEN
         -- This statement changes two tables of a path: no delta knows the other's rows as they were.
-        PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
+        PERFORM {:schema}."tk_mark_v1"('filled_f5afcb');
     END IF;
     PERFORM set_config('trigger_kit.woven_f5afcb', tk_statement || ' 8545a5', true);
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_over_archive_work_9726af"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_over_archive_work_9726af"() IS 'trigger_kit: keeps archive_publisher';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT OR UPDATE OR DELETE ON {archive_work}

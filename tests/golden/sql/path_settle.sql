@@ -6,163 +6,59 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
--- Rules of archive.Publisher:
---   the_total = Sum("works__reviews__stars", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of archive.Publisher.
 DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_parent_1s bigint[];
+    tk_parent_2s bigint[];
+    tk_key_2s bigint[];
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- The first note settles them all; those that come meanwhile say so again.
-    IF current_setting('trigger_kit.waiting_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
-        RETURN NULL;
-    END IF;
+    IF current_setting('trigger_kit.waiting_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN RETURN NULL; END IF;
     PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', '', true);
-
     -- Rows of archive_work that came before their archive_publisher.
-    DECLARE
-        tk_parents bigint[];
-    BEGIN
-        WITH settled AS (
-            DELETE FROM {:schema}."tk_waiting" AS noted
-            WHERE noted.transaction = pg_current_xact_id()
-              AND noted.target = 'archive_publisher' AND noted.place = 'd507ea'
-            RETURNING noted.key
-        )
-        SELECT array_agg(settled.key[1]::bigint)
-        INTO tk_parents
-        FROM settled;
-        IF tk_parents IS NOT NULL THEN
-            -- Lock in key order, so that two bulk statements cannot deadlock.
-            PERFORM
-            FROM {archive_publisher} AS locked
-            WHERE locked."number" = ANY (tk_parents)
-            ORDER BY locked."id"
-            FOR NO KEY UPDATE;
-            IF current_setting('transaction_isolation') = 'repeatable read' THEN
-                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-                UPDATE {archive_publisher} AS locked
-                SET "id" = locked."id"
-                WHERE locked."number" = ANY (tk_parents);
-                PERFORM set_config('trigger_kit.locking', '', true);
-            END IF;
-            PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-            UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
-            SET
-                "the_total" = value_1."the_total"
-            FROM {archive_publisher} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    coalesce(sum("hop_2"."stars"), 0) AS "the_total"
-                FROM {archive_work} AS hop_1
-                JOIN {archive_review} AS hop_2
-                    ON hop_2."work_id" = hop_1."id"
-                WHERE hop_1."publisher_id" = this."number"
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."number" = ANY (tk_parents)
-            AND (
-                target."the_total" IS DISTINCT FROM value_1."the_total"
-            );
-            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-            IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
-                SELECT FROM {archive_work} AS child
-                WHERE (child."publisher_id") IN (SELECT * FROM unnest(tk_parents))
-                  AND NOT EXISTS (SELECT FROM {archive_publisher} AS parent
-                                  WHERE child."publisher_id" = parent."number")
-            ) THEN
-                RAISE EXCEPTION USING
-                    MESSAGE = 'A row of archive_publisher was inserted by a concurrent transaction.',
-                    ERRCODE = 'serialization_failure',
-                    HINT = 'Try the transaction again.';
-            END IF;
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_publisher', 'd507ea') AS settled (key);
+    IF tk_parent_1s IS NOT NULL THEN
+        PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_parent_1s, NULL, false);
+        PERFORM {:schema}."tk_archive_publisher_recompute_de30d7"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s);
+        IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
+            SELECT FROM {archive_work} AS child WHERE child."publisher_id" = ANY (tk_parent_1s) AND NOT EXISTS (SELECT FROM {archive_publisher} AS parent WHERE child."publisher_id" = parent."number")
+        ) THEN
+            RAISE EXCEPTION USING MESSAGE = 'A row of archive_publisher was inserted by a concurrent transaction.',
+                      ERRCODE = 'serialization_failure', HINT = 'Try the transaction again.';
         END IF;
-    END;
-
+    END IF;
     -- Rows of archive_review that came before their archive_work.
-    DECLARE
-        tk_parents bigint[];
-        tk_keys bigint[];
-    BEGIN
-        WITH settled AS (
-            DELETE FROM {:schema}."tk_waiting" AS noted
-            WHERE noted.transaction = pg_current_xact_id()
-              AND noted.target = 'archive_publisher' AND noted.place = '686adc'
-            RETURNING noted.key
-        )
-        SELECT array_agg(settled.key[1]::bigint)
-        INTO tk_parents
-        FROM settled;
-        IF tk_parents IS NOT NULL THEN
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT
-                    source."publisher_id" AS tk_key
-                FROM (SELECT * FROM {archive_work} AS this WHERE this."id" = ANY (tk_parents)) AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            IF tk_keys IS NOT NULL THEN
-                -- Lock in key order, so that two bulk statements cannot deadlock.
-                PERFORM
-                FROM {archive_publisher} AS locked
-                WHERE locked."number" = ANY (tk_keys)
-                ORDER BY locked."id"
-                FOR NO KEY UPDATE;
-                IF current_setting('transaction_isolation') = 'repeatable read' THEN
-                    PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-                    UPDATE {archive_publisher} AS locked
-                    SET "id" = locked."id"
-                    WHERE locked."number" = ANY (tk_keys);
-                    PERFORM set_config('trigger_kit.locking', '', true);
-                END IF;
-                PERFORM set_config('trigger_kit.filled_f5afcb', extract(epoch FROM statement_timestamp())::text, true);
-                tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-                UPDATE {archive_publisher} AS target -- archive.Publisher:the_total
-                SET
-                    "the_total" = value_1."the_total"
-                FROM {archive_publisher} AS this
-                CROSS JOIN LATERAL (
-                    SELECT
-                        coalesce(sum("hop_2"."stars"), 0) AS "the_total"
-                    FROM {archive_work} AS hop_1
-                    JOIN {archive_review} AS hop_2
-                        ON hop_2."work_id" = hop_1."id"
-                    WHERE hop_1."publisher_id" = this."number"
-                ) AS value_1
-                WHERE target."id" = this."id"
-                AND this."number" = ANY (tk_keys)
-                AND (
-                    target."the_total" IS DISTINCT FROM value_1."the_total"
-                );
-                tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-            END IF;
-            IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
-                SELECT FROM {archive_review} AS child
-                WHERE (child."work_id") IN (SELECT * FROM unnest(tk_parents))
-                  AND NOT EXISTS (SELECT FROM {archive_work} AS parent
-                                  WHERE child."work_id" = parent."id")
-            ) THEN
-                RAISE EXCEPTION USING
-                    MESSAGE = 'A row of archive_work was inserted by a concurrent transaction.',
-                    ERRCODE = 'serialization_failure',
-                    HINT = 'Try the transaction again.';
-            END IF;
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_2s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_publisher', '686adc') AS settled (key);
+    IF tk_parent_2s IS NOT NULL THEN
+        SELECT array_agg(touched.tk_key_2)
+        INTO tk_key_2s
+        FROM (
+            SELECT DISTINCT
+                source."publisher_id" AS tk_key_2
+            FROM (SELECT * FROM {archive_work} AS this WHERE this."id" = ANY (tk_parent_2s)) AS source
+        ) AS touched
+        WHERE touched.tk_key_2 IS NOT NULL;
+        IF tk_key_2s IS NOT NULL THEN
+            PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_key_2s, NULL, false);
+            PERFORM {:schema}."tk_archive_publisher_recompute_de30d7"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_key_2s);
         END IF;
-    END;
-
+        IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
+            SELECT FROM {archive_review} AS child WHERE child."work_id" = ANY (tk_parent_2s) AND NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE child."work_id" = parent."id")
+        ) THEN
+            RAISE EXCEPTION USING MESSAGE = 'A row of archive_work was inserted by a concurrent transaction.',
+                      ERRCODE = 'serialization_failure', HINT = 'Try the transaction again.';
+        END IF;
+    END IF;
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_settle_18b5a4"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_settle_18b5a4"() IS 'trigger_kit: keeps archive_publisher';
 
 DROP TRIGGER IF EXISTS {:trigger} ON {tk_waiting};
 

@@ -8,17 +8,9 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on Port of call {{x}}: start from the value over no rows, whatever the writer sent.
--- Rules of library.Port:
---   arrivals = Count("coming", filter=Q(coming__cancelled=False))
---   order = Count("leaving")
---   miles_in = Sum("coming__miles", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of library.Port.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     NEW."arrivals" := 0;
     NEW."order" := 0;
     NEW."miles_in" := 0;
@@ -26,6 +18,7 @@ BEGIN
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."~tk_port_of_call_x_first_06649b"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."~tk_port_of_call_x_first_06649b"() IS 'trigger_kit: keeps Port of call {{x}}';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE INSERT ON {Port of call %7Bx%7D}

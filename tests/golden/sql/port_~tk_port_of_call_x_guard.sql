@@ -1,83 +1,94 @@
--- title: port: Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
+-- title: port: Lock rows of Port of call {{x}}, and count them; note those that are missing, for each of some places.
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_miss_f6da91"(tk_keys varchar[], tk_places text[])
-RETURNS void
-LANGUAGE plpgsql
-AS $trigger_kit$
--- Note keys that are not there (yet): the end of the transaction looks again, see tk_waiting.
-BEGIN
-    INSERT INTO {:schema}."tk_waiting" (target, place, key)
-    SELECT 'Port of call {{x}}', place, ARRAY[child.tk_key::text]
-    FROM unnest(tk_keys) AS child (tk_key)
-    CROSS JOIN unnest(tk_places) AS place
-    WHERE NOT EXISTS (
-        SELECT FROM {Port of call %7Bx%7D} AS parent
-        WHERE parent."PortCode" = child.tk_key
-    );
-    IF FOUND THEN
-        PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true);
-    END IF;
-END;
-$trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_miss_f6da91" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_miss_f6da91" IS 'trigger_kit: writes Port of call {{x}}';
-
-CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_lock_c4cf1f"(tk_keys varchar[], tk_places text[])
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_lock_13e6c1"(tk_keys varchar[], tk_places text[], tk_only_notes boolean)
 RETURNS bigint
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
--- Lock rows of Port of call {{x}}, and count them.
+-- Lock rows of Port of call {{x}}, and count them; note those that are missing, for each of some places.
 DECLARE
-    tk_found bigint;
+    tk_found bigint := 0;
 BEGIN
-    -- Lock in key order, so that two bulk statements cannot deadlock.
-    PERFORM
-    FROM {Port of call %7Bx%7D} AS locked
-    WHERE locked."PortCode" = ANY (tk_keys)
-    ORDER BY locked."id"
-    FOR NO KEY UPDATE;
-    GET DIAGNOSTICS tk_found = ROW_COUNT;
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {Port of call %7Bx%7D} AS locked
-        SET "id" = locked."id"
-        WHERE locked."PortCode" = ANY (tk_keys);
-        PERFORM set_config('trigger_kit.locking', '', true);
+    IF NOT tk_only_notes THEN
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM FROM {Port of call %7Bx%7D} AS locked
+        WHERE locked."PortCode" = ANY (tk_keys) ORDER BY locked."id" FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {Port of call %7Bx%7D} AS locked SET "id" = locked."id"
+            WHERE locked."PortCode" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
+        END IF;
     END IF;
     IF tk_places IS NOT NULL AND tk_found < cardinality(tk_keys) THEN
-        PERFORM {:schema}."tk_port_of_call_x_miss_f6da91"(tk_keys, tk_places);
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'Port of call {{x}}', place, ARRAY[child.tk_key::text]
+        FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
+        WHERE NOT EXISTS (SELECT FROM {Port of call %7Bx%7D} AS parent WHERE parent."PortCode" = child.tk_key);
+        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true); END IF;
     END IF;
     RETURN tk_found;
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_lock_c4cf1f" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_lock_c4cf1f" IS 'trigger_kit: writes Port of call {{x}}';
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_lock_13e6c1"(varchar[], text[], boolean) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_lock_13e6c1"(varchar[], text[], boolean) IS 'trigger_kit: writes Port of call {{x}}';
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_recompute_ea56ba"(tk_keys varchar[])
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_recompute_fd907e"(tk_keys bigint[])
 RETURNS void
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of Port of call {{x}} afresh; later steps of this statement must not add what they hold.
--- Rules of library.Port:
---   order = Count("leaving")
---   arrivals = Count("coming", filter=Q(coming__cancelled=False))
---   miles_in = Sum("coming__miles", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of library.Port:arrivals, miles_in.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
+    PERFORM {:schema}."tk_mark_v1"('filled_fa056e');
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
+    UPDATE {Port of call %7Bx%7D} AS target -- library.Port:arrivals, library.Port:miles_in
     SET
-        "order" = value_1."order",
-        "arrivals" = value_2."arrivals",
-        "miles_in" = value_2."miles_in"
+        "arrivals" = value_1."arrivals",
+        "miles_in" = value_1."miles_in"
+    FROM {Port of call %7Bx%7D} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
+            coalesce(sum("source"."group"), 0) AS "miles_in"
+        FROM {select} AS source
+        WHERE source."destination_id" = this."PortCode"
+    ) AS value_1
+    WHERE target."id" = this."id"
+      AND this."id" = ANY (tk_keys)
+      AND (
+            target."arrivals" IS DISTINCT FROM value_1."arrivals"
+            OR target."miles_in" IS DISTINCT FROM value_1."miles_in"
+      );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_recompute_fd907e"(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_recompute_fd907e"(bigint[]) IS 'trigger_kit: writes Port of call {{x}}';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_recompute_5df2d6"(tk_keys bigint[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute locked rows of Port of call {{x}} afresh; later steps of this statement must not add what they hold.
+-- Written by trigger_kit for rules of library.Port:departures.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM {:schema}."tk_mark_v1"('filled_fa056e');
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures
+    SET "order" = value_1."order"
     FROM {Port of call %7Bx%7D} AS this
     CROSS JOIN LATERAL (
         SELECT
@@ -85,56 +96,42 @@ BEGIN
         FROM {select} AS source
         WHERE source."From" = this."PortCode"
     ) AS value_1
-    CROSS JOIN LATERAL (
-        SELECT
-            count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
-            coalesce(sum("source"."group"), 0) AS "miles_in"
-        FROM {select} AS source
-        WHERE source."destination_id" = this."PortCode"
-    ) AS value_2
     WHERE target."id" = this."id"
-    AND this."PortCode" = ANY (tk_keys)
-    AND (
-        target."order" IS DISTINCT FROM value_1."order"
-        OR target."arrivals" IS DISTINCT FROM value_2."arrivals"
-        OR target."miles_in" IS DISTINCT FROM value_2."miles_in"
-    );
+      AND this."id" = ANY (tk_keys)
+      AND target."order" IS DISTINCT FROM value_1."order";
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_recompute_ea56ba" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_recompute_ea56ba" IS 'trigger_kit: writes Port of call {{x}}';
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_recompute_5df2d6"(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_recompute_5df2d6"(bigint[]) IS 'trigger_kit: writes Port of call {{x}}';
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_apply_e246ed"(tk_keys varchar[], tk_by_order bigint[], tk_by_arrivals bigint[], tk_by_miles_in numeric[], tk_recompute boolean, tk_is_paused boolean, tk_places text[])
+CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_apply_7bbb98"(
+    tk_keys varchar[], tk_by_order bigint[], tk_by_arrivals bigint[], tk_by_miles_in numeric[], tk_recompute boolean,
+    tk_places text[]
+)
 RETURNS void
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of Port of call {{x}}, locked first; compute them afresh where these do not hold.
--- Rules of library.Port:
---   order = Count("leaving")
---   arrivals = Count("coming", filter=Q(coming__cancelled=False))
---   miles_in = Sum("coming__miles", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
+-- Written by trigger_kit for rules of library.Port:departures, arrivals, miles_in.
 DECLARE
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('Port of call {{x}}');
     tk_found bigint;
     tk_added bigint;
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    IF tk_keys IS NULL THEN
-        RETURN;
-    END IF;
+    IF tk_keys IS NULL THEN RETURN; END IF;
+    tk_found := {:schema}."tk_port_of_call_x_lock_13e6c1"(tk_keys, tk_places, tk_is_paused);
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
         FROM unnest(tk_keys) AS touched (tk_key);
-        PERFORM {:schema}."tk_port_of_call_x_miss_f6da91"(tk_keys, tk_places);
         RETURN;
     END IF;
-    tk_found := {:schema}."tk_port_of_call_x_lock_c4cf1f"(tk_keys, tk_places);
     IF NOT tk_recompute THEN
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures, library.Port:arrivals, library.Port:miles_in
@@ -142,8 +139,7 @@ BEGIN
             "order" = target."order" + change."order",
             "arrivals" = target."arrivals" + change."arrivals",
             "miles_in" = target."miles_in" + change."miles_in"
-        FROM unnest(tk_keys, tk_by_order, tk_by_arrivals, tk_by_miles_in)
-            AS change (tk_key, "order", "arrivals", "miles_in")
+        FROM unnest(tk_keys, tk_by_order, tk_by_arrivals, tk_by_miles_in) AS change (tk_key, "order", "arrivals", "miles_in")
         WHERE target."PortCode" = change.tk_key
           AND NOT coalesce(target."order", 0) + change."order" < 0
           AND NOT coalesce(target."arrivals", 0) + change."arrivals" < 0;
@@ -153,12 +149,13 @@ BEGIN
         tk_recompute := tk_added < tk_found;
     END IF;
     IF tk_recompute THEN
-        PERFORM {:schema}."tk_port_of_call_x_recompute_ea56ba"(tk_keys);
+        PERFORM {:schema}."tk_port_of_call_x_recompute_fd907e"(array_agg(this."id")) FROM {Port of call %7Bx%7D} AS this WHERE this."PortCode" = ANY (tk_keys);
+        PERFORM {:schema}."tk_port_of_call_x_recompute_5df2d6"(array_agg(this."id")) FROM {Port of call %7Bx%7D} AS this WHERE this."PortCode" = ANY (tk_keys);
     END IF;
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_apply_e246ed" FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_apply_e246ed" IS 'trigger_kit: writes Port of call {{x}}';
+REVOKE ALL ON FUNCTION {:schema}."tk_port_of_call_x_apply_7bbb98"(varchar[], bigint[], bigint[], numeric[], boolean, text[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_port_of_call_x_apply_7bbb98"(varchar[], bigint[], bigint[], numeric[], boolean, text[]) IS 'trigger_kit: writes Port of call {{x}}';
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_port_of_call_x_guard_36f2f9"()
 RETURNS trigger
@@ -168,17 +165,12 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on Port of call {{x}}: only maintenance writes the kept columns.
--- Rules of library.Port:
+-- Written by trigger_kit for rules of library.Port; change these, and run makemigrations:
 --   arrivals = Count("coming", filter=Q(coming__cancelled=False))
 --   order = Count("leaving")
 --   miles_in = Sum("coming__miles", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
         NEW."arrivals" IS DISTINCT FROM OLD."arrivals"
@@ -196,36 +188,15 @@ BEGIN
         NEW."arrivals" := OLD."arrivals";
         NEW."order" := OLD."order";
     END IF;
-
+    -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."PortCode" IS DISTINCT FROM OLD."PortCode" THEN
-        -- Steps of this statement would take off rows that the new value never held: they recompute.
-        PERFORM set_config('trigger_kit.fresh_fa056e', extract(epoch FROM statement_timestamp())::text, true);
-        SELECT value."arrivals", value."miles_in"
-        INTO NEW."arrivals", NEW."miles_in"
-        FROM (
-            SELECT
-                count(*) FILTER (WHERE NOT "source"."cancelled") AS "arrivals",
-                coalesce(sum("source"."group"), 0) AS "miles_in"
-            FROM {select} AS source
-            WHERE source."destination_id" = NEW."PortCode"
-        ) AS value;
-        SELECT value."order"
-        INTO NEW."order"
-        FROM (
-            SELECT
-                count(*) AS "order"
-            FROM {select} AS source
-            WHERE source."From" = NEW."PortCode"
-        ) AS value;
-        IF EXISTS (SELECT true FROM {select} AS source WHERE source."destination_id" = NEW."PortCode" LIMIT 1) OR EXISTS (SELECT true FROM {select} AS source WHERE source."From" = NEW."PortCode" LIMIT 1) THEN
-            -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-            PERFORM set_config('trigger_kit.filled_fa056e', extract(epoch FROM statement_timestamp())::text, true);
-        END IF;
+        PERFORM {:schema}."tk_mark_v1"('fresh_fa056e'), {:schema}."tk_mark_v1"('filled_fa056e');
     END IF;
     RETURN NEW;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."~tk_port_of_call_x_guard_36f2f9"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."~tk_port_of_call_x_guard_36f2f9"() IS 'trigger_kit: keeps Port of call {{x}}';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {Port of call %7Bx%7D}

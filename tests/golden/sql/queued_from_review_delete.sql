@@ -8,210 +8,73 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE on archive_review: append to the queue what changes in archive_work (by id).
--- Rules of archive.Work:
+-- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-<<delta>>
+<<before>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
-    tk_recompute boolean := false;
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
     tk_is_one boolean;
-    tk_written bigint;
-    tk_key bigint;
-    "the_count" bigint;
-    "the_total" bigint;
+    "work_id" bigint;
+    "stars" integer;
+    tk_part_1 bigint;
+    tk_part_2 bigint;
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_review} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_review} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
-    -- A full value that this very statement has written may hold these rows already.
-    IF current_setting('trigger_kit.filled_8545a5', true) <> '' THEN
-        tk_recompute := current_setting('trigger_kit.filled_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-    -- A target that this very statement has created never held the rows that leave it.
-    IF current_setting('trigger_kit.fresh_8545a5', true) <> '' THEN
-        tk_recompute := tk_recompute OR current_setting('trigger_kit.fresh_8545a5', true) = extract(epoch FROM statement_timestamp())::text;
-    END IF;
-
-    -- Most statements change one row: nothing to sum, one UPDATE per target.
-    IF NOT tk_is_paused AND NOT tk_recompute THEN
-        <<before>>
-        DECLARE
-            "work_id" bigint;
-            "stars" integer;
-        BEGIN
-            SELECT
-                NOT EXISTS (SELECT FROM old_rows OFFSET 1),
-                old_rows."work_id", old_rows."stars"
-            INTO
-                tk_is_one,
-                before."work_id", before."stars"
-            FROM old_rows
-            LIMIT 1;
-            IF tk_is_one IS NULL THEN
-                RETURN NULL;
-            END IF;
-            IF tk_is_one THEN
-                tk_key := before."work_id";
-                delta."the_count" := -CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END;
-                delta."the_total" := -coalesce("before"."stars", 0)::bigint;
-                IF tk_key IS NULL OR (
-                    delta."the_count" = 0
-                    AND delta."the_total" = 0
-                ) THEN
-                    RETURN NULL;
-                END IF;
-                IF NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on' THEN
-                    INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-                    VALUES
-                        (tk_key, delta."the_count", delta."the_total");
-                    -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
-                    IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
-                        PERFORM pg_notify('tk_pending_archive_work', '');
-                    END IF;
-                    tk_written := 1;
-                ELSE
-                    tk_written := 0;
-                END IF;
-                IF tk_written > 0 THEN
-                    RETURN NULL;
-                END IF;
-            END IF;
-        END;
-    END IF;
-
-    <<deltas>>
-    DECLARE
-        tk_keys bigint[];
-        "the_count" bigint[];
-        "the_total" bigint[];
-        tk_plans text;
-        tk_outer_plans text := current_setting('plan_cache_mode');
-        tk_outer_seqscan text := current_setting('enable_seqscan');
-    BEGIN
-        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-        tk_plans := set_config('enable_seqscan', 'off', true);
-        IF tk_is_paused THEN
-            -- Paused: note which targets were touched, for the repair at the end of the pause.
-            SELECT array_agg(touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT source."work_id" AS tk_key
-                FROM old_rows AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-            INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-            SELECT 'archive_work', 'id', touched.tk_key::text
-            FROM unnest(tk_keys) AS touched (tk_key);
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
-        IF tk_recompute THEN
-            SELECT array_agg(touched.tk_key ORDER BY touched.tk_key)
-            INTO tk_keys
-            FROM (
-                SELECT DISTINCT source."work_id" AS tk_key
-                FROM old_rows AS source
-            ) AS touched
-            WHERE touched.tk_key IS NOT NULL;
-        ELSE
-            -- One change per target, in key order; targets that do not change are left out.
-            SELECT
-                array_agg(change.tk_key),
-                array_agg(change."the_count"),
-                array_agg(change."the_total")
-            INTO tk_keys, "the_count", "the_total"
-            FROM (
-                SELECT
-                    source."work_id" AS tk_key,
-                    -count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
-                    -coalesce(sum("source"."stars"), 0) AS "the_total"
-                FROM old_rows AS source
-                WHERE source."work_id" IS NOT NULL
-                GROUP BY source."work_id"
-                ORDER BY tk_key
-            ) AS change
-            WHERE change."the_count" <> 0
-               OR change."the_total" <> 0;
-        END IF;
-
-        IF tk_keys IS NULL THEN
-            tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-            tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-            RETURN NULL;
-        END IF;
-
-        IF NOT tk_recompute THEN
-            INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-            SELECT * FROM unnest(tk_keys, deltas."the_count", deltas."the_total")
-                AS change (tk_key, "the_count", "the_total")
-            WHERE NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
-               OR EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = change.tk_key)
-               OR EXISTS (SELECT FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = change.tk_key);
-            -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
-            IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
-                PERFORM pg_notify('tk_pending_archive_work', '');
-            END IF;
-        ELSE
-            -- No delta is right here: write what is true, less what is pending.
-            -- Lock in key order, so that two bulk statements cannot deadlock.
-            PERFORM
-            FROM {archive_work} AS locked
-            WHERE locked."id" = ANY (tk_keys)
-            ORDER BY locked."id"
-            FOR NO KEY UPDATE;
-            IF current_setting('transaction_isolation') = 'repeatable read' THEN
-                PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-                UPDATE {archive_work} AS locked
-                SET "id" = locked."id"
-                WHERE locked."id" = ANY (tk_keys);
-                PERFORM set_config('trigger_kit.locking', '', true);
-            END IF;
-            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
-            tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-            WITH taken_1 AS (
-                UPDATE {:schema}."tk_pending_archive_work" AS pending
-                SET "the_count" = NULL, "the_total" = NULL
-                FROM {archive_work} AS this
-                WHERE pending."id" = this."id"
-                  AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
-                  AND this."id" = ANY (tk_keys)
-            )
-            UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
-            SET
-                "the_count" = value_1."the_count",
-                "the_total" = value_1."the_total"
-            FROM {archive_work} AS this
-            CROSS JOIN LATERAL (
-                SELECT
-                    count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
-                    coalesce(sum("source"."stars"), 0) AS "the_total"
-                FROM {archive_review} AS source
-                WHERE source."work_id" = this."id"
-            ) AS value_1
-            WHERE target."id" = this."id"
-            AND this."id" = ANY (tk_keys)
-            AND (
-                target."the_count" IS DISTINCT FROM value_1."the_count"
-                OR target."the_total" IS DISTINCT FROM value_1."the_total"
-            );
-            tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-        END IF;
-        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
+    IF TG_RELID <> {:regclass archive_review} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_review} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    SELECT NOT EXISTS (SELECT FROM old_rows OFFSET 1), old_rows."work_id", old_rows."stars"
+    INTO tk_is_one, before."work_id", before."stars" FROM old_rows LIMIT 1;
+    before.tk_part_1 := CASE WHEN "before"."stars" > 3 THEN 1 ELSE 0 END;
+    before.tk_part_2 := coalesce("before"."stars", 0)::bigint;
+    IF tk_is_one IS NULL OR tk_is_one AND (before."work_id" IS NULL OR (before.tk_part_1, before.tk_part_2) = (0, 0)) THEN
         RETURN NULL;
-    END;
+    END IF;
+    -- Most statements change one row: one UPDATE, nothing to gather.
+    IF tk_is_one
+       AND NOT tk_recompute
+       AND NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
+       AND NOT {:schema}."tk_is_paused_v1"('archive_work') THEN
+        INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+        SELECT change.tk_key, change."the_count", change."the_total"
+        FROM (VALUES (before."work_id", -before.tk_part_1, -before.tk_part_2)) AS change (tk_key, "the_count", "the_total");
+        -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+        IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+            PERFORM pg_notify('tk_pending_archive_work', '');
+        END IF;
+        RETURN NULL;
+    END IF;
+    IF {:schema}."tk_is_paused_v1"('archive_work') OR tk_recompute THEN
+        PERFORM {:schema}."tk_archive_work_apply_ac2dfc"(array_agg(change.tk_key), NULL)
+        FROM (
+            SELECT DISTINCT source."work_id" AS tk_key
+            FROM old_rows AS source WHERE source."work_id" IS NOT NULL
+        ) AS change;
+        RETURN NULL;
+    END IF;
+    INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+    SELECT change.tk_key, change."the_count", change."the_total"
+    FROM (
+        SELECT
+            source."work_id" AS tk_key,
+            -count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+            -coalesce(sum("source"."stars"), 0) AS "the_total"
+        FROM old_rows AS source WHERE source."work_id" IS NOT NULL
+        GROUP BY source."work_id" ORDER BY tk_key
+    ) AS change
+    WHERE (change."the_count", change."the_total") <> (0, 0)
+      AND (
+            NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
+            OR EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = change.tk_key)
+            OR EXISTS (SELECT FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = change.tk_key)
+      );
+    -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+    IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+        PERFORM pg_notify('tk_pending_archive_work', '');
+    END IF;
+    RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_from_archive_review_delete_d5ff97"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_from_archive_review_delete_d5ff97"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_review}

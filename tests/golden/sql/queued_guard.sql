@@ -1,4 +1,112 @@
--- title: queued: Before UPDATE on archive_work: only maintenance writes the kept columns.
+-- title: queued: Lock rows of archive_work, and count them; note those that are missing, for each of some places.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_lock_f47c97"(tk_keys bigint[], tk_places text[], tk_only_notes boolean)
+RETURNS bigint
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of archive_work, and count them; note those that are missing, for each of some places.
+DECLARE
+    tk_found bigint := 0;
+BEGIN
+    IF NOT tk_only_notes THEN
+        -- Lock in key order, so that two bulk statements cannot deadlock.
+        PERFORM FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys) ORDER BY locked."id" FOR NO KEY UPDATE;
+        GET DIAGNOSTICS tk_found = ROW_COUNT;
+        IF current_setting('transaction_isolation') = 'repeatable read' THEN
+            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+            UPDATE {archive_work} AS locked SET "id" = locked."id"
+            WHERE locked."id" = ANY (tk_keys);
+            PERFORM set_config('trigger_kit.locking', '', true);
+        END IF;
+    END IF;
+    IF tk_places IS NOT NULL AND tk_found < cardinality(tk_keys) THEN
+        INSERT INTO {:schema}."tk_waiting" (target, place, key)
+        SELECT 'archive_work', place, ARRAY[child.tk_key::text]
+        FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
+        WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."id" = child.tk_key);
+        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true); END IF;
+    END IF;
+    RETURN tk_found;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_lock_f47c97"(bigint[], text[], boolean) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_lock_f47c97"(bigint[], text[], boolean) IS 'trigger_kit: writes archive_work';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_recompute_6c444a"(tk_keys bigint[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute locked rows of archive_work afresh; later steps of this statement must not add what they hold.
+-- Written by trigger_kit for rules of archive.Work:the_count, the_total.
+DECLARE
+    tk_depth text;
+    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+BEGIN
+    PERFORM {:schema}."tk_mark_v1"('filled_8545a5');
+    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
+    WITH taken_1 AS (
+        UPDATE {:schema}."tk_pending_archive_work" AS pending
+        SET "the_count" = NULL, "the_total" = NULL
+        FROM {archive_work} AS this
+        WHERE pending."id" = this."id"
+          AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
+          AND this."id" = ANY (tk_keys)
+    )
+    UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
+    SET
+        "the_count" = value_1."the_count",
+        "the_total" = value_1."the_total"
+    FROM {archive_work} AS this
+    CROSS JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+            coalesce(sum("source"."stars"), 0) AS "the_total"
+        FROM {archive_review} AS source
+        WHERE source."work_id" = this."id"
+    ) AS value_1
+    WHERE target."id" = this."id"
+      AND this."id" = ANY (tk_keys)
+      AND (
+            target."the_count" IS DISTINCT FROM value_1."the_count"
+            OR target."the_total" IS DISTINCT FROM value_1."the_total"
+      );
+    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_recompute_6c444a"(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_recompute_6c444a"(bigint[]) IS 'trigger_kit: writes archive_work';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_apply_ac2dfc"(tk_keys bigint[], tk_places text[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Compute rows of archive_work afresh.
+-- Written by trigger_kit for rules of archive.Work:the_count, the_total.
+DECLARE
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_found bigint;
+BEGIN
+    IF tk_keys IS NULL THEN RETURN; END IF;
+    tk_found := {:schema}."tk_archive_work_lock_f47c97"(tk_keys, tk_places, tk_is_paused);
+    IF tk_is_paused THEN
+        -- Note which were touched, for the repair at the end of the pause.
+        INSERT INTO {:schema}."tk_touched" (target, key_column, key)
+        SELECT 'archive_work', 'id', touched.tk_key::text
+        FROM unnest(tk_keys) AS touched (tk_key);
+        RETURN;
+    END IF;
+    PERFORM {:schema}."tk_archive_work_recompute_6c444a"(tk_keys);
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_apply_ac2dfc"(bigint[], text[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_apply_ac2dfc"(bigint[], text[]) IS 'trigger_kit: writes archive_work';
 
 CREATE OR REPLACE FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"()
 RETURNS trigger
@@ -8,16 +116,11 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_work: only maintenance writes the kept columns.
--- Rules of archive.Work:
+-- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
     IF current_setting('trigger_kit.depth', true) IS DISTINCT FROM (pg_trigger_depth() - 1)::text AND (
         NEW."the_count" IS DISTINCT FROM OLD."the_count"
@@ -26,35 +129,16 @@ BEGIN
         NEW."the_count" := OLD."the_count";
         NEW."the_total" := OLD."the_total";
     END IF;
-
+    -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
-        -- Steps of this statement would take off rows that the new value never held: they recompute.
-        PERFORM set_config('trigger_kit.fresh_8545a5', extract(epoch FROM statement_timestamp())::text, true);
+        PERFORM {:schema}."tk_mark_v1"('fresh_8545a5'), {:schema}."tk_mark_v1"('filled_8545a5');
         DELETE FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = OLD."id";
-        WITH taken_1 AS (
-            UPDATE {:schema}."tk_pending_archive_work" AS pending
-            SET "the_count" = NULL, "the_total" = NULL
-            WHERE pending."id" = NEW."id"
-              AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
-        )
-        SELECT value."the_count", value."the_total"
-        INTO NEW."the_count", NEW."the_total"
-        FROM (
-            SELECT
-                count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
-                coalesce(sum("source"."stars"), 0) AS "the_total"
-            FROM {archive_review} AS source
-            WHERE source."work_id" = NEW."id"
-        ) AS value;
-        IF EXISTS (SELECT true FROM {archive_review} AS source WHERE source."work_id" = NEW."id" LIMIT 1) OR EXISTS (SELECT true FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = NEW."id" LIMIT 1) THEN
-            -- Steps of this statement that fire later would add rows that the value holds already: they recompute.
-            PERFORM set_config('trigger_kit.filled_8545a5', extract(epoch FROM statement_timestamp())::text, true);
-        END IF;
     END IF;
     RETURN NEW;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."~tk_archive_work_guard_2f0dda"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     BEFORE UPDATE ON {archive_work}

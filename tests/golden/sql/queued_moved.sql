@@ -1,4 +1,4 @@
--- title: queued: After a changed key on archive_work: another transaction may have given it up meanwhile.
+-- title: queued: After a changed key on archive_work: compute what follows from the rows that point at the new one.
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_moved_91f8c5"()
 RETURNS trigger
@@ -7,54 +7,16 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- After a changed key on archive_work: another transaction may have given it up meanwhile.
--- Rules of archive.Work:
---   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
---   the_total = Sum("reviews__stars", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
-DECLARE
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+-- After a changed key on archive_work: compute what follows from the rows that point at the new one.
+-- Written by trigger_kit for rules of archive.Work.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
-    IF NEW."id" IS DISTINCT FROM OLD."id" THEN
-        WITH taken_1 AS (
-            UPDATE {:schema}."tk_pending_archive_work" AS pending
-            SET "the_count" = NULL, "the_total" = NULL
-            FROM {archive_work} AS this
-            WHERE pending."id" = this."id"
-              AND (pending."the_count" IS NOT NULL OR pending."the_total" IS NOT NULL)
-              AND this."id" = NEW."id"
-        )
-        UPDATE {archive_work} AS target -- archive.Work:the_count, archive.Work:the_total
-        SET
-            "the_count" = value_1."the_count",
-            "the_total" = value_1."the_total"
-        FROM {archive_work} AS this
-        CROSS JOIN LATERAL (
-            SELECT
-                count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
-                coalesce(sum("source"."stars"), 0) AS "the_total"
-            FROM {archive_review} AS source
-            WHERE source."work_id" = this."id"
-        ) AS value_1
-        WHERE target."id" = this."id"
-        AND this."id" = NEW."id"
-        AND (
-            target."the_count" IS DISTINCT FROM value_1."the_count"
-            OR target."the_total" IS DISTINCT FROM value_1."the_total"
-        );
-    END IF;
-    tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    PERFORM {:schema}."tk_archive_work_recompute_6c444a"(ARRAY[NEW."id"]);
     RETURN NULL;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_moved_91f8c5"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_moved_91f8c5"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER UPDATE OF "id" ON {archive_work}

@@ -17,16 +17,11 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE of archive_work: what was pending for its rows goes with them.
--- Rules of archive.Work:
+-- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
 BEGIN
-    -- This function runs as its owner: not for a table that somebody else has put it on.
-    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN
-        RAISE EXCEPTION USING MESSAGE = format('This trigger function is not for %s.', TG_RELID::regclass),
-                  ERRCODE = 'insufficient_privilege';
-    END IF;
+    IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     DELETE FROM {:schema}."tk_pending_archive_work" AS pending
     WHERE pending."id" = ANY (ARRAY(
         SELECT gone."id"
@@ -39,6 +34,7 @@ BEGIN
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_purge_301246"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_purge_301246"() IS 'trigger_kit: keeps archive_work';
 
 CREATE OR REPLACE TRIGGER {:trigger}
     AFTER DELETE ON {archive_work}
@@ -52,18 +48,16 @@ LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
 AS $trigger_kit$
 -- Fold what is pending for archive_work: all of it, or all for the targets of so many pending rows. Targets that others have locked are waited for or left out. Returns how many pending rows it took.
--- Rules of archive.Work:
+-- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
--- Written by trigger_kit. To change it, change the rules and run makemigrations.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
-    tk_plans text;
-    tk_outer_plans text := current_setting('plan_cache_mode');
-    tk_outer_seqscan text := current_setting('enable_seqscan');
     tk_taken bigint := 0;
     tk_rows bigint;
     tk_keys bigint[];
@@ -103,9 +97,6 @@ BEGIN
         ) AS locked;
     END IF;
     IF tk_keys IS NOT NULL THEN
-        -- One plan for arrays of any length, by index: planning anew would take longer than most statements.
-        tk_plans := set_config('plan_cache_mode', 'force_generic_plan', true);
-        tk_plans := set_config('enable_seqscan', 'off', true);
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         WITH taken AS (
             DELETE FROM {:schema}."tk_pending_archive_work" AS pending
@@ -131,14 +122,13 @@ BEGIN
         )
         SELECT coalesce(sum(change.tk_rows), 0) INTO tk_rows FROM change;
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
-        tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
-        tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
         tk_taken := tk_taken + tk_rows;
     END IF;
     RETURN tk_taken;
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) IS 'trigger_kit: keeps archive_work';
 
 DO $trigger_kit$
 BEGIN
@@ -153,6 +143,7 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
+
 CREATE OR REPLACE FUNCTION {:schema}."tk_exact_archive_work"()
 RETURNS TABLE("id" bigint, "the_count" integer, "the_total" numeric)
 LANGUAGE sql
@@ -170,6 +161,9 @@ SELECT
     ), 0))::numeric
 FROM {archive_work} AS target
 $trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_exact_archive_work"() FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_exact_archive_work"() IS 'trigger_kit: keeps archive_work';
+
 CREATE OR REPLACE VIEW {:schema}."tk_exact_archive_work" AS SELECT * FROM {:schema}."tk_exact_archive_work"();
 
 DO $trigger_kit$
@@ -187,6 +181,7 @@ BEGIN
           AND has_column_privilege(acl.grantee, {:regclass archive_work}, 'the_total', 'SELECT')
     LOOP
         EXECUTE $grant$GRANT SELECT ON {:schema}."tk_pending_archive_work", {:schema}."tk_exact_archive_work" TO $grant$ || tk_reader;
+        EXECUTE $grant$GRANT EXECUTE ON FUNCTION {:schema}."tk_exact_archive_work"() TO $grant$ || tk_reader;
     END LOOP;
 END;
 $trigger_kit$;
