@@ -242,6 +242,12 @@ class Plan:
         """Return the parents of changed rows at the end of a path that may come later than these."""
         return late_parents(start, [source for kept in kept_columns for source in kept.resolved.sources])
 
+    def reading(self, late: LateParent) -> list[KeptColumn]:
+        """Return the kept columns that read the row which comes late."""
+        if late.path:
+            return [kept for kept in self.kept_columns if any(s.path == late.path for s in kept.resolved.sources)]
+        return [kept for kept in self.kept_columns if any(s.path[:1] == (late.hop,) for s in kept.resolved.sources)]
+
     def folds(self, timing: Timing) -> tuple[Edge, ...]:
         """Return what is added to the target later: one edge per key, with every sum that is kept by it."""
         keys: dict[tuple[Column, ...], list[Feed]] = {}

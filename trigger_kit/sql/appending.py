@@ -5,7 +5,7 @@ from __future__ import annotations
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
 from trigger_kit.sql.changes import Part, parts
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.pending import deferred_table, purged_flag, queue_table, waiting_flag
+from trigger_kit.sql.pending import deferred_table, purged_flag, queue_table
 from trigger_kit.sql.text import (
     advisory_number,
     block,
@@ -109,14 +109,15 @@ def _announce(plan: Plan, step: Step) -> str:
     """Return the statements that tell the commit, or a follower of the queue, that there is something to do."""
     if step.edge.is_queued:
         return _wake(plan)
-    flag, due = f"'{waiting_flag(plan)}'", f"{plan.rank}, {text_literal(plan.target)}"
+    due = f"due.transaction = pg_current_xact_id() AND due.rank = {plan.rank}"
     return "\n".join(
         [
-            "-- The first note of a transaction makes its commit look at them.",
-            f"IF current_setting({flag}, true) IS DISTINCT FROM 'on' THEN",
-            f"    PERFORM set_config({flag}, 'on', true);",
-            f'    INSERT INTO {{:schema}}."tk_commit" (rank, target) VALUES ({due});',
-            "END IF;",
+            "-- The first note of a transaction makes its commit look at them; the table says whether it will.",
+            'INSERT INTO {:schema}."tk_commit" (rank, target)',
+            f"SELECT {plan.rank}, {text_literal(plan.target)}",
+            "WHERE NOT EXISTS (",
+            f'    SELECT FROM {{:schema}}."tk_commit" AS due WHERE {due} AND due.target = {text_literal(plan.target)}',
+            ");",
         ]
     )
 

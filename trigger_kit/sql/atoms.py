@@ -13,7 +13,6 @@ from trigger_kit.plan.kept_columns import KeptColumn, Strategy
 from trigger_kit.plan.plan import Plan, Step
 from trigger_kit.resolve.columns import Hop
 from trigger_kit.sql.function import call
-from trigger_kit.sql.notes import reading
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.text import object_name
 
@@ -41,7 +40,7 @@ def _computed_together(plan: Plan) -> Iterator[Iterable[str]]:
     groups.append([kept for kept in plan.kept_columns if waited_for([kept])])
     groups += [[kept for kept in plan.kept_columns if kept.empty is None]]
     groups += [[kept for kept in plan.kept_columns if kept.resolved.is_recursive]]
-    groups += [reading(plan, late) for late in plan.all_late_parents]
+    groups += [plan.reading(late) for late in plan.all_late_parents]
     for edge in plan.edges:
         steps = [Step(edge, event).kept_columns for event in edge.events]
         groups += steps

@@ -21,6 +21,7 @@ __all__ = [
     "REFUSE",
     "REQUIRE_READ_COMMITTED",
     "STATEMENT",
+    "WAITS",
     "begin",
     "brief",
     "header",
@@ -35,7 +36,7 @@ __all__ = [
 
 # The functions that all trigger functions of a schema call: their text is in shared.py.
 REFUSE, IS_MARKED, MARK, ARRIVED = "tk_refuse_v1", "tk_is_marked_v1", "tk_mark_v1", "tk_arrived_v1"
-REQUIRE_READ_COMMITTED = "tk_require_read_committed_v1"
+REQUIRE_READ_COMMITTED, WAITS = "tk_require_read_committed_v1", "tk_waits_v1"
 
 # Names the client's statement, whatever its TimeZone and DateStyle.
 STATEMENT = "extract(epoch FROM statement_timestamp())::text"
@@ -124,10 +125,15 @@ def set_depth() -> str:
 
 
 def locking_test() -> str:
-    """Return the test for an UPDATE that changes nothing: it only writes rows that were locked."""
+    """Return the test for an UPDATE that changes nothing: it only writes rows that were locked.
+
+    Anybody may set the setting that says so: the rows must say so, too.
+    """
     return (
         "-- An UPDATE that only writes rows which were locked changes nothing.\n"
-        f"IF current_setting('{LOCKING}', true) = (pg_trigger_depth() - 1)::text THEN\n"
+        f"IF current_setting('{LOCKING}', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (\n"
+        "    SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows\n"
+        ") THEN\n"
         "    RETURN NULL;\n"
         "END IF;"
     )

@@ -23,7 +23,7 @@ from trigger_kit.sql.helpers import apply_keys, lock_call
 from trigger_kit.sql.locks import lock_target_rows
 from trigger_kit.sql.notes import missed_places
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.pending import NOTED, deferred_table, pending_keys, waiting_flag
+from trigger_kit.sql.pending import NOTED, deferred_table, pending_keys
 from trigger_kit.sql.text import block, object_name, quote, text_literal
 from trigger_kit.sql.trigger import NOTES, Beside, CompiledTrigger, render
 from trigger_kit.sql.updates import set_list
@@ -145,7 +145,6 @@ def _body(plan: Plan, sections: list[Section]) -> str:
         "DECLARE",
         block("\n".join(declarations)),
         begin("tk_commit"),
-        f"    PERFORM set_config('{waiting_flag(plan)}', '', true);",
         *(block(_take(plan, section)) for section in sections),
         *(block(_one_target(plan, section, sections)) for section in sections if _may_be_one(section)),
         *([block(_lock_all(plan, sections))] if len(sections) > 1 else []),

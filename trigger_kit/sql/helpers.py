@@ -1,6 +1,6 @@
 """COMPILE the functions of a target that its triggers share, and that alone know how to write it.
 
-* ``tk_…_lock`` locks targets in key order, and notes those that are missing;
+* ``tk_…_hold`` locks rows along the paths, ``tk_…_lock`` targets, in key order; it notes those that are missing;
 * ``tk_…_apply`` writes what a statement changes to locked targets: it adds, compares, or computes afresh where that
   does not hold; where the target is paused it notes the keys instead;
 * ``tk_…_recompute`` writes the full values of some columns (``atoms.py``).
@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
+from trigger_kit.plan.row_locks import PathLock
 from trigger_kit.resolve.columns import Column
 from trigger_kit.rules import Timing
 from trigger_kit.sql.adding import add_to_targets, adding_declarations
@@ -24,7 +25,7 @@ from trigger_kit.sql.atoms import Atom, atoms, recompute, recompute_name, recomp
 from trigger_kit.sql.body import DEPTH, FILLED, brief, restore_depth, set_depth, set_mark
 from trigger_kit.sql.changes import Part, change_rows, changes, joins_onward, parts
 from trigger_kit.sql.function import PLANS, Function, call, text_array
-from trigger_kit.sql.locks import lock_target_rows
+from trigger_kit.sql.locks import all_path_locks, hold_body, hold_name, lock_target_rows, wanted_columns
 from trigger_kit.sql.notes import miss, missed_places
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pausing import is_paused, note_keys
@@ -167,6 +168,7 @@ def _functions(plan: Plan) -> list[Function]:
     """Return all functions, each once: those that others call first."""
     folds = [_apply(plan, fold, adds=True) for fold in plan.folds(Timing.DEFERRED)]
     functions = [
+        *(_hold(plan, lock) for lock in all_path_locks(plan)),
         *_locks(plan),
         *(_recompute(plan, atom) for atom in atoms(plan)),
         *folds,
@@ -189,6 +191,10 @@ def _function(
 def _key_arguments(key: Key) -> list[tuple[str, str]]:
     kinds = key.array_types()
     return list(zip(key.arrays, kinds, strict=True))
+
+
+def _hold(plan: Plan, lock: PathLock) -> Function:
+    return _function(plan, hold_name(plan, lock), hold_body(lock), _key_arguments(Key(wanted_columns(lock))))
 
 
 def _locks(plan: Plan) -> list[Function]:

@@ -22,9 +22,9 @@ from trigger_kit.sql.django import hop_condition
 from trigger_kit.sql.function import PLANS, call
 from trigger_kit.sql.helpers import apply_keys, lock_call
 from trigger_kit.sql.locks import lock_path
-from trigger_kit.sql.notes import place_of, reading, waiting_notes
+from trigger_kit.sql.notes import place_of
 from trigger_kit.sql.paths import Key, first_hop_conditions, key_columns, numbered, walk
-from trigger_kit.sql.text import block, if_then, object_name, regclass_placeholder, table_placeholder, text_literal
+from trigger_kit.sql.text import block, object_name, regclass_placeholder, table_placeholder, text_literal
 from trigger_kit.sql.trigger import CompiledTrigger, render
 
 __all__ = ["compile_waiting"]
@@ -43,7 +43,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
         "DECLARE",
         block("\n".join(declared)),
         begin("tk_waiting"),
-        block(_first_only(plan)),
+        block(_take_sign(plan)),
         *(block(text) for _, text in settled),
         "    RETURN NULL;",
         "END;",
@@ -59,7 +59,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
             clauses=[
                 "DEFERRABLE INITIALLY DEFERRED",
                 f"FOR EACH {pgtrigger.Row}",
-                f"WHEN (NEW.target = {text_literal(plan.target)})",
+                f"WHEN (NEW.target = {text_literal(plan.target)} AND NEW.place = '')",
             ],
             is_constraint=True,
             settings=PLANS if any(late.path for late in late_parents) else (),
@@ -67,16 +67,10 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
     ]
 
 
-def _first_only(plan: Plan) -> str:
-    """Return the test that lets one note settle all of its transaction: each fires the trigger, and finds none left."""
-    name = waiting_notes(plan)
-    return "\n".join(
-        [
-            "-- The first note settles them all; those that come meanwhile say so again.",
-            if_then(f"current_setting('{name}', true) IS DISTINCT FROM 'on'", "RETURN NULL;"),
-            f"PERFORM set_config('{name}', '', true);",
-        ]
-    )
+def _take_sign(plan: Plan) -> str:
+    """Return the statement after which further notes fire the trigger again: this one settles all there are."""
+    taken = call(ARRIVED, regclass_placeholder("tk_waiting"), text_literal(plan.target), "''")
+    return f"-- What is noted from now on is looked at again.\nPERFORM FROM {taken};"
 
 
 def _settle(plan: Plan, late: LateParent, number: int) -> tuple[list[str], str]:
@@ -109,7 +103,7 @@ def _target_key(late: LateParent) -> tuple[Column, ...]:
 
 def _compute(plan: Plan, late: LateParent, parent: Key, keys: Key) -> list[str]:
     """Return the statements that compute the targets afresh which the rows with the noted keys lead to."""
-    kept_columns = reading(plan, late)
+    kept_columns = plan.reading(late)
     if not late.path:
         return _refilled(plan, late, kept_columns, parent)
     rows = f"(SELECT * FROM {table_placeholder(late.parent[0].table)} AS this WHERE {parent.is_among('this')})"
@@ -124,7 +118,7 @@ def _compute(plan: Plan, late: LateParent, parent: Key, keys: Key) -> list[str]:
         f"SELECT {arrays}\nINTO {', '.join(keys.arrays)}\n"
         f"FROM (\n{block(touched)}\n) AS touched\nWHERE {keys.present('touched')};"
     )
-    locks = [lock_path(lock, rows) for lock in plan.path_locks(path, kept_columns)]
+    locks = [lock_path(plan, lock, rows) for lock in plan.path_locks(path, kept_columns)]
     update = _refilled(plan, late, kept_columns, keys)
     return [*locks, found, f"IF {keys.arrays[0]} IS NOT NULL THEN", block("\n".join(update)), "END IF;"]
 

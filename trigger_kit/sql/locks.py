@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from trigger_kit.plan.plan import Event, Feed, Plan, Step
 from trigger_kit.plan.row_locks import PathLock, Strength
-from trigger_kit.resolve.columns import Path, is_comparable
+from trigger_kit.resolve.columns import Column, Path, is_comparable
 from trigger_kit.sql.body import LOCKING
 from trigger_kit.sql.changes import changed_rows
 from trigger_kit.sql.django import far_sql, hop_condition
-from trigger_kit.sql.paths import Key, among, by_index
-from trigger_kit.sql.text import block, quote, table_placeholder
+from trigger_kit.sql.function import call
+from trigger_kit.sql.paths import Key, by_index
+from trigger_kit.sql.text import block, escape_braces, object_name, quote, table_placeholder
 
-__all__ = ["lock_path", "lock_paths", "lock_target_rows", "lock_targets"]
+__all__ = [
+    "all_path_locks",
+    "hold_body",
+    "hold_name",
+    "lock_in_order",
+    "lock_path",
+    "lock_paths",
+    "lock_target_rows",
+    "near_values",
+    "wanted_columns",
+]
 
 
 def lock_paths(plan: Plan, step: Step) -> list[str]:
@@ -31,7 +42,7 @@ def _lock_feed(plan: Plan, step: Step, feed: Feed) -> tuple[str, ...]:
     statements = []
     for lock in plan.path_locks(feed.path, feed.kept_columns):
         rows = _pointing_rows(plan, step, feed) if _only_points(feed, lock) else changed_rows(feed, step)
-        statements += [lock_path(lock, rows)] if rows else []
+        statements += [lock_path(plan, lock, rows)] if rows else []
     return tuple(statements)
 
 
@@ -59,10 +70,35 @@ def _pointing_rows(plan: Plan, step: Step, feed: Feed) -> str | None:
     return f"(\n    SELECT {now} FROM new_rows\n    EXCEPT ALL\n    SELECT {before} FROM old_rows\n)"
 
 
-def lock_path(lock: PathLock, rows: str) -> str:
-    """Return the statements of one lock; ``rows`` is the FROM item of the changed rows, without its alias."""
-    wanted = among(_wanted(lock), *_named(lock, rows))
-    return lock_rows(lock.table, wanted, [quote(name) for name in lock.order], lock.strength.value)
+def lock_path(plan: Plan, lock: PathLock, rows: str) -> str:
+    """Return the statement of one lock; ``rows`` is the FROM item of the changed rows, without its alias."""
+    values, found = _named(lock, rows)
+    arrays = [f"array_agg({value})" for value in values]
+    return f"PERFORM {call(hold_name(plan, lock), *arrays)}\nFROM {found};"
+
+
+def hold_name(plan: Plan, lock: PathLock) -> str:
+    """Return the name of the function that locks rows of a path, found by some columns."""
+    columns = [column.name for column in wanted_columns(lock)]
+    identity = (plan.target, "hold", lock.table, *columns, lock.strength.value)
+    return object_name("tk_", (plan.target, "hold", lock.table), identity)
+
+
+def hold_body(lock: PathLock) -> str:
+    """Return the body of that function; the arrays of its arguments hold the values of these columns."""
+    wanted = Key(wanted_columns(lock)).is_among("locked")
+    locked = lock_rows(lock.table, wanted, [quote(name) for name in lock.order], lock.strength.value)
+    sentence = " ".join(f"Lock rows of {lock.table} in key order: what leads over them stays as it is.".splitlines())
+    return f"-- {escape_braces(sentence)}\nBEGIN\n{block(locked)}\nEND;"
+
+
+def all_path_locks(plan: Plan) -> list[PathLock]:
+    """Return a lock for each function that locks rows along the paths of a plan."""
+    fed = [(feed.path, feed.kept_columns) for step in plan.steps for feed in step.edge.feeds_of(step.event)]
+    late = [(late.path, plan.reading(late)) for late in plan.all_late_parents if late.path]
+    starts = [*fed, ((), plan.pointing), *late]
+    locks = (lock for start, kept_columns in starts for lock in plan.path_locks(start, kept_columns))
+    return list({hold_name(plan, lock): lock for lock in locks}.values())
 
 
 def lock_rows(table: str, wanted: str, order: list[str], strength: str, *after: str) -> str:
@@ -94,11 +130,9 @@ def write_locked(table: str, wanted: str, order: list[str], *before: str) -> str
     )
 
 
-def _wanted(lock: PathLock) -> list[str]:
-    """Return the columns by which the locked row is named."""
-    if lock.level < lock.start:
-        return [f"locked.{quote(column.name)}" for column in lock.path[lock.level].near]
-    return [f"locked.{quote(column.name)}" for column in lock.path[lock.level - 1].far]
+def wanted_columns(lock: PathLock) -> tuple[Column, ...]:
+    """Return the columns by which the locked rows are named."""
+    return lock.path[lock.level].near if lock.level < lock.start else lock.path[lock.level - 1].far
 
 
 def _named(lock: PathLock, rows: str) -> tuple[list[str], str]:
@@ -136,12 +170,6 @@ def _row(level: int) -> str:
 
 
 # Targets ------------------------------------------------------------------------------------------------------------
-
-
-def lock_targets(plan: Plan, step: Step, *, counted: bool) -> str:
-    """Return the statements that lock the targets whose keys are in the arrays; ``tk_found`` counts them."""
-    count = ["GET DIAGNOSTICS tk_found = ROW_COUNT;"] if counted else []
-    return lock_target_rows(plan, Key(step.edge.key).is_among("locked"), *count)
 
 
 def lock_in_order(plan: Plan, rows: Key) -> str:

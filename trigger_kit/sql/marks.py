@@ -20,7 +20,6 @@ from trigger_kit.sql.body import (
     begin,
     brief,
     header,
-    locking_test,
     mark_name,
     set_mark,
 )
@@ -46,7 +45,6 @@ def _mark(plan: Plan, table: str) -> CompiledTrigger:
         f"    tk_noted text := current_setting('{name}', true);",
         f"    tk_statement text := {STATEMENT};",
         begin(table),
-        block(locking_test()),
         f"    IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' {own}' THEN",
         "        -- This statement changes two tables of a path: no delta knows the other's rows as they were.",
         block(set_mark(plan, FILLED), 2),

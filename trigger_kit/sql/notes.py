@@ -8,10 +8,21 @@ from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.plan.row_locks import LateParent
 from trigger_kit.resolve.columns import Path
+from trigger_kit.sql.body import WAITS
 from trigger_kit.sql.django import far_sql, hop_condition, kind_sql
+from trigger_kit.sql.function import call
 from trigger_kit.sql.locks import near_values
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.text import advisory_number, block, if_then, quote, short_digest, table_placeholder, text_literal
+from trigger_kit.sql.text import (
+    advisory_number,
+    block,
+    if_then,
+    quote,
+    regclass_placeholder,
+    short_digest,
+    table_placeholder,
+    text_literal,
+)
 
 __all__ = [
     "advisory_key",
@@ -21,19 +32,18 @@ __all__ = [
     "missed_places",
     "note_missing",
     "place_of",
-    "reading",
     "take_links",
-    "waiting_notes",
 ]
 
 
-def waiting_notes(plan: Plan) -> str:
-    """Return the name of the setting that is 'on' while a transaction has notes for a target that are not settled."""
-    return f"trigger_kit.waiting_{short_digest(plan.target)}_{{:schema_tag}}"
+def _waits(plan: Plan) -> str:
+    """Return the call that makes the end of this transaction look at what it has noted for a target."""
+    return call(WAITS, regclass_placeholder("tk_waiting"), text_literal(plan.target))
 
 
 def _note(plan: Plan, *select: str) -> str:
     """Return the statements that note keys, and tell the end of the transaction that there are some."""
+    # FOUND would do, unless a column is called that.
     return "\n".join(
         [
             "DECLARE",
@@ -42,9 +52,7 @@ def _note(plan: Plan, *select: str) -> str:
             '    INSERT INTO {:schema}."tk_waiting" (target, place, key)',
             *map(block, select),
             "    GET DIAGNOSTICS tk_noted = ROW_COUNT;",
-            "    IF tk_noted > 0 THEN",
-            f"        PERFORM set_config('{waiting_notes(plan)}', 'on', true);",
-            "    END IF;",
+            f"    IF tk_noted > 0 THEN PERFORM {_waits(plan)}; END IF;",
             "END;",
         ]
     )
@@ -97,7 +105,7 @@ def note_missing(plan: Plan, late: LateParent, rows: str, *conditions: str) -> s
 
 def _wait(plan: Plan, late: LateParent, missing: str) -> str:
     """Return the statements that wait for those who bring parents and hold up those to come, if some are missing."""
-    uris = ", ".join(kept.resolved.uri for kept in reading(plan, late))
+    uris = ", ".join(kept.resolved.uri for kept in plan.reading(late))
     message = f"At REPEATABLE READ, {uris} cannot be kept for a row that points at a missing one."
     return "\n".join(
         [
@@ -129,7 +137,7 @@ def miss(plan: Plan, key: Key) -> str:
             f"SELECT {text_literal(plan.target)}, place, ARRAY[{named}]",
             f"FROM {children} CROSS JOIN unnest(tk_places) AS place",
             f"WHERE NOT EXISTS ({parents});",
-            if_then("FOUND", f"PERFORM set_config('{waiting_notes(plan)}', 'on', true);"),
+            if_then("FOUND", f"PERFORM {_waits(plan)};"),
         ]
     )
 
@@ -186,10 +194,3 @@ def arrive(plan: Plan, parents: Iterable[LateParent]) -> list[str]:
         for late in parents
         if not late.is_constrained
     ]
-
-
-def reading(plan: Plan, late: LateParent) -> list[KeptColumn]:
-    """Return the kept columns that read the row which comes late."""
-    if late.path:
-        return [kept for kept in plan.kept_columns if any(s.path == late.path for s in kept.resolved.sources)]
-    return [kept for kept in plan.kept_columns if any(s.path[:1] == (late.hop,) for s in kept.resolved.sources)]

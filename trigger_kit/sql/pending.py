@@ -35,7 +35,6 @@ __all__ = [
     "reconsider",
     "take_pending",
     "tied",
-    "waiting_flag",
 ]
 
 # The notes of this transaction.
@@ -129,11 +128,6 @@ def purged_flag(plan: Plan) -> str:
 
 
 # Notes --------------------------------------------------------------------------------------------------------------
-
-
-def waiting_flag(plan: Plan) -> str:
-    """Return the setting that is ``on`` while this transaction has announced notes about a target."""
-    return f"trigger_kit.deferred_{short_digest(plan.target)}_{{:schema_tag}}"
 
 
 def reconsider(plan: Plan, kept_columns: Iterable[KeptColumn], rows: Key | None = None) -> list[str]:

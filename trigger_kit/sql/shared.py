@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trigger_kit.sql.body import ARRIVED, IS_MARKED, MARK, REFUSE, REQUIRE_READ_COMMITTED
+from trigger_kit.sql.body import ARRIVED, IS_MARKED, MARK, REFUSE, REQUIRE_READ_COMMITTED, WAITS
 from trigger_kit.sql.function import Function
 from trigger_kit.sql.pausing import pause_function
 from trigger_kit.sql.text import literal
@@ -69,6 +69,24 @@ END;""",
         (("target", "regclass"), ("message", "text")),
         "void",
         comment="trigger_kit: refuses a TRUNCATE at other isolation levels",
+    ),
+    Function(
+        WAITS,
+        """\
+-- Make the end of this transaction look at what it has noted for a target: once, however many notes there are.
+-- Whether it will, the table says, and no setting, which anybody could set. A text, so that schemas may be renamed.
+BEGIN
+    EXECUTE format('
+        INSERT INTO %1$s (target, place, key)
+        SELECT $1, '''', ARRAY[]::text[]
+        WHERE NOT EXISTS (
+            SELECT FROM %1$s AS noted
+            WHERE noted.transaction = pg_current_xact_id() AND noted.target = $1 AND noted.place = ''''
+        )', waiting) USING target;
+END;""",
+        (("waiting", "regclass"), ("target", "text")),
+        "void",
+        comment="trigger_kit: makes the end of a transaction look at what was noted",
     ),
     Function(
         ARRIVED,
@@ -152,7 +170,7 @@ DO $trigger_kit$
 BEGIN
     -- IF NOT EXISTS would lock the table all the same, against those who write.
     IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = {:regclass tk_waiting}) THEN
-        CREATE INDEX "tk_waiting_transaction" ON {:schema}."tk_waiting" (transaction);
+        CREATE INDEX "tk_waiting_transaction" ON {:schema}."tk_waiting" (transaction, target, place);
     END IF;
     IF (SELECT relreplident FROM pg_class WHERE oid = {:regclass tk_waiting}) <> 'f' THEN
         ALTER TABLE {:schema}."tk_waiting" REPLICA IDENTITY FULL;
@@ -183,7 +201,8 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: let its targets be written, sources before what is computed from them.
--- Each row that goes fires the trigger of its target; that may make others due.
+-- Each row that goes fires the trigger of its target; that may make others due. Settled early, these fire this trigger
+-- at once, which lets all be written that are due by then.
 DECLARE
     tk_row tid;
     tk_plans text;
@@ -198,11 +217,6 @@ BEGIN
                   ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Commit, or SET CONSTRAINTS tk_commit IMMEDIATE, before session_replication_role = replica.';
     END IF;
-    -- Settled early, a target that becomes due meanwhile waits for the loop below, as it does at a commit.
-    IF current_setting('trigger_kit.committing_{:schema_tag}', true) = 'on' THEN
-        RETURN NULL;
-    END IF;
-    tk_plans := set_config('trigger_kit.committing_{:schema_tag}', 'on', true);
     -- A table that looked empty to this session's first commit would be read from end to end by all others.
     tk_plans := set_config('enable_seqscan', 'off', true);
     LOOP
@@ -215,7 +229,6 @@ BEGIN
         DELETE FROM {:schema}."tk_commit" AS due WHERE due.ctid = tk_row;
     END LOOP;
     tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-    tk_plans := set_config('trigger_kit.committing_{:schema_tag}', '', true);
     RETURN NULL;
 END;
 $trigger_kit$;

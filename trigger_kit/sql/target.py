@@ -37,6 +37,7 @@ from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pending import forget_pending, key_of, names_pending
 from trigger_kit.sql.text import block, object_name, quote, table_placeholder, text_literal
 from trigger_kit.sql.trigger import GUARD, CompiledTrigger, render
+from trigger_kit.sql.updates import differs, join_values
 
 __all__ = ["compile_target"]
 
@@ -137,7 +138,7 @@ def _fill(plan: Plan) -> CompiledTrigger:
     sentence = f"After INSERT on {plan.target}: count the source rows that were there first."
     lines = [
         *_before_reading(plan, waited),
-        *(recompute_rows(plan, read, "new_rows AS this") if read else []),
+        *([_read_again(plan, read)] if read else []),
         *([_count_first(plan, counted)] if counted else []),
     ]
     return render(
@@ -154,12 +155,25 @@ def _fill(plan: Plan) -> CompiledTrigger:
 
 def _before_reading(plan: Plan, waited: list[KeptColumn]) -> list[str]:
     """Return the statements after which what new rows point at, and those who point at them, stay as they are."""
-    locks = [lock_path(lock, "new_rows") for lock in plan.path_locks((), plan.pointing)]
+    locks = [lock_path(plan, lock, "new_rows") for lock in plan.path_locks((), plan.pointing)]
     notes = [note_missing(plan, late, "new_rows") for late in plan.late_parents((), plan.pointing)]
     pointing = [*take_links(plan, (), plan.pointing), *locks, *notes]
     comment = ["-- Lock what the new rows point at, and read it again."] if pointing else []
     arriving = arrive(plan, (late for late in plan.all_late_parents if not late.path)) if waited else []
     return [*comment, *pointing, *arriving]
+
+
+def _read_again(plan: Plan, kept_columns: list[KeptColumn]) -> str:
+    """Return the statements that compare what new rows have started from with what there is by now.
+
+    That is cheaper than to write the rows over again, of which most are as they should be.
+    """
+    values = values_of(kept_columns, "inserted")
+    changed = "\nOR ".join(differs(item, f"value_{number}", "inserted") for number, item in enumerate(values, 1))
+    rows = "\n".join(["new_rows AS inserted", *join_values(values, row_by_row=True)])
+    calls = recompute_rows(plan, kept_columns, "new_rows AS this")
+    found = f"SELECT FROM {rows}\nWHERE {block(changed).strip()}"
+    return "\n".join([f"IF EXISTS (\n{block(found)}\n) THEN", *map(block, calls), "END IF;"])
 
 
 def _count_first(plan: Plan, kept_columns: list[KeptColumn]) -> str:

@@ -20,10 +20,18 @@ __all__ = ["own_loop_test", "recursive_update"]
 
 
 def own_loop_test(step: Step) -> str:
-    """Return the test for an UPDATE of the loop that computes level after level: it goes on by itself."""
+    """Return the test for an UPDATE of the loop that computes level after level: it goes on by itself.
+
+    Anybody may set the setting that says so: it has changed nothing but what this edge keeps.
+    """
+    kept = {kept.column for kept in step.kept_columns}
+    read = sorted({name for feed in step.edge.feeds for name in feed.columns} - kept)
+    before, after = (", ".join(f"{rows}.{quote(name)}::text" for name in read) for rows in ("old_rows", "new_rows"))
     return (
         "-- What the loop over levels writes fires this trigger again; the loop goes on by itself.\n"
-        f"IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text THEN\n"
+        f"IF current_setting('{_flag(step)}', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (\n"
+        f"    SELECT {before} FROM old_rows EXCEPT ALL SELECT {after} FROM new_rows\n"
+        ") THEN\n"
         "    RETURN NULL;\n"
         "END IF;"
     )

@@ -27,7 +27,7 @@ BEGIN
         SELECT 'library_author', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {library_author} AS parent WHERE parent."id" = child.tk_key);
-        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_4aaeb2_{:schema_tag}', 'on', true); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'library_author'); END IF;
     END IF;
     RETURN tk_found;
 END;

@@ -27,7 +27,7 @@ BEGIN
         SELECT 'archive_publisher', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_publisher} AS parent WHERE parent."number" = child.tk_key);
-        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'); END IF;
     END IF;
     RETURN tk_found;
 END;

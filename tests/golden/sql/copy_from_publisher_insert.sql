@@ -15,28 +15,8 @@ AS $trigger_kit$
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM FROM {archive_country} AS locked
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM new_rows AS hop_1
-        ))
-        ORDER BY locked."code" FOR NO KEY UPDATE;
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_country} AS locked SET "code" = locked."code"
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM new_rows AS hop_1
-        ));
-        PERFORM set_config('trigger_kit.locking', '', true);
-    ELSE
-        PERFORM FROM {archive_country} AS locked
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM new_rows AS hop_1
-        ))
-        ORDER BY locked."code" FOR SHARE;
-    END IF;
+    PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))
+    FROM new_rows AS hop_1;
     DECLARE
         tk_noted bigint;
     BEGIN
@@ -53,9 +33,7 @@ BEGIN
             LIMIT 1
         ) IS NULL;
         GET DIAGNOSTICS tk_noted = ROW_COUNT;
-        IF tk_noted > 0 THEN
-            PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-        END IF;
+        IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
     END;
     PERFORM {:schema}."tk_archive_work_apply_80f5a9"(array_agg(change.tk_key), NULL)
     FROM (

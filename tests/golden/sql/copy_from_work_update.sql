@@ -15,142 +15,40 @@ AS $trigger_kit$
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
-    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
+        SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
+    ) THEN
         RETURN NULL;
     END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM FROM {archive_country} AS locked
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-            JOIN LATERAL (
-                SELECT * FROM {archive_publisher} AS hop_1
-                WHERE hop_1."number" = own."publisher_id"
-                OFFSET 0
-            ) AS hop_1 ON true
-        ))
-        ORDER BY locked."code" FOR NO KEY UPDATE;
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_country} AS locked SET "code" = locked."code"
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-            JOIN LATERAL (
-                SELECT * FROM {archive_publisher} AS hop_1
-                WHERE hop_1."number" = own."publisher_id"
-                OFFSET 0
-            ) AS hop_1 ON true
-        ));
-        PERFORM set_config('trigger_kit.locking', '', true);
-    ELSE
-        PERFORM FROM {archive_country} AS locked
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-            JOIN LATERAL (
-                SELECT * FROM {archive_publisher} AS hop_1
-                WHERE hop_1."number" = own."publisher_id"
-                OFFSET 0
-            ) AS hop_1 ON true
-        ))
-        ORDER BY locked."code" FOR SHARE;
-    END IF;
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM FROM {archive_publisher} AS locked
-        WHERE locked."number" = ANY (ARRAY(
-            SELECT own."publisher_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-        ))
-        ORDER BY locked."id" FOR NO KEY UPDATE;
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_publisher} AS locked SET "id" = locked."id"
-        WHERE locked."number" = ANY (ARRAY(
-            SELECT own."publisher_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-        ));
-        PERFORM set_config('trigger_kit.locking', '', true);
-    ELSE
-        PERFORM FROM {archive_publisher} AS locked
-        WHERE locked."number" = ANY (ARRAY(
-            SELECT own."publisher_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-        ))
-        ORDER BY locked."id" FOR SHARE;
-    END IF;
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM FROM {archive_country} AS locked
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-            JOIN LATERAL (
-                SELECT * FROM {archive_publisher} AS hop_1
-                WHERE hop_1."number" = own."publisher_id"
-                OFFSET 0
-            ) AS hop_1 ON true
-        ))
-        ORDER BY locked."code" FOR NO KEY UPDATE;
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_country} AS locked SET "code" = locked."code"
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-            JOIN LATERAL (
-                SELECT * FROM {archive_publisher} AS hop_1
-                WHERE hop_1."number" = own."publisher_id"
-                OFFSET 0
-            ) AS hop_1 ON true
-        ));
-        PERFORM set_config('trigger_kit.locking', '', true);
-    ELSE
-        PERFORM FROM {archive_country} AS locked
-        WHERE locked."code" = ANY (ARRAY(
-            SELECT hop_1."country_id"
-            FROM (
-                SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
-            ) AS own
-            JOIN LATERAL (
-                SELECT * FROM {archive_publisher} AS hop_1
-                WHERE hop_1."number" = own."publisher_id"
-                OFFSET 0
-            ) AS hop_1 ON true
-        ))
-        ORDER BY locked."code" FOR SHARE;
-    END IF;
+    PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))
+    FROM (
+        SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+        EXCEPT ALL
+        SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+    ) AS own
+    JOIN LATERAL (
+        SELECT * FROM {archive_publisher} AS hop_1
+        WHERE hop_1."number" = own."publisher_id"
+        OFFSET 0
+    ) AS hop_1 ON true;
+    PERFORM {:schema}."tk_archive_work_hold_archive_publisher_59d954"(array_agg(own."publisher_id"))
+    FROM (
+        SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+        EXCEPT ALL
+        SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+    ) AS own;
+    PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))
+    FROM (
+        SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
+        EXCEPT ALL
+        SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
+    ) AS own
+    JOIN LATERAL (
+        SELECT * FROM {archive_publisher} AS hop_1
+        WHERE hop_1."number" = own."publisher_id"
+        OFFSET 0
+    ) AS hop_1 ON true;
     DECLARE
         tk_noted bigint;
     BEGIN
@@ -171,9 +69,7 @@ BEGIN
             LIMIT 1
         ) IS NULL;
         GET DIAGNOSTICS tk_noted = ROW_COUNT;
-        IF tk_noted > 0 THEN
-            PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-        END IF;
+        IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
     END;
     PERFORM {:schema}."tk_archive_work_apply_14f5cd"(array_agg(change.tk_key), NULL)
     FROM (

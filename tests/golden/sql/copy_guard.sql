@@ -1,4 +1,52 @@
--- title: copy: Lock rows of archive_work, and count them; note those that are missing, for each of some places.
+-- title: copy: Lock rows of archive_country in key order: what leads over them stays as it is.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_hold_archive_country_9e39dd"(tk_keys varchar[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of archive_country in key order: what leads over them stays as it is.
+BEGIN
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        PERFORM FROM {archive_country} AS locked
+        WHERE locked."code" = ANY (tk_keys) ORDER BY locked."code" FOR NO KEY UPDATE;
+        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+        UPDATE {archive_country} AS locked SET "code" = locked."code"
+        WHERE locked."code" = ANY (tk_keys);
+        PERFORM set_config('trigger_kit.locking', '', true);
+    ELSE
+        PERFORM FROM {archive_country} AS locked
+        WHERE locked."code" = ANY (tk_keys) ORDER BY locked."code" FOR SHARE;
+    END IF;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_hold_archive_country_9e39dd"(varchar[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_hold_archive_country_9e39dd"(varchar[]) IS 'trigger_kit: writes archive_work';
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_hold_archive_publisher_59d954"(tk_keys bigint[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of archive_publisher in key order: what leads over them stays as it is.
+BEGIN
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        PERFORM FROM {archive_publisher} AS locked
+        WHERE locked."number" = ANY (tk_keys) ORDER BY locked."id" FOR NO KEY UPDATE;
+        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+        UPDATE {archive_publisher} AS locked SET "id" = locked."id"
+        WHERE locked."number" = ANY (tk_keys);
+        PERFORM set_config('trigger_kit.locking', '', true);
+    ELSE
+        PERFORM FROM {archive_publisher} AS locked
+        WHERE locked."number" = ANY (tk_keys) ORDER BY locked."id" FOR SHARE;
+    END IF;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_work_hold_archive_publisher_59d954"(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_work_hold_archive_publisher_59d954"(bigint[]) IS 'trigger_kit: writes archive_work';
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_lock_71eb5b"(tk_keys bigint[], tk_places text[], tk_only_notes boolean)
 RETURNS bigint
@@ -27,7 +75,7 @@ BEGIN
         SELECT 'archive_work', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."publisher_id" = child.tk_key);
-        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -62,7 +110,7 @@ BEGIN
         SELECT 'archive_work', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."id" = child.tk_key);
-        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
     END IF;
     RETURN tk_found;
 END;

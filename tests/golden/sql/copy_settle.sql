@@ -18,34 +18,13 @@ DECLARE
     tk_key_2s bigint[];
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- The first note settles them all; those that come meanwhile say so again.
-    IF current_setting('trigger_kit.waiting_8545a5_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN RETURN NULL; END IF;
-    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', '', true);
+    -- What is noted from now on is looked at again.
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', '');
     -- Rows of archive_work that came before their archive_publisher.
     SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', 'd75feb') AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s)) AS hop_1
-            ))
-            ORDER BY locked."code" FOR NO KEY UPDATE;
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_country} AS locked SET "code" = locked."code"
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s)) AS hop_1
-            ));
-            PERFORM set_config('trigger_kit.locking', '', true);
-        ELSE
-            PERFORM FROM {archive_country} AS locked
-            WHERE locked."code" = ANY (ARRAY(
-                SELECT hop_1."country_id"
-                FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s)) AS hop_1
-            ))
-            ORDER BY locked."code" FOR SHARE;
-        END IF;
+        PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))
+        FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s)) AS hop_1;
         SELECT array_agg(touched.tk_key_1)
         INTO tk_key_1s
         FROM (
@@ -104,5 +83,5 @@ CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
-    WHEN (NEW.target = 'archive_work')
+    WHEN (NEW.target = 'archive_work' AND NEW.place = '')
     EXECUTE FUNCTION {:schema}."tk_archive_work_settle_25e6d0"();

@@ -57,11 +57,12 @@ BEGIN
         WHERE source."publisher_id" IS NOT NULL
         GROUP BY source."publisher_id" ORDER BY tk_key
     ) AS change;
-    -- The first note of a transaction makes its commit look at them.
-    IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
-        PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
-        INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
-    END IF;
+    -- The first note of a transaction makes its commit look at them; the table says whether it will.
+    INSERT INTO {:schema}."tk_commit" (rank, target)
+    SELECT 1, 'archive_publisher'
+    WHERE NOT EXISTS (
+        SELECT FROM {:schema}."tk_commit" AS due WHERE due.transaction = pg_current_xact_id() AND due.rank = 1 AND due.target = 'archive_publisher'
+    );
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -37,7 +37,6 @@ DECLARE
     tk_2_keys bigint[];
 BEGIN
     IF TG_RELID <> {:regclass tk_commit} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_commit} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', '', true);
     WITH taken AS (
         DELETE FROM {:schema}."tk_deferred_archive_publisher" AS noted
         WHERE noted.tk_transaction = pg_current_xact_id() AND noted.tk_edge IN (2)

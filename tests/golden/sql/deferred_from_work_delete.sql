@@ -33,11 +33,12 @@ BEGIN
         FROM (VALUES
             (before."publisher_id", -before.tk_part_1, -before.tk_part_2, -1)
         ) AS change (tk_key, "kept_number", tk_rows_1, "the_count");
-        -- The first note of a transaction makes its commit look at them.
-        IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
-            PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
-            INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
-        END IF;
+        -- The first note of a transaction makes its commit look at them; the table says whether it will.
+        INSERT INTO {:schema}."tk_commit" (rank, target)
+        SELECT 1, 'archive_publisher'
+        WHERE NOT EXISTS (
+            SELECT FROM {:schema}."tk_commit" AS due WHERE due.transaction = pg_current_xact_id() AND due.rank = 1 AND due.target = 'archive_publisher'
+        );
         RETURN NULL;
     END IF;
     IF {:schema}."tk_is_paused_v1"('archive_publisher') THEN
@@ -60,11 +61,12 @@ BEGIN
         GROUP BY source."publisher_id" ORDER BY tk_key
     ) AS change
     WHERE (tk_recompute OR (change."kept_number", change.tk_rows_1, change."the_count") <> (0, 0, 0));
-    -- The first note of a transaction makes its commit look at them.
-    IF current_setting('trigger_kit.deferred_f5afcb_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN
-        PERFORM set_config('trigger_kit.deferred_f5afcb_{:schema_tag}', 'on', true);
-        INSERT INTO {:schema}."tk_commit" (rank, target) VALUES (1, 'archive_publisher');
-    END IF;
+    -- The first note of a transaction makes its commit look at them; the table says whether it will.
+    INSERT INTO {:schema}."tk_commit" (rank, target)
+    SELECT 1, 'archive_publisher'
+    WHERE NOT EXISTS (
+        SELECT FROM {:schema}."tk_commit" AS due WHERE due.transaction = pg_current_xact_id() AND due.rank = 1 AND due.target = 'archive_publisher'
+    );
     RETURN NULL;
 END;
 $trigger_kit$;

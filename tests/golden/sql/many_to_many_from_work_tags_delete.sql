@@ -17,28 +17,8 @@ DECLARE
 BEGIN
     IF TG_RELID <> {:regclass archive_work_tags} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work_tags} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM FROM {archive_tag} AS locked
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_1."tag_id"
-            FROM old_rows AS hop_1
-        ))
-        ORDER BY locked."id" FOR NO KEY UPDATE;
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_tag} AS locked SET "id" = locked."id"
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_1."tag_id"
-            FROM old_rows AS hop_1
-        ));
-        PERFORM set_config('trigger_kit.locking', '', true);
-    ELSE
-        PERFORM FROM {archive_tag} AS locked
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_1."tag_id"
-            FROM old_rows AS hop_1
-        ))
-        ORDER BY locked."id" FOR SHARE;
-    END IF;
+    PERFORM {:schema}."tk_archive_work_hold_archive_tag_0b365a"(array_agg(hop_1."tag_id"))
+    FROM old_rows AS hop_1;
     IF tk_recompute THEN
         PERFORM {:schema}."tk_archive_work_apply_ae7a79"(array_agg(change.tk_key), NULL, true, NULL)
         FROM (

@@ -17,74 +17,28 @@ DECLARE
 BEGIN
     IF TG_RELID <> {:regclass archive_work_tags} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work_tags} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
-    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
+        SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
+    ) THEN
         RETURN NULL;
     END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM FROM {archive_tag} AS locked
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_1."tag_id"
-            FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                ) AS changed
-            ) AS hop_1
-        ))
-        ORDER BY locked."id" FOR NO KEY UPDATE;
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_tag} AS locked SET "id" = locked."id"
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_1."tag_id"
-            FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                ) AS changed
-            ) AS hop_1
-        ));
-        PERFORM set_config('trigger_kit.locking', '', true);
-    ELSE
-        PERFORM FROM {archive_tag} AS locked
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_1."tag_id"
-            FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                    EXCEPT ALL
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                ) AS changed
-                UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
-                    SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
-                    EXCEPT ALL
-                    SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
-                ) AS changed
-            ) AS hop_1
-        ))
-        ORDER BY locked."id" FOR SHARE;
-    END IF;
+    PERFORM {:schema}."tk_archive_work_hold_archive_tag_0b365a"(array_agg(hop_1."tag_id"))
+    FROM (
+        SELECT -1 AS tk_sign, changed.*
+        FROM (
+            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+            EXCEPT ALL
+            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+        ) AS changed
+        UNION ALL
+        SELECT 1 AS tk_sign, changed.*
+        FROM (
+            SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
+            EXCEPT ALL
+            SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
+        ) AS changed
+    ) AS hop_1;
     DECLARE
         tk_noted bigint;
     BEGIN
@@ -116,9 +70,7 @@ BEGIN
             LIMIT 1
         ) IS NULL;
         GET DIAGNOSTICS tk_noted = ROW_COUNT;
-        IF tk_noted > 0 THEN
-            PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', 'on', true);
-        END IF;
+        IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
     END;
     IF tk_recompute THEN
         PERFORM {:schema}."tk_archive_work_apply_ae7a79"(array_agg(change.tk_key), NULL, true, ARRAY['30c6f5']::text[])

@@ -17,9 +17,8 @@ DECLARE
     tk_key_2s bigint[];
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- The first note settles them all; those that come meanwhile say so again.
-    IF current_setting('trigger_kit.waiting_8545a5_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN RETURN NULL; END IF;
-    PERFORM set_config('trigger_kit.waiting_8545a5_{:schema_tag}', '', true);
+    -- What is noted from now on is looked at again.
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', '');
     -- Rows of archive_work_tags that came before their archive_work.
     SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', '30c6f5') AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
@@ -71,5 +70,5 @@ CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
-    WHEN (NEW.target = 'archive_work')
+    WHEN (NEW.target = 'archive_work' AND NEW.place = '')
     EXECUTE FUNCTION {:schema}."tk_archive_work_settle_25e6d0"();

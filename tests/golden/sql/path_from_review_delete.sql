@@ -53,28 +53,8 @@ BEGIN
         END IF;
     END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.
-    IF current_setting('transaction_isolation') = 'repeatable read' THEN
-        PERFORM FROM {archive_work} AS locked
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_2."work_id"
-            FROM old_rows AS hop_2
-        ))
-        ORDER BY locked."id" FOR NO KEY UPDATE;
-        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-        UPDATE {archive_work} AS locked SET "id" = locked."id"
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_2."work_id"
-            FROM old_rows AS hop_2
-        ));
-        PERFORM set_config('trigger_kit.locking', '', true);
-    ELSE
-        PERFORM FROM {archive_work} AS locked
-        WHERE locked."id" = ANY (ARRAY(
-            SELECT hop_2."work_id"
-            FROM old_rows AS hop_2
-        ))
-        ORDER BY locked."id" FOR SHARE;
-    END IF;
+    PERFORM {:schema}."tk_archive_publisher_hold_archive_work_022efd"(array_agg(hop_2."work_id"))
+    FROM old_rows AS hop_2;
     PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL)
     FROM (
         SELECT hop_1."publisher_id" AS tk_key, -coalesce(sum("hop_2"."stars"), 0) AS "the_total"

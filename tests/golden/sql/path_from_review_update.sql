@@ -32,7 +32,9 @@ BEGIN
         tk_part_1 bigint;
     BEGIN
         -- An UPDATE that only writes rows which were locked changes nothing.
-        IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
+            SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
+        ) THEN
             RETURN NULL;
         END IF;
         SELECT NOT EXISTS (SELECT FROM old_rows OFFSET 1), old_rows."work_id", old_rows."stars", new_rows."work_id", new_rows."stars"
@@ -72,70 +74,22 @@ BEGIN
             END IF;
         END IF;
         -- Lock what the path leads over, so that it cannot change meanwhile.
-        IF current_setting('transaction_isolation') = 'repeatable read' THEN
-            PERFORM FROM {archive_work} AS locked
-            WHERE locked."id" = ANY (ARRAY(
-                SELECT hop_2."work_id"
-                FROM (
-                    SELECT -1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                        EXCEPT ALL
-                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                    ) AS changed
-                    UNION ALL
-                    SELECT 1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                        EXCEPT ALL
-                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                    ) AS changed
-                ) AS hop_2
-            ))
-            ORDER BY locked."id" FOR NO KEY UPDATE;
-            PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
-            UPDATE {archive_work} AS locked SET "id" = locked."id"
-            WHERE locked."id" = ANY (ARRAY(
-                SELECT hop_2."work_id"
-                FROM (
-                    SELECT -1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                        EXCEPT ALL
-                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                    ) AS changed
-                    UNION ALL
-                    SELECT 1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                        EXCEPT ALL
-                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                    ) AS changed
-                ) AS hop_2
-            ));
-            PERFORM set_config('trigger_kit.locking', '', true);
-        ELSE
-            PERFORM FROM {archive_work} AS locked
-            WHERE locked."id" = ANY (ARRAY(
-                SELECT hop_2."work_id"
-                FROM (
-                    SELECT -1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                        EXCEPT ALL
-                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                    ) AS changed
-                    UNION ALL
-                    SELECT 1 AS tk_sign, changed.*
-                    FROM (
-                        SELECT new_rows."work_id", new_rows."stars" FROM new_rows
-                        EXCEPT ALL
-                        SELECT old_rows."work_id", old_rows."stars" FROM old_rows
-                    ) AS changed
-                ) AS hop_2
-            ))
-            ORDER BY locked."id" FOR SHARE;
-        END IF;
+        PERFORM {:schema}."tk_archive_publisher_hold_archive_work_022efd"(array_agg(hop_2."work_id"))
+        FROM (
+            SELECT -1 AS tk_sign, changed.*
+            FROM (
+                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+                EXCEPT ALL
+                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+            ) AS changed
+            UNION ALL
+            SELECT 1 AS tk_sign, changed.*
+            FROM (
+                SELECT new_rows."work_id", new_rows."stars" FROM new_rows
+                EXCEPT ALL
+                SELECT old_rows."work_id", old_rows."stars" FROM old_rows
+            ) AS changed
+        ) AS hop_2;
         DECLARE
             tk_noted bigint;
         BEGIN
@@ -167,9 +121,7 @@ BEGIN
                 LIMIT 1
             ) IS NULL;
             GET DIAGNOSTICS tk_noted = ROW_COUNT;
-            IF tk_noted > 0 THEN
-                PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true);
-            END IF;
+            IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'); END IF;
         END;
         PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, ARRAY['d507ea']::text[])
         FROM (

@@ -1,4 +1,28 @@
--- title: path: Lock rows of archive_publisher, and count them; note those that are missing, for each of some places.
+-- title: path: Lock rows of archive_work in key order: what leads over them stays as it is.
+
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_hold_archive_work_022efd"(tk_keys bigint[])
+RETURNS void
+LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off
+AS $trigger_kit$
+-- Lock rows of archive_work in key order: what leads over them stays as it is.
+BEGIN
+    IF current_setting('transaction_isolation') = 'repeatable read' THEN
+        PERFORM FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys) ORDER BY locked."id" FOR NO KEY UPDATE;
+        PERFORM set_config('trigger_kit.locking', pg_trigger_depth()::text, true);
+        UPDATE {archive_work} AS locked SET "id" = locked."id"
+        WHERE locked."id" = ANY (tk_keys);
+        PERFORM set_config('trigger_kit.locking', '', true);
+    ELSE
+        PERFORM FROM {archive_work} AS locked
+        WHERE locked."id" = ANY (tk_keys) ORDER BY locked."id" FOR SHARE;
+    END IF;
+END;
+$trigger_kit$;
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_publisher_hold_archive_work_022efd"(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_publisher_hold_archive_work_022efd"(bigint[]) IS 'trigger_kit: writes archive_publisher';
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_keys bigint[], tk_places text[], tk_only_notes boolean)
 RETURNS bigint
@@ -27,7 +51,7 @@ BEGIN
         SELECT 'archive_publisher', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_publisher} AS parent WHERE parent."number" = child.tk_key);
-        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_f5afcb_{:schema_tag}', 'on', true); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'); END IF;
     END IF;
     RETURN tk_found;
 END;

@@ -14,9 +14,8 @@ DECLARE
     tk_parent_2s varchar[];
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- The first note settles them all; those that come meanwhile say so again.
-    IF current_setting('trigger_kit.waiting_fa056e_{:schema_tag}', true) IS DISTINCT FROM 'on' THEN RETURN NULL; END IF;
-    PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', '', true);
+    -- What is noted from now on is looked at again.
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'Port of call {{x}}', '');
     -- Rows of select that came before their Port of call {x}.
     SELECT array_agg(settled.key[1]::varchar) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'Port of call {{x}}', 'f0234a') AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
@@ -53,5 +52,5 @@ CREATE CONSTRAINT TRIGGER {:trigger}
     AFTER INSERT ON {tk_waiting}
     DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW
-    WHEN (NEW.target = 'Port of call {{x}}')
+    WHEN (NEW.target = 'Port of call {{x}}' AND NEW.place = '')
     EXECUTE FUNCTION {:schema}."tk_port_of_call_x_settle_5e2018"();

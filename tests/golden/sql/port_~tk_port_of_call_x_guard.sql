@@ -27,7 +27,7 @@ BEGIN
         SELECT 'Port of call {{x}}', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {Port of call %7Bx%7D} AS parent WHERE parent."PortCode" = child.tk_key);
-        IF FOUND THEN PERFORM set_config('trigger_kit.waiting_fa056e_{:schema_tag}', 'on', true); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'Port of call {{x}}'); END IF;
     END IF;
     RETURN tk_found;
 END;

@@ -11,7 +11,20 @@ AS $trigger_kit$
 -- Written by trigger_kit for rules of archive.Publisher.
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_archive_publisher_recompute_c7695a"(array_agg(this."id")) FROM new_rows AS this;
+    IF EXISTS (
+        SELECT FROM new_rows AS inserted
+        CROSS JOIN LATERAL (
+            SELECT
+                (ARRAY_AGG("archive_work"."title" ORDER BY "archive_work"."title", "archive_work"."id"))::text[] AS "kept_list"
+            FROM (SELECT inserted.*) AS "archive_publisher"
+            LEFT OUTER JOIN {archive_work} AS "archive_work" ON ("archive_work"."publisher_id" = "archive_publisher"."number")
+            GROUP BY "archive_publisher"."id"
+            OFFSET 0
+        ) AS value_1
+        WHERE inserted."kept_list" IS DISTINCT FROM value_1."kept_list"
+    ) THEN
+        PERFORM {:schema}."tk_archive_publisher_recompute_c7695a"(array_agg(this."id")) FROM new_rows AS this;
+    END IF;
     IF EXISTS (
         SELECT FROM new_rows AS inserted WHERE (SELECT true FROM {archive_work} AS source WHERE source."publisher_id" = inserted."number" LIMIT 1)
     ) THEN

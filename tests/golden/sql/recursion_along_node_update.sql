@@ -13,11 +13,15 @@ AS $trigger_kit$
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
-    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
+        SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
+    ) THEN
         RETURN NULL;
     END IF;
     -- What the loop over levels writes fires this trigger again; the loop goes on by itself.
-    IF current_setting('trigger_kit.along_beba31', true) = (pg_trigger_depth() - 1)::text THEN
+    IF current_setting('trigger_kit.along_beba31', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
+        SELECT old_rows."parent_id"::text FROM old_rows EXCEPT ALL SELECT new_rows."parent_id"::text FROM new_rows
+    ) THEN
         RETURN NULL;
     END IF;
     PERFORM {:schema}."tk_archive_node_apply_6e387c"(array_agg(change.tk_key), ARRAY['b39405']::text[])
