@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.sql.pausing import PAUSE_FUNCTION, listed_targets
-from trigger_kit.sql.text import REGCLASS, SCHEMA, SCHEMA_TAG, SEARCH_PATH, identifier, literal, short_digest
+from trigger_kit.sql.text import (
+    PINNED_SCHEMAS,
+    REGCLASS,
+    SCHEMA,
+    SCHEMA_TAG,
+    SEARCH_PATH,
+    identifier,
+    literal,
+    short_digest,
+)
 from trigger_kit.sql.trigger import TEMPLATE_VERSION, Comment, CompiledTrigger
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "find_triggers",
     "has_table",
     "installed_triggers",
+    "located",
     "search_path",
     "state_sql",
     "trigger_status",
@@ -84,12 +95,24 @@ class Placement:
         if placeholder == SCHEMA_TAG:
             return short_digest(self.schema)
         if placeholder == SEARCH_PATH:
-            return ", ".join(["pg_catalog", *map(identifier, search_path(self.connection)), "pg_temp"])
+            return ", ".join(["pg_catalog", *self._pinned, "pg_temp"])
+        if placeholder == PINNED_SCHEMAS:
+            return literal(self._pinned)
         if placeholder.startswith(REGCLASS):
             return f"{literal(self(placeholder.removeprefix(REGCLASS)))}::regclass"
         if placeholder in OWN_TABLES:
             return f"{identifier(self.schema)}.{identifier(placeholder)}"
         return ".".join(map(identifier, self._locate(placeholder)))
+
+    @cached_property
+    def _pinned(self) -> list[str]:
+        """The schemas of the path that functions pin, as SQL: those in which nobody may put operators of his own.
+
+        Their owner may CREATE there, and the functions', and superusers.
+        """
+        owner = f"{identifier(self._schema)}.{identifier(self.owner)}" if self._schema else self(self.owner)
+        (names,) = _row(self.connection, _PINNED, [owner])
+        return list(names or [])
 
     @property
     def schema(self) -> str:
@@ -132,8 +155,16 @@ def has_table(connection: BaseDatabaseWrapper, table: str) -> bool:
     return bool(_row(connection, "SELECT to_regclass(%s) IS NOT NULL", [_quoted(connection, table)])[0])
 
 
+def located(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, str]:
+    """Return the tables that are there, named by their ``db_table``, with their names as PostgreSQL writes them."""
+    names = {_quoted(connection, table): table for table in tables}
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, to_regclass(name)::text FROM unnest(%s::text[]) AS name", [list(names)])
+        return {names[name]: found for name, found in cursor.fetchall() if found}
+
+
 def search_path(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the schemas of the search_path, as functions pin it."""
+    """Return the schemas of the search_path."""
     (path,) = _row(connection, "SELECT current_schemas(false)::text[]")
     return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
 
@@ -154,6 +185,22 @@ SELECT namespace.nspname, class.relname
 FROM pg_class AS class
 JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE class.oid = to_regclass(%s)
+"""
+
+# Who may CREATE in a schema besides its owner.
+_PINNED = """
+SELECT array_agg(quote_ident(namespace.nspname) ORDER BY path.position)
+FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, position)
+JOIN pg_namespace AS namespace ON namespace.nspname = path.name
+WHERE namespace.nspname !~ '^pg_' AND NOT EXISTS (
+    SELECT FROM aclexplode(namespace.nspacl) AS acl LEFT JOIN pg_roles AS grantee ON grantee.oid = acl.grantee
+    WHERE acl.privilege_type = 'CREATE' AND acl.grantee <> namespace.nspowner
+      AND NOT coalesce(grantee.rolsuper, false)
+      AND acl.grantee <> coalesce(
+          (SELECT relowner FROM pg_class WHERE oid = to_regclass(%s)),
+          (SELECT oid FROM pg_roles WHERE rolname = current_user)
+      )
+)
 """
 
 _TRIGGERS = """

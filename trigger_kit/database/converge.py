@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement, state_sql
@@ -17,7 +17,9 @@ from trigger_kit.database.changes import Change, Found, Places, is_outdated, is_
 from trigger_kit.database.table_locks import lock_statement, patiently
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.plan.plan import Plan
 from trigger_kit.sql.compilation import drop_beside, undo_beside
+from trigger_kit.sql.owners import REFUSED, check_owners, give_to_owner
 from trigger_kit.sql.shared import CREATE_OWN_TABLES, REVOKE_GRANTS
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD
@@ -170,6 +172,7 @@ def _create(places: Places, change: Change, found: Found, values: Mapping[str, s
     differing = [trigger for trigger in change.after.triggers if not is_there(places, trigger, installed)]
     if differing:
         run(fill_placeholders(CREATE_OWN_TABLES, place))
+        _check_owners(place, change.after.plan, run)
     for trigger in differing:
         # Another version may have been installed behind the migrations' back.
         if undo := undo_beside(trigger.role, trigger.owner):
@@ -183,9 +186,21 @@ def _create(places: Places, change: Change, found: Found, values: Mapping[str, s
             run(state)
     if differing:
         run(fill_placeholders(REVOKE_GRANTS, place))
+        run(fill_placeholders(give_to_owner(change.after.plan), place))
     for trigger in change.after.triggers:
         if trigger not in differing and trigger.role == GUARD and found.values(change) != values:
             run(trigger.render_comment(place, values))
+
+
+def _check_owners(place: Placement, plan: Plan, run: Run) -> None:
+    """Raise TriggerKitError where the functions of a target cannot belong to its owner, or would not be safe."""
+    try:
+        run(fill_placeholders(check_owners(plan), place))
+    except DatabaseError as error:
+        diagnostic = getattr(error.__cause__, "diag", None)
+        if diagnostic is None or diagnostic.sqlstate != REFUSED:
+            raise
+        raise TriggerKitError(f"{diagnostic.message_primary} {diagnostic.message_hint}") from error
 
 
 def _refuse_shared_target(place: Placement, wanted: Wanted, installed: Mapping[str, InstalledTrigger]) -> None:

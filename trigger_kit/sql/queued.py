@@ -91,7 +91,8 @@ def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
 
 
 def _beside(plan: Plan, folds: tuple[Edge, ...]) -> Beside:
-    after = (_flush(plan, folds), *_exact(plan), _grants(plan, folds))
+    flush = _flush(plan, folds)
+    after = (_for_nobody(flush), flush, *_exact(plan), _grants(plan, folds))
     sources = dict.fromkeys(edge.source for edge in plan.edges if edge.is_queued)
     return Beside(QUEUE, (_table(plan, folds),), after, tuple(sources))
 
@@ -174,6 +175,44 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> Function:
     arguments = (("batch", "bigint DEFAULT NULL"), ("skip_locked", "boolean DEFAULT false"))
     name, settings = plain_name("tk_flush_", plan.target), (*PINNED, *PLANS)
     return Function(name, body, arguments, "bigint", settings, is_definer=True, comment=keeps(plan.target))
+
+
+def _for_nobody(function: Function) -> str:
+    """Return the statement that makes a function, where it is missing, for nobody but its owner.
+
+    ALTER DEFAULT PRIVILEGES may grant it to others when it comes. Who is granted it later keeps it.
+    """
+    name = f"{{:schema}}.{quote(function.name)}"
+    listed = ", ".join(f"{argument} {kind}" for argument, kind in function.arguments)
+    known = "SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace"
+    body = "\n".join(
+        [
+            "DECLARE",
+            "    tk_granted regrole;",
+            "BEGIN",
+            f"    IF EXISTS ({known}",
+            f"               WHERE touched.oid = {regclass_placeholder('tk_touched')}",
+            f"                 AND function.proname = {literal(function.name)}) THEN",
+            "        RETURN;",
+            "    END IF;",
+            f"    CREATE FUNCTION {name}({listed}) RETURNS {function.returns} LANGUAGE plpgsql AS 'BEGIN END';",
+            "    FOR tk_granted IN",
+            "        SELECT acl.grantee FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl",
+            f"        WHERE function.oid = {literal_signature(function)}::regprocedure",
+            "          AND acl.grantee NOT IN (0, function.proowner)",
+            "    LOOP",
+            f"        EXECUTE format('REVOKE ALL ON FUNCTION {function.signature} FROM %s', tk_granted);",
+            "    END LOOP;",
+            "END;",
+        ]
+    )
+    quotes = dollar_quotes(body)
+    return f"DO {quotes}\n{body}\n{quotes};"
+
+
+def literal_signature(function: Function) -> str:
+    """Return the signature of a function as a text."""
+    return f"'{function.signature}'"
 
 
 def _word(folds: tuple[Edge, ...], fold: Edge) -> str:
@@ -291,6 +330,7 @@ def _exact(plan: Plan) -> tuple[str | Function, ...]:
     )
     return (
         f"DO {outer}\n{test}\n{outer};",
+        _for_nobody(function),
         function,
         f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {name}();",
     )

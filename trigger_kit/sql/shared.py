@@ -5,7 +5,6 @@ from __future__ import annotations
 from trigger_kit.sql.body import ARRIVED, IS_MARKED, MARK, REFUSE, REQUIRE_READ_COMMITTED, WAITS
 from trigger_kit.sql.function import Function
 from trigger_kit.sql.pausing import pause_function
-from trigger_kit.sql.text import literal
 
 __all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "REVOKE_GRANTS", "SHARED_FUNCTIONS"]
 
@@ -17,7 +16,14 @@ CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (name, kind)
 );
-COMMENT ON TABLE {:schema}."tk_state" IS 'trigger_kit: how far backfills are, what is paused, what verify found';
+DO $trigger_kit$
+BEGIN
+    IF obj_description('{:schema}."tk_state"'::regclass, 'pg_class') IS NULL THEN
+        COMMENT ON TABLE {:schema}."tk_state"
+            IS 'trigger_kit: how far backfills are, what is paused, what verify found';
+    END IF;
+END;
+$trigger_kit$;
 """
 
 # The functions that all trigger functions of a schema call. A change of one is a new version of it, under a new name.
@@ -119,19 +125,8 @@ _CREATE_FUNCTIONS = f"""
 DO $tk_create$
 DECLARE
     tk_schema oid := (SELECT relnamespace FROM pg_class WHERE oid = {{:regclass tk_touched}});
-    tk_found text;
 BEGIN
 {chr(10).join(map(_create_once, _OURS))}
-    -- What trigger functions call runs as their owner: nobody else may have put it there first.
-    SELECT function.proname INTO tk_found
-    FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
-    WHERE function.proname = ANY ({literal([function.name for function in _OURS])})
-      AND touched.oid = {{:regclass tk_touched}}
-      AND function.proowner NOT IN (touched.relowner, (SELECT oid FROM pg_roles WHERE rolname = current_user));
-    IF tk_found IS NOT NULL THEN
-        RAISE EXCEPTION USING MESSAGE = format('Somebody else owns the function %s in this schema.', tk_found),
-                  ERRCODE = 'insufficient_privilege', HINT = 'Drop it, and install again.';
-    END IF;
 END;
 $tk_create$;
 """
@@ -158,7 +153,14 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
-COMMENT ON TABLE {:schema}."tk_touched" IS 'trigger_kit: targets that were touched during a pause and wait for repair';
+DO $trigger_kit$
+BEGIN
+    IF obj_description({:regclass tk_touched}, 'pg_class') IS NULL THEN
+        COMMENT ON TABLE {:schema}."tk_touched"
+            IS 'trigger_kit: targets that were touched during a pause and wait for repair';
+    END IF;
+END;
+$trigger_kit$;
 
 CREATE TABLE IF NOT EXISTS {:schema}."tk_waiting" (
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -177,7 +179,14 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
-COMMENT ON TABLE {:schema}."tk_waiting" IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
+DO $trigger_kit$
+BEGIN
+    IF obj_description({:regclass tk_waiting}, 'pg_class') IS NULL THEN
+        COMMENT ON TABLE {:schema}."tk_waiting"
+            IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
+    END IF;
+END;
+$trigger_kit$;
 
 CREATE UNLOGGED TABLE IF NOT EXISTS {:schema}."tk_commit" (
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -191,8 +200,24 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
-COMMENT ON TABLE {:schema}."tk_commit" IS 'trigger_kit: targets that open transactions will write when they commit';
+DO $trigger_kit$
+BEGIN
+    IF obj_description({:regclass tk_commit}, 'pg_class') IS NULL THEN
+        COMMENT ON TABLE {:schema}."tk_commit"
+            IS 'trigger_kit: targets that open transactions will write when they commit';
+    END IF;
+END;
+$trigger_kit$;
 
+DO $tk_create$
+BEGIN
+    IF EXISTS (
+        SELECT FROM pg_proc
+        WHERE proname = 'tk_commit' AND NOT pg_has_role(proowner, 'MEMBER')
+          AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {:regclass tk_commit})
+    ) THEN
+        RETURN;
+    END IF;
 CREATE OR REPLACE FUNCTION {:schema}."tk_commit"()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -234,6 +259,8 @@ END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_commit"() FROM PUBLIC;
 COMMENT ON FUNCTION {:schema}."tk_commit"() IS 'trigger_kit: lets the targets of a transaction be written at its end';
+END;
+$tk_create$;
 
 DO $trigger_kit$
 BEGIN
@@ -267,6 +294,15 @@ BEGIN
               OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
           )
           AND acl.grantee NOT IN (0, function.proowner)
+          -- The owners of targets call what their schema shares.
+          AND (
+              obj_description(function.oid, 'pg_proc') ~ '^trigger_kit: (keeps|writes) '
+              OR acl.grantee NOT IN (
+                  SELECT owner.proowner FROM pg_proc AS owner
+                  WHERE owner.pronamespace = function.pronamespace
+                    AND obj_description(owner.oid, 'pg_proc') LIKE 'trigger_kit: keeps %'
+              )
+          )
           -- Readers of a target read what is pending for it, too; who may fold it, is granted.
           AND function.proname !~ '^tk_(exact|flush)_'
     LOOP

@@ -42,6 +42,26 @@ CREATE OR REPLACE TRIGGER {:trigger}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_purge_301246"();
 
+DO $trigger_kit$
+DECLARE
+    tk_granted regrole;
+BEGIN
+    IF EXISTS (SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
+               WHERE touched.oid = {:regclass tk_touched}
+                 AND function.proname = 'tk_flush_archive_work') THEN
+        RETURN;
+    END IF;
+    CREATE FUNCTION {:schema}."tk_flush_archive_work"(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN END';
+    FOR tk_granted IN
+        SELECT acl.grantee FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
+        WHERE function.oid = '{:schema}."tk_flush_archive_work"(bigint, boolean)'::regprocedure
+          AND acl.grantee NOT IN (0, function.proowner)
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) FROM %s', tk_granted);
+    END LOOP;
+END;
+$trigger_kit$;
+
 CREATE OR REPLACE FUNCTION {:schema}."tk_flush_archive_work"(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -141,6 +161,26 @@ BEGIN
         DROP VIEW IF EXISTS {:schema}."tk_exact_archive_work";
         DROP FUNCTION {:schema}."tk_exact_archive_work"();
     END IF;
+END;
+$trigger_kit$;
+
+DO $trigger_kit$
+DECLARE
+    tk_granted regrole;
+BEGIN
+    IF EXISTS (SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
+               WHERE touched.oid = {:regclass tk_touched}
+                 AND function.proname = 'tk_exact_archive_work') THEN
+        RETURN;
+    END IF;
+    CREATE FUNCTION {:schema}."tk_exact_archive_work"() RETURNS TABLE("id" bigint, "the_count" integer, "the_total" numeric) LANGUAGE plpgsql AS 'BEGIN END';
+    FOR tk_granted IN
+        SELECT acl.grantee FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
+        WHERE function.oid = '{:schema}."tk_exact_archive_work"()'::regprocedure
+          AND acl.grantee NOT IN (0, function.proowner)
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION {:schema}."tk_exact_archive_work"() FROM %s', tk_granted);
+    END LOOP;
 END;
 $trigger_kit$;
 
