@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+import pgtrigger
 import pytest
 
 from tests.unit.check_ids import PACKAGE, REPOSITORY
@@ -176,3 +177,34 @@ def test_a_mistyped_public_name_is_an_attribute_error() -> None:
     module = importlib.import_module("trigger_kit")
     with pytest.raises(AttributeError):
         module.Denormalise  # noqa: B018
+
+
+def test_of_django_pgtrigger_only_public_names_are_used() -> None:
+    """Its compiler, migrations and registry may change in any version; the words of its DSL are its promise."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    imported = [name.name for node in nodes if isinstance(node, ast.Import) for name in node.names]
+    imported += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in imported if name.startswith("pgtrigger.")]
+    used = {
+        node.attr
+        for node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pgtrigger"
+    }
+    assert used == {
+        "After", "Before", "Deferred", "Delete", "Insert", "Level", "Referencing", "Row", "Statement", "Timing",
+        "Truncate", "Update", "When",
+    }  # fmt: skip
+    public = (PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8")
+    assert '"django-pgtrigger>=4.15,<5"' in public
+    assert all(hasattr(pgtrigger, name) for name in used)
+
+
+def test_django_pgtrigger_writes_its_words_as_postgresql_reads_them() -> None:
+    """What our text of CREATE TRIGGER is made of: another spelling would be another digest, or an error."""
+    assert [str(word) for word in (pgtrigger.Row, pgtrigger.Statement)] == ["ROW", "STATEMENT"]
+    assert [str(word) for word in (pgtrigger.Before, pgtrigger.After)] == ["BEFORE", "AFTER"]
+    assert str(pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete) == "INSERT OR UPDATE OR DELETE"
+    assert (str(pgtrigger.Truncate), str(pgtrigger.Deferred)) == ("TRUNCATE", "DEFERRED")
+    both = str(pgtrigger.Referencing(old="old_rows", new="new_rows")).split()
+    assert both == ["REFERENCING", "OLD", "TABLE", "AS", "old_rows", "NEW", "TABLE", "AS", "new_rows"]

@@ -30,6 +30,7 @@ __all__ = [
     "cast_type",
     "column_of",
     "full_type",
+    "is_built_in",
     "is_comparable",
     "is_loose",
     "key_type",
@@ -45,6 +46,19 @@ class Column:
     table: str
     name: str
     type: str
+
+
+# Types that come with PostgreSQL, by the names that Django gives them; operators of others are found by search_path.
+_BUILT_IN = {
+    "bigint", "boolean", "bytea", "char", "character varying", "cidr", "date", "double precision", "inet", "integer",
+    "interval", "jsonb", "macaddr", "numeric", "real", "smallint", "text", "time", "time without time zone",
+    "timestamp with time zone", "timestamp without time zone", "tsvector", "uuid", "varchar",
+}  # fmt: skip
+
+
+def is_built_in(kind: str) -> bool:
+    """Whether a type, or that of an array's elements, comes with PostgreSQL."""
+    return kind.removesuffix("[]") in _BUILT_IN
 
 
 @dataclass(frozen=True, order=True)

@@ -79,7 +79,8 @@ def compile_commit(plan: Plan) -> list[CompiledTrigger]:
             body=_body(plan, _sections(plan, edges)),
             when=pgtrigger.After,
             operation=pgtrigger.Delete,
-            clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN (OLD.target = {text_literal(plan.target)})"],
+            level=pgtrigger.Row,
+            condition=f"OLD.target = {text_literal(plan.target)}",
             beside=_table(plan, edges),
             settings=PLANS,
         )

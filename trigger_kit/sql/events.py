@@ -30,9 +30,9 @@ from trigger_kit.sql.truncate import truncate_body
 __all__ = ["compile_step"]
 
 _REFERENCING = {
-    Event.INSERT: "REFERENCING NEW TABLE AS new_rows",
-    Event.UPDATE: "REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows",
-    Event.DELETE: "REFERENCING OLD TABLE AS old_rows",
+    Event.INSERT: pgtrigger.Referencing(new="new_rows"),
+    Event.UPDATE: pgtrigger.Referencing(old="old_rows", new="new_rows"),
+    Event.DELETE: pgtrigger.Referencing(old="old_rows"),
 }
 _OPERATION = {
     Event.INSERT: pgtrigger.Insert,
@@ -46,9 +46,6 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
     """Compile one step into its trigger."""
     edge, event = step.edge, step.event
     body = _compile_body(plan, step)
-    clauses = [f"FOR EACH {pgtrigger.Statement}"]
-    if event in _REFERENCING:
-        clauses.insert(0, _REFERENCING[event])
     return render(
         name=_name(plan, step),
         on=edge.source,
@@ -56,7 +53,8 @@ def compile_step(plan: Plan, step: Step) -> CompiledTrigger:
         body=body,
         when=pgtrigger.After,
         operation=_OPERATION[event],
-        clauses=clauses,
+        level=pgtrigger.Statement,
+        referencing=_REFERENCING.get(event),
         can_pause=event is not Event.TRUNCATE,
         settings=() if event is Event.TRUNCATE or _is_alone(plan, step) else PLANS,
     )

@@ -56,12 +56,9 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
             body="\n".join(lines),
             when=pgtrigger.After,
             operation=pgtrigger.Insert,
-            clauses=[
-                "DEFERRABLE INITIALLY DEFERRED",
-                f"FOR EACH {pgtrigger.Row}",
-                f"WHEN (NEW.target = {text_literal(plan.target)} AND NEW.place = '')",
-            ],
-            is_constraint=True,
+            level=pgtrigger.Row,
+            condition=f"NEW.target = {text_literal(plan.target)} AND NEW.place = ''",
+            timing=pgtrigger.Deferred,
             settings=PLANS if any(late.path for late in late_parents) else (),
         )
     ]

@@ -60,7 +60,7 @@ def _mark(plan: Plan, table: str) -> CompiledTrigger:
         body="\n".join(lines),
         when=pgtrigger.Before,
         operation=pgtrigger.Insert | pgtrigger.Update | pgtrigger.Delete,
-        clauses=[f"FOR EACH {pgtrigger.Statement}"],
+        level=pgtrigger.Statement,
     )
 
 
@@ -78,7 +78,7 @@ def fresh(plan: Plan) -> CompiledTrigger:
         body="\n".join(lines),
         when=pgtrigger.Before,
         operation=pgtrigger.Insert,
-        clauses=[f"FOR EACH {pgtrigger.Statement}"],
+        level=pgtrigger.Statement,
     )
 
 

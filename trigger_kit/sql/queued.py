@@ -79,7 +79,8 @@ def _trigger(plan: Plan, role: str, operation: object, statements: str, beside: 
         body="\n".join(body),
         when=pgtrigger.After,
         operation=operation,
-        clauses=[*(["REFERENCING OLD TABLE AS old_rows"] if beside else []), f"FOR EACH {pgtrigger.Statement}"],
+        level=pgtrigger.Statement,
+        referencing=pgtrigger.Referencing(old="old_rows") if beside else None,
         beside=beside,
     )
 

@@ -22,7 +22,7 @@ import pgtrigger
 from trigger_kit.plan.kept_columns import KeptColumn, Strategy, queued
 from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.column_fit import zero_of
-from trigger_kit.resolve.columns import Hop
+from trigger_kit.resolve.columns import Hop, is_built_in
 from trigger_kit.rules import Guard, Timing
 from trigger_kit.sql.atoms import by_key, recompute, recompute_rows, waited_for
 from trigger_kit.sql.body import FILLED, FRESH, begin, brief, header, set_mark
@@ -67,6 +67,8 @@ def _first(plan: Plan) -> CompiledTrigger:
     sentence = f"Before INSERT on {plan.target}: start from the value over no rows, whatever the writer sent."
     parts = [brief(plan, sentence), begin(plan.target), block("\n".join([*lines, "RETURN NEW;"])), "END;"]
     conditions = "\n        OR ".join(f"NEW.{quote(kept.column)} IS DISTINCT FROM {kept.empty}" for kept in constant)
+    # pg_dump writes no search_path: a trigger whose WHEN needs an extension's operator is not restored.
+    always = computed or not all(is_built_in(kept.resolved.column.type) for kept in constant)
     return render(
         name=_name(plan, "~tk_", "first"),
         on=plan.target,
@@ -74,7 +76,8 @@ def _first(plan: Plan) -> CompiledTrigger:
         body="\n".join(parts),
         when=pgtrigger.Before,
         operation=pgtrigger.Insert,
-        clauses=[f"FOR EACH {pgtrigger.Row}", *([] if computed else [f"WHEN (\n        {conditions}\n    )"])],
+        level=pgtrigger.Row,
+        condition="" if always else f"\n        {conditions}\n    ",
     )
 
 
@@ -148,7 +151,8 @@ def _fill(plan: Plan) -> CompiledTrigger:
         body="\n".join([brief(plan, sentence), begin(plan.target), *map(block, lines), "    RETURN NULL;", "END;"]),
         when=pgtrigger.After,
         operation=pgtrigger.Insert,
-        clauses=["REFERENCING NEW TABLE AS new_rows", f"FOR EACH {pgtrigger.Statement}"],
+        level=pgtrigger.Statement,
+        referencing=pgtrigger.Referencing(new="new_rows"),
         settings=PLANS if plan.pointing else (),
     )
 
@@ -228,7 +232,7 @@ def _guard(plan: Plan) -> CompiledTrigger:
         body="\n".join(parts),
         when=pgtrigger.Before,
         operation=pgtrigger.Update,
-        clauses=[f"FOR EACH {pgtrigger.Row}"],
+        level=pgtrigger.Row,
         role=GUARD,
         beside=helpers(plan),
     )
@@ -298,11 +302,15 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
         return []
     columns = dict.fromkeys(column for key in groups for column in key)
     new = Key(plan.key).of("NEW")
+    types = {column.name: column.type for hop in waited_for(plan.kept_columns) for column in hop.near}
+    # See _first().
+    may_ask = all(is_built_in(types[name]) for name in columns)
     sentence = f"After a changed key on {plan.target}: compute what follows from the rows that point at the new one."
     lines = [brief(plan, sentence), begin(plan.target)]
     for key, group in groups.items():
         calls = "\n".join(recompute(plan, group, *(f"ARRAY[{column}]" for column in new)))
-        lines.append(block(calls if len(groups) == 1 else f"IF {_any_changed(key)} THEN\n{block(calls)}\nEND IF;"))
+        is_only = len(groups) == 1 and may_ask
+        lines.append(block(calls if is_only else f"IF {_any_changed(key)} THEN\n{block(calls)}\nEND IF;"))
     return [
         render(
             name=_name(plan, "tk_", "moved"),
@@ -311,8 +319,10 @@ def _moved(plan: Plan) -> list[CompiledTrigger]:
             body="\n".join([*lines, "    RETURN NULL;", "END;"]),
             when=pgtrigger.After,
             # The list is looked at first: a WHEN alone is parsed by each UPDATE, also by those of maintenance.
+            # (pgtrigger.UpdateOf does not double quotes in names.)
             operation=f"{pgtrigger.Update} OF {', '.join(map(quote, columns))}",
-            clauses=[f"FOR EACH {pgtrigger.Row}", f"WHEN ({_any_changed(columns)})"],
+            level=pgtrigger.Row,
+            condition=_any_changed(columns) if may_ask else "",
         )
     ]
 

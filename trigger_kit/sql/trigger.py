@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 
+import pgtrigger
+
 from trigger_kit.sql.function import Function
 from trigger_kit.sql.text import (
     SCHEMA,
@@ -188,24 +190,32 @@ def render(
     on: str,
     owner: str,
     body: str,
-    when: object,
+    when: pgtrigger.When,
     operation: object,
-    clauses: list[str],
-    is_constraint: bool = False,
+    level: pgtrigger.Level,
+    referencing: pgtrigger.Referencing | None = None,
+    condition: str = "",
+    timing: pgtrigger.Timing | None = None,
     role: str = "",
     beside: Beside | None = None,
     can_pause: bool = False,
     settings: tuple[str, ...] = (),
 ) -> CompiledTrigger:
-    """Compile a trigger and its function; ``when`` and ``operation`` are django-pgtrigger's words.
+    """Compile a trigger and its function, in django-pgtrigger's words.
 
-    ``clauses`` are the lines up to EXECUTE, ``settings`` what the function sets besides what all do. Constraint
-    triggers can wait for the end of a transaction, and cannot be replaced.
+    ``condition`` is what stands in WHEN, ``settings`` what the function sets besides what all do. A trigger with a
+    ``timing`` is a constraint trigger: it can wait for the end of a transaction, and cannot be replaced.
     """
+    clauses = [
+        *([f"DEFERRABLE INITIALLY {timing}"] if timing else []),
+        *([" ".join(str(referencing).split())] if referencing else []),
+        f"FOR EACH {level}",
+        *([f"WHEN ({condition})"] if condition else []),
+    ]
     table = table_placeholder(on)
     function = Function(name, body, settings=(*PINNED, *settings), is_definer=True, comment=keeps(owner))
     text = TEMPLATE.format(
-        create=CREATE_CONSTRAINT.format(table=table) if is_constraint else CREATE,
+        create=CREATE_CONSTRAINT.format(table=table) if timing else CREATE,
         name=quote(name),
         when=when,
         operation=operation,
@@ -223,8 +233,8 @@ def render(
         beside.sources,
         can_pause,
         (*beside.functions, function),
-        _kind(when, operation, clauses),
-        any(clause.startswith("WHEN ") for clause in clauses),
+        _kind(when, operation, level),
+        bool(condition),
     )
 
 
@@ -237,8 +247,6 @@ def _made(item: str | Function) -> str:
     return item.create() if isinstance(item, Function) else item
 
 
-def _kind(when: object, operation: object, clauses: list[str]) -> int:
-    events = str(operation).partition(" OF ")[0]
-    level = next(clause for clause in clauses if clause.startswith("FOR EACH "))
-    words = f"{when} {events} {level}".split()
+def _kind(when: pgtrigger.When, operation: object, level: pgtrigger.Level) -> int:
+    words = {str(when), str(level), *str(operation).partition(" OF ")[0].split()}
     return sum(bit for word, bit in _BITS.items() if word in words)
