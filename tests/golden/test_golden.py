@@ -121,7 +121,7 @@ def test_no_name_is_used_twice() -> None:
 def test_functions_are_pinned_and_documented(case: str, name: str) -> None:
     text = compiled(case)[name].text
     assert "\nSECURITY DEFINER\nSET search_path = {:search_path}\nSET row_security = off\n" in text
-    assert "-- Written by trigger_kit for rules of " in text
+    assert "-- Written by trigger_kit for " in text
 
 
 @EVERY

@@ -15,7 +15,7 @@ from django.db.models import Avg, Count, F, Max, Min, Q, Sum
 
 from tests.archive.keeping import Rules, assert_rules_hold, check, keep, open_savepoint, rules_of
 from tests.archive.models import Country, Line, Node, Person, Publisher, Remark, Review, Tag, Work
-from trigger_kit import Exists, First
+from trigger_kit import Denormalize, Exists, First, Timing
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -474,3 +474,38 @@ def test_many_to_many_in_a_model_form(db: None) -> None:
         form.save_m2m()
         assert check(rules, Tag, "the_total") == [(pages if tag in chosen else 0,) for tag in tags]
         assert check(rules, Work, "the_count", "the_label") == [(len(chosen), f"t{pages}")]
+
+
+@pytest.mark.usefixtures("database_actions")
+@pytest.mark.parametrize("timing", Timing)
+@pytest.mark.parametrize(
+    ("rule", "start", "statement"),
+    [
+        ("tags", "INSERT INTO archive_work_tags (work_id, tag_id) VALUES (1, 1)", "DELETE FROM archive_tag WHERE id = 1"),
+        ("tags", "INSERT INTO archive_work_tags (work_id, tag_id) VALUES (1, 1)", "UPDATE archive_tag SET id = 7 WHERE id = 1"),
+        (
+            "tags",
+            "INSERT INTO archive_work_tags (work_id, tag_id) VALUES (1, 1)",
+            "MERGE INTO archive_tag AS tag USING (VALUES (1), (9)) AS new (id) ON tag.id = new.id "
+            "WHEN MATCHED AND NOT tag.active THEN UPDATE SET active = true WHEN MATCHED THEN DELETE "
+            "WHEN NOT MATCHED THEN INSERT (id, active, name) VALUES (new.id, true, 'z')",
+        ),
+        ("people", "INSERT INTO archive_credit (work_id, person_id) VALUES (1, 1)", "DELETE FROM archive_person WHERE id = 1"),
+    ],
+    ids=["a far row goes", "a far row has another key", "merged away", "a person goes"],
+)  # fmt: skip
+def test_a_far_row_takes_those_between_it_and_the_target_along(
+    sql: Sql, timing: Timing, rule: str, start: str, statement: str
+) -> None:
+    """When the rows between report, the far one is gone already: their targets are found without it."""
+    sql("INSERT INTO archive_tag (id, active, name) VALUES (1, true, 'x'), (2, true, 'y')")
+    sql("INSERT INTO archive_person (id) VALUES (1), (2); INSERT INTO archive_work (id, published) VALUES (1, true)")
+    condition = Q(tags__active=True) if rule == "tags" else Q(people__name="")
+    rules = [(Work, [Denormalize("the_count", Count(rule, filter=condition), timing=timing)])]
+    keep(rules)
+    sql(start)
+    settle(sql)
+    assert sql("SELECT the_count FROM archive_work") == [(0 if timing is Timing.QUEUED else 1,)]
+    sql(statement)
+    settle(sql)
+    assert_rules_hold(rules)

@@ -9,7 +9,7 @@ from trigger_kit.plan.plan import Event, Step
 from trigger_kit.sql.django import compile_node
 from trigger_kit.sql.fragments import condition_sql, is_present
 from trigger_kit.sql.paths import far_rows
-from trigger_kit.sql.text import MAX_LINE, block, quote
+from trigger_kit.sql.text import MAX_LINE, block, closed, quote
 
 __all__ = ["additions", "floors", "negative", "unless"]
 
@@ -37,7 +37,7 @@ def _sum(step: Step, kept: KeptAggregate, number: int, by: Callable[[str], str])
     if step.event is Event.INSERT:
         cases.append(f"ELSE {added}")
     else:
-        cases.append(f"WHEN {rows} = 0 OR EXISTS (\n{block(_left_rows(kept))}\n) THEN {added}")
+        cases.append(f"WHEN {rows} = 0 OR EXISTS {closed(*_left_rows(kept))} THEN {added}")
     return f"CASE\n{block(chr(10).join(cases))}\nEND"
 
 
@@ -74,11 +74,11 @@ def unless(match: str, conditions: list[str]) -> str:
     return line if len(line) <= MAX_LINE else "\n  AND NOT ".join([match, *closed])
 
 
-def _left_rows(kept: KeptAggregate) -> str:
+def _left_rows(kept: KeptAggregate) -> tuple[str, str]:
     """Return the SELECT that finds a row that still counts for a target."""
     rows, tie = far_rows(kept.aggregate.path, "target")
     conditions = [tie, *(text for text in (is_present(kept), condition_sql(kept)) if text)]
-    return f"SELECT FROM {rows}\nWHERE " + "\n  AND ".join(conditions)
+    return f"SELECT FROM {rows}", "WHERE " + " AND ".join(conditions)
 
 
 def _average(step: Step, kept: KeptAggregate, by: Callable[[str], str]) -> str:

@@ -48,14 +48,18 @@ def _columns(plan: Plan, step: Step) -> list[str]:
     return [quote(column.name) for column in step.edge.key] + _pending_columns(plan, step)
 
 
-def append(plan: Plan, step: Step, rows: str, *conditions: str, afresh: str = "") -> str:
+def append(plan: Plan, step: Step, rows: str, *conditions: str, afresh: str = "", keys_only: bool = False) -> str:
     """Return the statements that append the changes of a FROM item, whose alias is ``change``.
 
-    ``conditions`` restrict them. ``afresh`` is the condition under which their targets are computed afresh at commit.
+    ``conditions`` restrict them. ``afresh`` is the condition under which their targets are computed afresh at commit;
+    those of ``keys_only`` are in any case.
     """
+    afresh = "true" if keys_only else afresh
     key = Key(step.edge.key)
     columns = _columns(plan, step)
     values = [f"change.{name}" for name in (*key.names, *(part.name for part in parts(step)))]
+    if keys_only:
+        columns, values = columns[: len(key.names)], values[: len(key.names)]
     table = queue_table(plan.target)
     if step.edge.is_deferred:
         table = deferred_table(plan.target)

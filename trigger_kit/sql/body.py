@@ -59,21 +59,23 @@ tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 
 
 def header(plan: Plan, sentence: str, kept_columns: Iterable[KeptColumn]) -> str:
-    """Return the comment that a DBA reads first: what the function does, for which rules."""
-    rules = "\n".join(f"--   {_on_one_line(kept.resolved.description)}" for kept in kept_columns)
-    sentence = _on_one_line(sentence)
-    return escape_braces(
-        f"-- {sentence}\n"
-        f"-- Written by trigger_kit for rules of {plan.model._meta.label}; change these, and run makemigrations:\n"
-        f"{rules}"
-    )
+    """Return the comment that a DBA reads first: what the function does, for which rules.
+
+    Whoever wants another text changes the rules and runs makemigrations: an edited function is seen (``edits.py``).
+    """
+    rules = [_on_one_line(kept.resolved.description) for kept in kept_columns]
+    label = plan.model._meta.label
+    lines = [f"-- Written by trigger_kit for {label}: {rules[0]}"]
+    if len(rules) > 1:
+        lines = [f"-- Written by trigger_kit for the rules of {label}:", *(f"--   {rule}" for rule in rules)]
+    return escape_braces("\n".join([f"-- {_on_one_line(sentence)}", *lines]))
 
 
 def brief(plan: Plan, sentence: str, kept_columns: Iterable[KeptColumn] = ()) -> str:
     """Return the comment of a function whose rules others list: all of the target's, or those of some columns."""
     fields = ", ".join(kept.resolved.rule.field for kept in kept_columns)
     rules = f"{plan.model._meta.label}:{fields}" if fields else plan.model._meta.label
-    return escape_braces(f"-- {_on_one_line(sentence)}\n-- Written by trigger_kit for rules of {rules}.")
+    return escape_braces(f"-- {_on_one_line(sentence)}\n-- Written by trigger_kit for the rules of {rules}.")
 
 
 def begin(table: str) -> str:

@@ -16,7 +16,7 @@ from trigger_kit.plan.plan import Event, Feed, Step
 from trigger_kit.resolve.columns import Path
 from trigger_kit.sql.fragments import argument_sql, condition_sql, filter_clause, is_present
 from trigger_kit.sql.paths import Key, first_hop_conditions, key_columns, row_name, walk
-from trigger_kit.sql.text import block, quote
+from trigger_kit.sql.text import block, closed, quote
 
 __all__ = [
     "Kind",
@@ -252,20 +252,25 @@ def changed_rows(feed: Feed, step: Step) -> str:
     if step.event is not Event.UPDATE:
         return _TABLES[step.event][0]
     if feed.is_own:
-        return f"(\n{block(_difference(feed, 'new_rows', 'old_rows'))}\n)"
+        return closed(*_difference(feed, "new_rows", "old_rows"))
     sides = (("-1", "old_rows", "new_rows"), ("1", "new_rows", "old_rows"))
     if feed.is_plain:
         selects = [f"SELECT {sign} AS tk_sign, {_columns(feed, rows)} FROM {rows}" for sign, rows, _ in sides]
-        return f"(\n{block((chr(10) + 'UNION ALL' + chr(10)).join(selects))}\n)"
-    selects = [
-        f"SELECT {sign} AS tk_sign, changed.*\nFROM (\n{block(_difference(feed, rows, others))}\n) AS changed"
-        for sign, rows, others in sides
-    ]
+    else:
+        selects = [
+            f"SELECT {sign} AS tk_sign, changed.* FROM {closed(*_difference(feed, rows, others))} AS changed"
+            for sign, rows, others in sides
+        ]
     return f"(\n{block((chr(10) + 'UNION ALL' + chr(10)).join(selects))}\n)"
 
 
-def _difference(feed: Feed, rows: str, others: str) -> str:
-    return f"SELECT {_columns(feed, rows)} FROM {rows}\nEXCEPT ALL\nSELECT {_columns(feed, others)} FROM {others}"
+def _difference(feed: Feed, rows: str, others: str) -> tuple[str, ...]:
+    """Return the lines of the query of rows that others do not have."""
+    return (
+        f"SELECT {_columns(feed, rows)} FROM {rows}",
+        "EXCEPT ALL",
+        f"SELECT {_columns(feed, others)} FROM {others}",
+    )
 
 
 def _columns(feed: Feed, rows: str) -> str:

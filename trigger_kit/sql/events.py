@@ -15,7 +15,7 @@ from trigger_kit.rules import Timing
 from trigger_kit.sql.appending import append, may_follow_a_cascade, still_counts
 from trigger_kit.sql.body import DEPTH, FILLED, FRESH, begin, header, is_marked, locking_test
 from trigger_kit.sql.changed_row import reads_key_only, sides, variables
-from trigger_kit.sql.changes import change_rows, changed_rows, parts, something
+from trigger_kit.sql.changes import change_rows, changed_rows, joins_onward, parts, something
 from trigger_kit.sql.function import PLANS
 from trigger_kit.sql.helpers import apply_changes, apply_touched
 from trigger_kit.sql.locks import lock_paths
@@ -149,14 +149,10 @@ def _many_rows(plan: Plan, step: Step) -> str:
     if not step.edge.is_deferred and not step.edge.is_queued:
         return "\n".join([*before, apply_changes(plan, step)])
     now = [is_paused(plan), *(["tk_recompute"] if step.edge.is_queued else [])]
-    conditions = [still_counts(plan, step)] if may_follow_a_cascade(step) else []
     # NaN does not cancel out: no difference takes it away again.
     nan = [f"change.{part.name} = 'NaN'" for part in parts(step) if part.may_be_nan]
     if nan and step.edge.is_queued:
         now.append(f"EXISTS (\n    SELECT FROM {block(change_rows(step)).strip()}\n    WHERE {' OR '.join(nan)}\n)")
-    afresh = " OR ".join(["tk_recompute", *nan]) if step.edge.is_deferred and parts(step) else ""
-    wanted = [*(["tk_recompute"] if afresh else []), *something("change.{}".format, parts(step))]
-    conditions = [f"({' OR '.join(wanted)})" if len(wanted) > 1 else wanted[0], *conditions] if wanted else conditions
     return "\n".join(
         [
             *before,
@@ -164,9 +160,25 @@ def _many_rows(plan: Plan, step: Step) -> str:
             block(apply_touched(plan, step)),
             "    RETURN NULL;",
             "END IF;",
-            append(plan, step, change_rows(step), *conditions, afresh=afresh),
+            _appended(plan, step, nan),
         ]
     )
+
+
+def _appended(plan: Plan, step: Step, nan: list[str]) -> str:
+    """Return the statements that append one change per target; the commit computes some of these afresh."""
+    differs = something("change.{}".format, parts(step))
+    matters = f"({' OR '.join(differs)})" if len(differs) > 1 else "".join(differs)
+    counted = [still_counts(plan, step)] if may_follow_a_cascade(step) else []
+    if not step.edge.is_deferred or not parts(step):
+        return append(plan, step, change_rows(step), *([matters] if matters else []), *counted)
+    if joins_onward(step):
+        # What is farther from the target may be gone in this very statement.
+        touched = append(plan, step, change_rows(step, keys_only=True), keys_only=True)
+        changed = append(plan, step, change_rows(step), matters, *counted, afresh=" OR ".join(nan))
+        return f"IF tk_recompute THEN\n{block(touched)}\nELSE\n{block(changed)}\nEND IF;"
+    matters = f"({' OR '.join(['tk_recompute', *differs])})"
+    return append(plan, step, change_rows(step), matters, *counted, afresh=" OR ".join(["tk_recompute", *nan]))
 
 
 def _before(plan: Plan, step: Step) -> list[str]:

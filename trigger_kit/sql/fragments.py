@@ -16,7 +16,7 @@ from trigger_kit.plan.kept_columns import KeptAggregate, KeptColumn, Strategy
 from trigger_kit.resolve.columns import Path, cast_type, column_of
 from trigger_kit.sql.django import compile_join, compile_node
 from trigger_kit.sql.paths import far_rows, row_name
-from trigger_kit.sql.text import block, quote
+from trigger_kit.sql.text import block, closed, quote, select
 
 __all__ = [
     "Values",
@@ -101,20 +101,19 @@ def looked_up(kept: KeptAggregate, row: str) -> str:
     aggregate = kept.aggregate
     rows, tie = far_rows(aggregate.path, row, aggregate.required)
     if aggregate.function is Exists:
-        return f"EXISTS (\n{block(_select('', rows, [tie, is_present(kept), condition_sql(kept)]))}\n)"
+        return f"EXISTS {closed(*_select('', rows, [tie, is_present(kept), condition_sql(kept)]))}"
     if aggregate.function in {Max, Min}:
         value = f"{_FUNCTIONS[aggregate.function]}({argument_sql(kept)})"
-        select = _select(value, rows, [tie, condition_sql(kept)])
+        lines = _select(value, rows, [tie, condition_sql(kept)])
     else:
         order = ", ".join(_compile(kept, item) for item in aggregate.order)
-        select = _select(argument_sql(kept) or "", rows, [tie, condition_sql(kept)])
-        select += f"\nORDER BY {order}\nLIMIT 1"
-    return _with_default(kept, f"(\n{block(select)}\n)")
+        lines = [*_select(argument_sql(kept) or "", rows, [tie, condition_sql(kept)]), f"ORDER BY {order} LIMIT 1"]
+    return _with_default(kept, closed(*lines))
 
 
-def _select(value: str, rows: str, conditions: Iterable[str | None]) -> str:
-    where = "\n  AND ".join(condition for condition in conditions if condition)
-    return f"SELECT {value}".rstrip() + f"\nFROM {rows}\nWHERE {where}"
+def _select(value: str, rows: str, conditions: Iterable[str | None]) -> list[str]:
+    where = " AND ".join(condition for condition in conditions if condition)
+    return [f"SELECT {value}".rstrip(), f"FROM {rows}", f"WHERE {where}"]
 
 
 # Full values --------------------------------------------------------------------------------------------------------
@@ -149,8 +148,7 @@ def values_of(kept_columns: Iterable[KeptColumn], row: str) -> list[Values]:
             general.append(kept)
     values = [_pass(path, row, group) for path, group in passes.items()]
     if single:
-        selected = ",\n".join(named(kept, looked_up(kept, row)) for kept in single)
-        values.append(Values(f"SELECT\n{block(selected)}", tuple(single)))
+        values.append(Values(select([named(kept, looked_up(kept, row)) for kept in single]), tuple(single)))
     return values + [_general(kept, row) for kept in general]
 
 
@@ -177,8 +175,8 @@ def _is_extremum(kept: KeptAggregate) -> bool:
 
 def _pass(path: Path, row: str, kept_columns: list[KeptAggregate]) -> Values:
     rows, tie = far_rows(path, row)
-    selected = ",\n".join(named(kept, grouped_value(kept)) for kept in kept_columns)
-    return Values(f"SELECT\n{block(selected)}\nFROM {rows}\nWHERE {tie}", tuple(kept_columns))
+    selected = [named(kept, grouped_value(kept)) for kept in kept_columns]
+    return Values(select(selected, f"FROM {rows}", f"WHERE {tie}"), tuple(kept_columns))
 
 
 def _general(kept: KeptColumn, row: str) -> Values:

@@ -26,7 +26,7 @@ from trigger_kit.sql.body import (
 from trigger_kit.sql.text import block, object_name, short_digest
 from trigger_kit.sql.trigger import CompiledTrigger, render
 
-__all__ = ["compile_marks", "fresh", "mark_fresh"]
+__all__ = ["compile_marks", "fresh"]
 
 
 def compile_marks(plan: Plan) -> list[CompiledTrigger]:
@@ -69,8 +69,11 @@ def _mark(plan: Plan, table: str) -> CompiledTrigger:
 
 def fresh(plan: Plan) -> CompiledTrigger:
     """Compile the trigger by which an INSERT into a target tells that its rows are new."""
-    sentence = f"Before INSERT on {plan.target}: tell the other triggers that this statement makes new rows."
-    lines = [brief(plan, sentence), begin(plan.target), block(mark_fresh(plan)), block("RETURN NULL;"), "END;"]
+    sentence = (
+        f"Before INSERT on {plan.target}: steps of this statement would take off rows that a new row never held, and "
+        "so they recompute."
+    )
+    lines = [brief(plan, sentence), begin(plan.target), f"    {set_mark(plan, FRESH)}", "    RETURN NULL;", "END;"]
     return render(
         name=object_name("tk_", (plan.target, "fresh"), (plan.target, "fresh")),
         on=plan.target,
@@ -79,12 +82,4 @@ def fresh(plan: Plan) -> CompiledTrigger:
         when=pgtrigger.Before,
         operation=pgtrigger.Insert,
         level=pgtrigger.Statement,
-    )
-
-
-def mark_fresh(plan: Plan) -> str:
-    """Return the statement that sets the mark."""
-    return (
-        "-- Steps of this statement would take off rows that the new value never held: they recompute.\n"
-        f"{set_mark(plan, FRESH)}"
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trigger_kit.resolve.columns import Column, Path, key_type
 from trigger_kit.sql.django import content_type_sql, far_sql, hop_condition
-from trigger_kit.sql.text import block, quote, table_placeholder
+from trigger_kit.sql.text import block, closed, quote, table_placeholder
 
 __all__ = [
     "Key",
@@ -128,9 +128,8 @@ def by_index(path: Path, level: int, name: str, condition: str, *, is_near: bool
     if not is_indexed:
         return plain_join(path, level, name, condition)
     table = table_placeholder(path[level - 1].table)
-    return (
-        f"JOIN LATERAL (\n    SELECT * FROM {table} AS {name}\n    WHERE {condition}\n    OFFSET 0\n) AS {name} ON true"
-    )
+    rows = closed(f"SELECT * FROM {table} AS {name}", f"WHERE {condition}", "OFFSET 0")
+    return f"JOIN LATERAL {rows} AS {name} ON true"
 
 
 def first_hop_conditions(path: Path) -> list[str]:

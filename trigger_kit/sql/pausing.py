@@ -16,7 +16,7 @@ from trigger_kit.plan.plan import Plan
 from trigger_kit.resolve.columns import Column, key_type
 from trigger_kit.sql.function import Function, call
 from trigger_kit.sql.paths import Key
-from trigger_kit.sql.text import escape_braces, literal, text_literal
+from trigger_kit.sql.text import escape_braces, literal, on_lines, text_literal
 
 __all__ = [
     "PAUSE_FUNCTION",
@@ -71,8 +71,9 @@ def noted_columns(key: Sequence[Column]) -> str:
 def note_keys(target: str, key: Key) -> str:
     """Return the statement that notes the keys in the arrays."""
     values = f"{text_literal(target)}, {text_literal(noted_columns(key.columns))}, {_text(key)}"
-    insert = f'INSERT INTO {{:schema}}."tk_touched" (target, key_column, key)\nSELECT {values}\n'
-    return f"{insert}FROM unnest({', '.join(key.arrays)}) AS touched ({', '.join(key.names)});"
+    insert = 'INSERT INTO {:schema}."tk_touched" (target, key_column, key)'
+    rows = f"FROM unnest({', '.join(key.arrays)}) AS touched ({', '.join(key.names)});"
+    return f"{insert}\n{on_lines(f'SELECT {values}', rows)}"
 
 
 def _text(key: Key) -> str:

@@ -29,6 +29,7 @@ __all__ = [
     "advisory_number",
     "all_of",
     "block",
+    "closed",
     "digest",
     "fill",
     "fill_placeholders",
@@ -40,6 +41,7 @@ __all__ = [
     "plain_name",
     "quote",
     "regclass_placeholder",
+    "select",
     "short_digest",
     "table_placeholder",
     "text_literal",
@@ -176,6 +178,21 @@ def on_lines(*parts: str) -> str:
     """Return the parts of a statement on one line where they fit, else on a line each."""
     line = " ".join(parts)
     return line if "\n" not in line and len(line) <= MAX_LINE else "\n".join(parts)
+
+
+def closed(*parts: str) -> str:
+    """Return the parts of a query in parentheses, on one line where they fit."""
+    line = f"({' '.join(parts)})"
+    return line if "\n" not in line and len(line) <= MAX_LINE else f"(\n{block(on_lines(*parts))}\n)"
+
+
+def select(values: Iterable[str], *clauses: str) -> str:
+    """Return a SELECT of some values; what fits on a line stands on one."""
+    found = list(values)
+    line = on_lines(f"SELECT {', '.join(found)}".rstrip(), *clauses)
+    if len(found) < 2 or "\n" not in line:
+        return line
+    return "\n".join([f"SELECT\n{block((',' + chr(10)).join(found))}", *clauses])
 
 
 def all_of(conditions: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from trigger_kit.sql.changes import parts
 from trigger_kit.sql.fragments import Values, values_of
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pending import take_pending
-from trigger_kit.sql.text import block, quote, table_placeholder
+from trigger_kit.sql.text import block, closed, quote, table_placeholder
 
 __all__ = ["add_changes", "differs", "join_values", "refill", "same_row", "set_list", "update_from", "written"]
 
@@ -55,11 +55,11 @@ def join_values(values: Iterable[Values], *, row_by_row: bool = False) -> list[s
     """
     joins = []
     for number, item in enumerate(values, 1):
-        select = block(f"{item.select}\nOFFSET 0" if row_by_row else item.select)
+        query = closed(item.select, *(["OFFSET 0"] if row_by_row else []))
         if item.may_be_missing:
-            joins.append(f"LEFT JOIN LATERAL (\n{select}\n) AS value_{number} ON true")
+            joins.append(f"LEFT JOIN LATERAL {query} AS value_{number} ON true")
         else:
-            joins.append(f"CROSS JOIN LATERAL (\n{select}\n) AS value_{number}")
+            joins.append(f"CROSS JOIN LATERAL {query} AS value_{number}")
     return joins
 
 

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on library_author: start from the value over no rows, whatever the writer sent.
--- Written by trigger_kit for rules of library.Author.
+-- Written by trigger_kit for the rules of library.Author.
 BEGIN
     IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     NEW."num_books" := 0;

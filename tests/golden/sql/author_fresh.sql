@@ -1,4 +1,4 @@
--- title: author: Before INSERT on library_author: tell the other triggers that this statement makes new rows.
+-- title: author: Before INSERT on library_author: steps of this statement would take off rows that a new row never held, and so they recompute.
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_library_author_fresh_c82b72"()
 RETURNS trigger
@@ -7,11 +7,10 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before INSERT on library_author: tell the other triggers that this statement makes new rows.
--- Written by trigger_kit for rules of library.Author.
+-- Before INSERT on library_author: steps of this statement would take off rows that a new row never held, and so they recompute.
+-- Written by trigger_kit for the rules of library.Author.
 BEGIN
     IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- Steps of this statement would take off rows that the new value never held: they recompute.
     PERFORM {:schema}."tk_mark_v1"('fresh_4aaeb2');
     RETURN NULL;
 END;

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE on library_book: add the difference to library_author (by id).
--- Written by trigger_kit for rules of library.Author; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of library.Author:
 --   num_books = Count("books")
 --   num_published = Count("books", filter=Q(books__published=True))
 --   pages_total = Sum("books__pages", default=0)
@@ -53,9 +53,7 @@ BEGIN
                 WHEN -before.tk_part_5 > 0 THEN coalesce(target."revenue", 0) + -before.tk_part_4
                 WHEN -before.tk_part_5 = 0 OR EXISTS (
                     SELECT FROM {library_book} AS source
-                    WHERE source."author_id" = target."id"
-                      AND "source"."price" IS NOT NULL
-                      AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
+                    WHERE source."author_id" = target."id" AND "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
                 ) THEN target."revenue" - before.tk_part_4
             END
         WHERE target."id" = before."author_id"

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of library_book: its rows count for nothing any more.
--- Written by trigger_kit for rules of library.Author; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of library.Author:
 --   num_books = Count("books")
 --   num_published = Count("books", filter=Q(books__published=True))
 --   pages_total = Sum("books__pages", default=0)

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on library_book: add the difference to library_author (by id).
--- Written by trigger_kit for rules of library.Author; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of library.Author:
 --   num_books = Count("books")
 --   num_published = Count("books", filter=Q(books__published=True))
 --   pages_total = Sum("books__pages", default=0)
@@ -92,9 +92,7 @@ BEGIN
                     WHEN change.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + change."revenue"
                     WHEN change.tk_rows_4 = 0 OR EXISTS (
                         SELECT FROM {library_book} AS source
-                        WHERE source."author_id" = target."id"
-                          AND "source"."price" IS NOT NULL
-                          AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
+                        WHERE source."author_id" = target."id" AND "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
                     ) THEN target."revenue" + change."revenue"
                 END
             FROM (VALUES

@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of library_author afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of library.Author:num_books, num_published, pages_total, revenue.
+-- Written by trigger_kit for the rules of library.Author:num_books, num_published, pages_total, revenue.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -89,7 +89,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of library_author, locked first; compute them afresh where these do not hold.
--- Written by trigger_kit for rules of library.Author:num_books, num_published, pages_total, revenue.
+-- Written by trigger_kit for the rules of library.Author:num_books, num_published, pages_total, revenue.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('library_author');
     tk_found bigint;
@@ -102,8 +102,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'library_author', 'id', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'library_author', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     -- NaN does not cancel out: no difference takes it away again.
@@ -119,9 +118,7 @@ BEGIN
                 WHEN change.tk_rows_4 > 0 THEN coalesce(target."revenue", 0) + change."revenue"
                 WHEN change.tk_rows_4 = 0 OR EXISTS (
                     SELECT FROM {library_book} AS source
-                    WHERE source."author_id" = target."id"
-                      AND "source"."price" IS NOT NULL
-                      AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
+                    WHERE source."author_id" = target."id" AND "source"."price" IS NOT NULL AND ("source"."published" AND NOT (UPPER("source"."title"::text) LIKE UPPER(E'%draft''\\%{{}}%') AND "source"."title" IS NOT NULL))
                 ) THEN target."revenue" + change."revenue"
             END
         FROM unnest(tk_keys, tk_by_num_books, tk_by_num_published, tk_by_pages_total, tk_by_revenue, tk_by_tk_rows_4) AS change (tk_key, "num_books", "num_published", "pages_total", "revenue", tk_rows_4)
@@ -148,7 +145,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on library_author: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of library.Author; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of library.Author:
 --   num_books = Count("books")
 --   num_published = Count("books", filter=Q(books__published=True))
 --   pages_total = Sum("books__pages", default=0)

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After a changed key on library_author: compute what follows from the rows that point at the new one.
--- Written by trigger_kit for rules of library.Author.
+-- Written by trigger_kit for the rules of library.Author.
 BEGIN
     IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_library_author_recompute_12b95b"(ARRAY[NEW."id"]);

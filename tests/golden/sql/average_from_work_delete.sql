@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE on archive_work: add the difference to archive_publisher (by number).
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_amount = Avg("works__pages")
 --   kept_number = Sum("works__pages")
 --   the_count = Count("works__pages")
@@ -45,11 +45,7 @@ BEGIN
             "kept_amount" = (coalesce(target."kept_number", 0) - before.tk_part_1)::numeric / nullif(coalesce(target."the_count", 0) - before.tk_part_3, 0),
             "kept_number" = CASE
                 WHEN -before.tk_part_2 > 0 THEN coalesce(target."kept_number", 0) + -before.tk_part_1
-                WHEN -before.tk_part_2 = 0 OR EXISTS (
-                    SELECT FROM {archive_work} AS source
-                    WHERE source."publisher_id" = target."number"
-                      AND "source"."pages" IS NOT NULL
-                ) THEN target."kept_number" - before.tk_part_1
+                WHEN -before.tk_part_2 = 0 OR EXISTS (SELECT FROM {archive_work} AS source WHERE source."publisher_id" = target."number" AND "source"."pages" IS NOT NULL) THEN target."kept_number" - before.tk_part_1
             END,
             "the_count" = target."the_count" - before.tk_part_3
         WHERE target."number" = before."publisher_id"

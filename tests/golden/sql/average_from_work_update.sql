@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on archive_work: add the difference to archive_publisher (by number).
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_amount = Avg("works__pages")
 --   kept_number = Sum("works__pages")
 --   the_count = Count("works__pages")
@@ -74,11 +74,7 @@ BEGIN
                 "kept_amount" = (coalesce(target."kept_number", 0) + change."kept_number")::numeric / nullif(coalesce(target."the_count", 0) + change."the_count", 0),
                 "kept_number" = CASE
                     WHEN change.tk_rows_2 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
-                    WHEN change.tk_rows_2 = 0 OR EXISTS (
-                        SELECT FROM {archive_work} AS source
-                        WHERE source."publisher_id" = target."number"
-                          AND "source"."pages" IS NOT NULL
-                    ) THEN target."kept_number" + change."kept_number"
+                    WHEN change.tk_rows_2 = 0 OR EXISTS (SELECT FROM {archive_work} AS source WHERE source."publisher_id" = target."number" AND "source"."pages" IS NOT NULL) THEN target."kept_number" + change."kept_number"
                 END,
                 "the_count" = target."the_count" + change."the_count"
             FROM (VALUES

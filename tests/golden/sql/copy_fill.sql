@@ -10,26 +10,18 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After INSERT on archive_work: count the source rows that were there first.
--- Written by trigger_kit for rules of archive.Work.
+-- Written by trigger_kit for the rules of archive.Work.
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Lock what the new rows point at, and read it again.
     PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))
     FROM new_rows AS own
-    JOIN LATERAL (
-        SELECT * FROM {archive_publisher} AS hop_1
-        WHERE hop_1."number" = own."publisher_id"
-        OFFSET 0
-    ) AS hop_1 ON true;
+    JOIN LATERAL (SELECT * FROM {archive_publisher} AS hop_1 WHERE hop_1."number" = own."publisher_id" OFFSET 0) AS hop_1 ON true;
     PERFORM {:schema}."tk_archive_work_hold_archive_publisher_59d954"(array_agg(own."publisher_id"))
     FROM new_rows AS own;
     PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))
     FROM new_rows AS own
-    JOIN LATERAL (
-        SELECT * FROM {archive_publisher} AS hop_1
-        WHERE hop_1."number" = own."publisher_id"
-        OFFSET 0
-    ) AS hop_1 ON true;
+    JOIN LATERAL (SELECT * FROM {archive_publisher} AS hop_1 WHERE hop_1."number" = own."publisher_id" OFFSET 0) AS hop_1 ON true;
     DECLARE
         tk_noted bigint;
     BEGIN

@@ -10,19 +10,14 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After INSERT on archive_country: bring up to date archive_work (by publisher_id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_country} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_country} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_archive_work_apply_80f5a9"(array_agg(change.tk_key), NULL)
     FROM (
         SELECT DISTINCT hop_1."number" AS tk_key
         FROM new_rows AS hop_2
-        JOIN LATERAL (
-            SELECT * FROM {archive_publisher} AS hop_1
-            WHERE hop_2."code" = hop_1."country_id"
-            OFFSET 0
-        ) AS hop_1 ON true
+        JOIN LATERAL (SELECT * FROM {archive_publisher} AS hop_1 WHERE hop_2."code" = hop_1."country_id" OFFSET 0) AS hop_1 ON true
         WHERE hop_1."number" IS NOT NULL
     ) AS change;
     RETURN NULL;

@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE on archive_publisher: bring up to date archive_work (by publisher_id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_archive_work_apply_80f5a9"(array_agg(change.tk_key), NULL)

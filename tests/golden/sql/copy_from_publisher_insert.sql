@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After INSERT on archive_publisher: bring up to date archive_work (by publisher_id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.

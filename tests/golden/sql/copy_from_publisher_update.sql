@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After UPDATE on archive_publisher: bring up to date archive_work (by publisher_id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
@@ -35,15 +34,13 @@ BEGIN
         FROM (
             SELECT DISTINCT child."country_id"
             FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
+                SELECT -1 AS tk_sign, changed.* FROM (
                     SELECT old_rows."number", old_rows."country_id" FROM old_rows
                     EXCEPT ALL
                     SELECT new_rows."number", new_rows."country_id" FROM new_rows
                 ) AS changed
                 UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
+                SELECT 1 AS tk_sign, changed.* FROM (
                     SELECT new_rows."number", new_rows."country_id" FROM new_rows
                     EXCEPT ALL
                     SELECT old_rows."number", old_rows."country_id" FROM old_rows
@@ -64,15 +61,13 @@ BEGIN
     FROM (
         SELECT DISTINCT source."number" AS tk_key
         FROM (
-            SELECT -1 AS tk_sign, changed.*
-            FROM (
+            SELECT -1 AS tk_sign, changed.* FROM (
                 SELECT old_rows."number", old_rows."country_id" FROM old_rows
                 EXCEPT ALL
                 SELECT new_rows."number", new_rows."country_id" FROM new_rows
             ) AS changed
             UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
+            SELECT 1 AS tk_sign, changed.* FROM (
                 SELECT new_rows."number", new_rows."country_id" FROM new_rows
                 EXCEPT ALL
                 SELECT old_rows."number", old_rows."country_id" FROM old_rows

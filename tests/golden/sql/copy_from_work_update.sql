@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After UPDATE on archive_work: bring up to date archive_work (by id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
@@ -27,11 +26,7 @@ BEGIN
         EXCEPT ALL
         SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
     ) AS own
-    JOIN LATERAL (
-        SELECT * FROM {archive_publisher} AS hop_1
-        WHERE hop_1."number" = own."publisher_id"
-        OFFSET 0
-    ) AS hop_1 ON true;
+    JOIN LATERAL (SELECT * FROM {archive_publisher} AS hop_1 WHERE hop_1."number" = own."publisher_id" OFFSET 0) AS hop_1 ON true;
     PERFORM {:schema}."tk_archive_work_hold_archive_publisher_59d954"(array_agg(own."publisher_id"))
     FROM (
         SELECT new_rows."id", new_rows."publisher_id" FROM new_rows
@@ -44,11 +39,7 @@ BEGIN
         EXCEPT ALL
         SELECT old_rows."id", old_rows."publisher_id" FROM old_rows
     ) AS own
-    JOIN LATERAL (
-        SELECT * FROM {archive_publisher} AS hop_1
-        WHERE hop_1."number" = own."publisher_id"
-        OFFSET 0
-    ) AS hop_1 ON true;
+    JOIN LATERAL (SELECT * FROM {archive_publisher} AS hop_1 WHERE hop_1."number" = own."publisher_id" OFFSET 0) AS hop_1 ON true;
     DECLARE
         tk_noted bigint;
     BEGIN

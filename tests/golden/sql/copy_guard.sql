@@ -125,7 +125,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_work afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Work:the_label.
+-- Written by trigger_kit for the rules of archive.Work:the_label.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -157,7 +157,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute rows of archive_work afresh.
--- Written by trigger_kit for rules of archive.Work:the_label.
+-- Written by trigger_kit for the rules of archive.Work:the_label.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
     tk_found bigint;
@@ -167,8 +167,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'publisher_id', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_work', 'publisher_id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     PERFORM {:schema}."tk_archive_work_recompute_b848b2"(array_agg(this."id")) FROM {archive_work} AS this WHERE this."publisher_id" = ANY (tk_keys);
@@ -184,7 +183,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute rows of archive_work afresh.
--- Written by trigger_kit for rules of archive.Work:the_label.
+-- Written by trigger_kit for the rules of archive.Work:the_label.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
     tk_found bigint;
@@ -194,8 +193,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_work', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     PERFORM {:schema}."tk_archive_work_recompute_b848b2"(tk_keys);
@@ -212,8 +210,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_work: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_label = Concat("title", Value(", "), "publisher__country__name")
+-- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.

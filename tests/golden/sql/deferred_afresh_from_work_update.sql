@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on archive_work: note for the commit what changes in archive_publisher (by number).
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
---   kept_day = Max("works__day")
+-- Written by trigger_kit for archive.Publisher: kept_day = Max("works__day")
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     IF {:schema}."tk_is_paused_v1"('archive_publisher') THEN
@@ -17,15 +16,13 @@ BEGIN
         FROM (
             SELECT DISTINCT source."publisher_id" AS tk_key
             FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
+                SELECT -1 AS tk_sign, changed.* FROM (
                     SELECT old_rows."publisher_id", old_rows."day" FROM old_rows
                     EXCEPT ALL
                     SELECT new_rows."publisher_id", new_rows."day" FROM new_rows
                 ) AS changed
                 UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
+                SELECT 1 AS tk_sign, changed.* FROM (
                     SELECT new_rows."publisher_id", new_rows."day" FROM new_rows
                     EXCEPT ALL
                     SELECT old_rows."publisher_id", old_rows."day" FROM old_rows
@@ -40,15 +37,13 @@ BEGIN
     FROM (
         SELECT source."publisher_id" AS tk_key
         FROM (
-            SELECT -1 AS tk_sign, changed.*
-            FROM (
+            SELECT -1 AS tk_sign, changed.* FROM (
                 SELECT old_rows."publisher_id", old_rows."day" FROM old_rows
                 EXCEPT ALL
                 SELECT new_rows."publisher_id", new_rows."day" FROM new_rows
             ) AS changed
             UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
+            SELECT 1 AS tk_sign, changed.* FROM (
                 SELECT new_rows."publisher_id", new_rows."day" FROM new_rows
                 EXCEPT ALL
                 SELECT old_rows."publisher_id", old_rows."day" FROM old_rows

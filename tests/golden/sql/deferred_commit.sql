@@ -22,7 +22,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- At the end of a transaction: bring what it has noted to archive_publisher.
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_number = Sum("works__pages")
 --   the_count = Count("works")
 --   kept_day = Max("works__day")

@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_publisher afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Publisher:kept_day.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_day.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -52,12 +52,7 @@ BEGIN
     SET "kept_day" = value_1."kept_day"
     FROM {archive_publisher} AS this
     CROSS JOIN LATERAL (
-        SELECT
-            (
-                SELECT max("source"."day")
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-            )::date AS "kept_day"
+        SELECT (SELECT max("source"."day") FROM {archive_work} AS source WHERE source."publisher_id" = this."number")::date AS "kept_day"
     ) AS value_1
     WHERE target."id" = this."id"
       AND this."id" = ANY (tk_keys)
@@ -75,7 +70,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_publisher afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Publisher:kept_number, the_count.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_number, the_count.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -121,7 +116,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of archive_publisher, locked first; compute them afresh where these do not hold.
--- Written by trigger_kit for rules of archive.Publisher:kept_number, the_count.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_number, the_count.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
     tk_found bigint;
@@ -134,8 +129,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_publisher', 'number', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     IF NOT tk_recompute THEN
@@ -144,11 +138,7 @@ BEGIN
         SET
             "kept_number" = CASE
                 WHEN change.tk_rows_1 > 0 THEN coalesce(target."kept_number", 0) + change."kept_number"
-                WHEN change.tk_rows_1 = 0 OR EXISTS (
-                    SELECT FROM {archive_work} AS source
-                    WHERE source."publisher_id" = target."number"
-                      AND "source"."pages" IS NOT NULL
-                ) THEN target."kept_number" + change."kept_number"
+                WHEN change.tk_rows_1 = 0 OR EXISTS (SELECT FROM {archive_work} AS source WHERE source."publisher_id" = target."number" AND "source"."pages" IS NOT NULL) THEN target."kept_number" + change."kept_number"
             END,
             "the_count" = target."the_count" + change."the_count"
         FROM unnest(tk_keys, tk_by_kept_number, tk_by_tk_rows_1, tk_by_the_count) AS change (tk_key, "kept_number", tk_rows_1, "the_count")
@@ -175,7 +165,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute rows of archive_publisher afresh.
--- Written by trigger_kit for rules of archive.Publisher:kept_day.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_day.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
     tk_found bigint;
@@ -185,8 +175,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_publisher', 'number', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     PERFORM {:schema}."tk_archive_publisher_recompute_9c1815"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_keys);
@@ -202,7 +191,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute rows of archive_publisher afresh.
--- Written by trigger_kit for rules of archive.Publisher:kept_number, the_count.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_number, the_count.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
     tk_found bigint;
@@ -212,8 +201,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_publisher', 'number', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     PERFORM {:schema}."tk_archive_publisher_recompute_a44afe"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_keys);
@@ -230,7 +218,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_day = Max("works__day")
 --   kept_number = Sum("works__pages")
 --   the_count = Count("works")

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After INSERT on archive_publisher: count the source rows that were there first.
--- Written by trigger_kit for rules of archive.Publisher.
+-- Written by trigger_kit for the rules of archive.Publisher.
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     IF EXISTS (

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on archive_work: bring up to date archive_publisher (by number).
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
 --   kept_day = Max("works__day")
 <<before>>
@@ -95,15 +95,13 @@ BEGIN
                 max("source"."day") FILTER (WHERE source.tk_sign = 1) AS tk_in_2,
                 max("source"."day") FILTER (WHERE source.tk_sign = -1) AS tk_out_2
             FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
+                SELECT -1 AS tk_sign, changed.* FROM (
                     SELECT old_rows."publisher_id", old_rows."day", old_rows."price", old_rows."published" FROM old_rows
                     EXCEPT ALL
                     SELECT new_rows."publisher_id", new_rows."day", new_rows."price", new_rows."published" FROM new_rows
                 ) AS changed
                 UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
+                SELECT 1 AS tk_sign, changed.* FROM (
                     SELECT new_rows."publisher_id", new_rows."day", new_rows."price", new_rows."published" FROM new_rows
                     EXCEPT ALL
                     SELECT old_rows."publisher_id", old_rows."day", old_rows."price", old_rows."published" FROM old_rows

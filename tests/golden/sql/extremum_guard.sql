@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_publisher afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Publisher:kept_amount, kept_day.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_amount, kept_day.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -59,14 +59,9 @@ BEGIN
             (
                 SELECT min("source"."price")
                 FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-                  AND "source"."published"
+                WHERE source."publisher_id" = this."number" AND "source"."published"
             ) AS "kept_amount",
-            (
-                SELECT max("source"."day")
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-            ) AS "kept_day"
+            (SELECT max("source"."day") FROM {archive_work} AS source WHERE source."publisher_id" = this."number") AS "kept_day"
     ) AS value_1
     WHERE target."id" = this."id"
       AND this."id" = ANY (tk_keys)
@@ -90,7 +85,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of archive_publisher, locked first; compute them afresh where these do not hold.
--- Written by trigger_kit for rules of archive.Publisher:kept_amount, kept_day.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_amount, kept_day.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
     tk_found bigint;
@@ -103,8 +98,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_publisher', 'number', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     IF NOT tk_recompute THEN
@@ -153,7 +147,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_amount = Min("works__price", filter=Q(works__published=True))
 --   kept_day = Max("works__day")
 BEGIN

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
--- Written by trigger_kit for rules of archive.Publisher.
+-- Written by trigger_kit for the rules of archive.Publisher.
 DECLARE
     tk_parent_1s bigint[];
 BEGIN

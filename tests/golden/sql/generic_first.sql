@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before INSERT on archive_work: start from the value over no rows, whatever the writer sent.
--- Written by trigger_kit for rules of archive.Work.
+-- Written by trigger_kit for the rules of archive.Work.
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     NEW."the_total" := 0;

@@ -1,4 +1,4 @@
--- title: generic: Before INSERT on archive_work: tell the other triggers that this statement makes new rows.
+-- title: generic: Before INSERT on archive_work: steps of this statement would take off rows that a new row never held, and so they recompute.
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_archive_work_fresh_cc371d"()
 RETURNS trigger
@@ -7,11 +7,10 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before INSERT on archive_work: tell the other triggers that this statement makes new rows.
--- Written by trigger_kit for rules of archive.Work.
+-- Before INSERT on archive_work: steps of this statement would take off rows that a new row never held, and so they recompute.
+-- Written by trigger_kit for the rules of archive.Work.
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- Steps of this statement would take off rows that the new value never held: they recompute.
     PERFORM {:schema}."tk_mark_v1"('fresh_8545a5');
     RETURN NULL;
 END;

@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After INSERT on archive_note: add the difference to archive_work (by id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_total = Sum("notes__weight", default=0)
+-- Written by trigger_kit for archive.Work: the_total = Sum("notes__weight", default=0)
 DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5');
 BEGIN

@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of archive_note: its rows count for nothing any more.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_total = Sum("notes__weight", default=0)
+-- Written by trigger_kit for archive.Work: the_total = Sum("notes__weight", default=0)
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');

@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_work afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Work:the_total.
+-- Written by trigger_kit for the rules of archive.Work:the_total.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -53,8 +53,7 @@ BEGIN
     SET "the_total" = value_1."the_total"
     FROM {archive_work} AS this
     CROSS JOIN LATERAL (
-        SELECT
-            coalesce(sum("source"."weight"), 0) AS "the_total"
+        SELECT coalesce(sum("source"."weight"), 0) AS "the_total"
         FROM {archive_note} AS source
         WHERE source."object_id" = this."id" AND source."content_type_id" = (SELECT type.id FROM {django_content_type} AS type WHERE type.app_label = 'archive' AND type.model = 'work')
     ) AS value_1
@@ -74,7 +73,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of archive_work, locked first; compute them afresh where these do not hold.
--- Written by trigger_kit for rules of archive.Work:the_total.
+-- Written by trigger_kit for the rules of archive.Work:the_total.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
     tk_found bigint;
@@ -86,8 +85,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_work', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     IF NOT tk_recompute THEN
@@ -112,8 +110,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_work: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_total = Sum("notes__weight", default=0)
+-- Written by trigger_kit for archive.Work: the_total = Sum("notes__weight", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.

@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After DELETE on archive_tag: add the difference to archive_work (by id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit for archive.Work: the_count = Count("tags", filter=Q(tags__active=True))
 DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
 BEGIN
@@ -20,11 +19,7 @@ BEGIN
     FROM (
         SELECT hop_1."work_id" AS tk_key, -count("hop_1"."tag_id") FILTER (WHERE "hop_2"."active") AS "the_count"
         FROM old_rows AS hop_2
-        JOIN LATERAL (
-            SELECT * FROM {archive_work_tags} AS hop_1
-            WHERE hop_2."id" = hop_1."tag_id"
-            OFFSET 0
-        ) AS hop_1 ON true
+        JOIN LATERAL (SELECT * FROM {archive_work_tags} AS hop_1 WHERE hop_2."id" = hop_1."tag_id" OFFSET 0) AS hop_1 ON true
         WHERE hop_1."work_id" IS NOT NULL
         GROUP BY hop_1."work_id" ORDER BY tk_key
     ) AS change

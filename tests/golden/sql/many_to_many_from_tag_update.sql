@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After UPDATE on archive_tag: add the difference to archive_work (by id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit for archive.Work: the_count = Count("tags", filter=Q(tags__active=True))
 DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
 BEGIN
@@ -20,25 +19,15 @@ BEGIN
     FROM (
         SELECT hop_1."work_id" AS tk_key, coalesce(sum(hop_2.tk_sign) FILTER (WHERE "hop_1"."tag_id" IS NOT NULL AND "hop_2"."active"), 0) AS "the_count"
         FROM (
-            SELECT -1 AS tk_sign, changed.*
-            FROM (
-                SELECT old_rows."id", old_rows."active" FROM old_rows
-                EXCEPT ALL
-                SELECT new_rows."id", new_rows."active" FROM new_rows
+            SELECT -1 AS tk_sign, changed.* FROM (
+                SELECT old_rows."id", old_rows."active" FROM old_rows EXCEPT ALL SELECT new_rows."id", new_rows."active" FROM new_rows
             ) AS changed
             UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
-                SELECT new_rows."id", new_rows."active" FROM new_rows
-                EXCEPT ALL
-                SELECT old_rows."id", old_rows."active" FROM old_rows
+            SELECT 1 AS tk_sign, changed.* FROM (
+                SELECT new_rows."id", new_rows."active" FROM new_rows EXCEPT ALL SELECT old_rows."id", old_rows."active" FROM old_rows
             ) AS changed
         ) AS hop_2
-        JOIN LATERAL (
-            SELECT * FROM {archive_work_tags} AS hop_1
-            WHERE hop_2."id" = hop_1."tag_id"
-            OFFSET 0
-        ) AS hop_1 ON true
+        JOIN LATERAL (SELECT * FROM {archive_work_tags} AS hop_1 WHERE hop_2."id" = hop_1."tag_id" OFFSET 0) AS hop_1 ON true
         WHERE hop_1."work_id" IS NOT NULL
         GROUP BY hop_1."work_id" ORDER BY tk_key
     ) AS change

@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of archive_work_tags: its rows count for nothing any more.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit for archive.Work: the_count = Count("tags", filter=Q(tags__active=True))
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');

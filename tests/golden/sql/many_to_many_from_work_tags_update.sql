@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After UPDATE on archive_work_tags: add the difference to archive_work (by id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit for archive.Work: the_count = Count("tags", filter=Q(tags__active=True))
 DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
 BEGIN
@@ -25,15 +24,13 @@ BEGIN
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_work_hold_archive_tag_0b365a"(array_agg(hop_1."tag_id"))
     FROM (
-        SELECT -1 AS tk_sign, changed.*
-        FROM (
+        SELECT -1 AS tk_sign, changed.* FROM (
             SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
             EXCEPT ALL
             SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
         ) AS changed
         UNION ALL
-        SELECT 1 AS tk_sign, changed.*
-        FROM (
+        SELECT 1 AS tk_sign, changed.* FROM (
             SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
             EXCEPT ALL
             SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
@@ -47,15 +44,13 @@ BEGIN
         FROM (
             SELECT DISTINCT child."tag_id"
             FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
+                SELECT -1 AS tk_sign, changed.* FROM (
                     SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
                     EXCEPT ALL
                     SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
                 ) AS changed
                 UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
+                SELECT 1 AS tk_sign, changed.* FROM (
                     SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
                     EXCEPT ALL
                     SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
@@ -77,15 +72,13 @@ BEGIN
         FROM (
             SELECT DISTINCT source."work_id" AS tk_key
             FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
+                SELECT -1 AS tk_sign, changed.* FROM (
                     SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
                     EXCEPT ALL
                     SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
                 ) AS changed
                 UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
+                SELECT 1 AS tk_sign, changed.* FROM (
                     SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
                     EXCEPT ALL
                     SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
@@ -98,25 +91,19 @@ BEGIN
         FROM (
             SELECT hop_1."work_id" AS tk_key, coalesce(sum(hop_1.tk_sign) FILTER (WHERE "hop_1"."tag_id" IS NOT NULL AND "hop_2"."active"), 0) AS "the_count"
             FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
+                SELECT -1 AS tk_sign, changed.* FROM (
                     SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
                     EXCEPT ALL
                     SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
                 ) AS changed
                 UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
+                SELECT 1 AS tk_sign, changed.* FROM (
                     SELECT new_rows."work_id", new_rows."tag_id" FROM new_rows
                     EXCEPT ALL
                     SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
                 ) AS changed
             ) AS hop_1
-            JOIN LATERAL (
-                SELECT * FROM {archive_tag} AS hop_2
-                WHERE hop_2."id" = hop_1."tag_id"
-                OFFSET 0
-            ) AS hop_2 ON true
+            JOIN LATERAL (SELECT * FROM {archive_tag} AS hop_2 WHERE hop_2."id" = hop_1."tag_id" OFFSET 0) AS hop_2 ON true
             WHERE hop_1."work_id" IS NOT NULL
             GROUP BY hop_1."work_id" ORDER BY tk_key
         ) AS change

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After a changed key on archive_work: compute what follows from the rows that point at the new one.
--- Written by trigger_kit for rules of archive.Work.
+-- Written by trigger_kit for the rules of archive.Work.
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_archive_work_recompute_16f36f"(ARRAY[NEW."id"]);

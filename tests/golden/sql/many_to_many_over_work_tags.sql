@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before a change of archive_work_tags: note it, for changes of other tables along the same path.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
---   the_count = Count("tags", filter=Q(tags__active=True))
+-- Written by trigger_kit for archive.Work: the_count = Count("tags", filter=Q(tags__active=True))
 DECLARE
     tk_noted text := current_setting('trigger_kit.woven_8545a5', true);
     tk_statement text := extract(epoch FROM statement_timestamp())::text;

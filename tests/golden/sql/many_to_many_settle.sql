@@ -10,7 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for archive_work from rows that came meanwhile.
--- Written by trigger_kit for rules of archive.Work.
+-- Written by trigger_kit for the rules of archive.Work.
 DECLARE
     tk_parent_1s bigint[];
     tk_parent_2s bigint[];
@@ -40,11 +40,7 @@ BEGIN
             SELECT DISTINCT
                 hop_1."work_id" AS tk_key_2
             FROM (SELECT * FROM {archive_tag} AS this WHERE this."id" = ANY (tk_parent_2s)) AS hop_2
-            JOIN LATERAL (
-                SELECT * FROM {archive_work_tags} AS hop_1
-                WHERE hop_2."id" = hop_1."tag_id"
-                OFFSET 0
-            ) AS hop_1 ON true
+            JOIN LATERAL (SELECT * FROM {archive_work_tags} AS hop_1 WHERE hop_2."id" = hop_1."tag_id" OFFSET 0) AS hop_1 ON true
         ) AS touched
         WHERE touched.tk_key_2 IS NOT NULL;
         IF tk_key_2s IS NOT NULL THEN

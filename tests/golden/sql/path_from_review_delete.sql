@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After DELETE on archive_review: add the difference to archive_publisher (by number).
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
---   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 <<before>>
 DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
@@ -59,11 +58,7 @@ BEGIN
     FROM (
         SELECT hop_1."publisher_id" AS tk_key, -coalesce(sum("hop_2"."stars"), 0) AS "the_total"
         FROM old_rows AS hop_2
-        JOIN LATERAL (
-            SELECT * FROM {archive_work} AS hop_1
-            WHERE hop_2."work_id" = hop_1."id"
-            OFFSET 0
-        ) AS hop_1 ON true
+        JOIN LATERAL (SELECT * FROM {archive_work} AS hop_1 WHERE hop_2."work_id" = hop_1."id" OFFSET 0) AS hop_1 ON true
         WHERE hop_1."publisher_id" IS NOT NULL
         GROUP BY hop_1."publisher_id" ORDER BY tk_key
     ) AS change

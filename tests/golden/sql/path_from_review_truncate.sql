@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of archive_review: its rows count for nothing any more.
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
---   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');

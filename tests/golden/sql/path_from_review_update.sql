@@ -10,8 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- After UPDATE on archive_review: add the difference to archive_publisher (by number).
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
---   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 <<before>>
 DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
@@ -76,15 +75,13 @@ BEGIN
         -- Lock what the path leads over, so that it cannot change meanwhile.
         PERFORM {:schema}."tk_archive_publisher_hold_archive_work_022efd"(array_agg(hop_2."work_id"))
         FROM (
-            SELECT -1 AS tk_sign, changed.*
-            FROM (
+            SELECT -1 AS tk_sign, changed.* FROM (
                 SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                 EXCEPT ALL
                 SELECT new_rows."work_id", new_rows."stars" FROM new_rows
             ) AS changed
             UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
+            SELECT 1 AS tk_sign, changed.* FROM (
                 SELECT new_rows."work_id", new_rows."stars" FROM new_rows
                 EXCEPT ALL
                 SELECT old_rows."work_id", old_rows."stars" FROM old_rows
@@ -98,15 +95,13 @@ BEGIN
             FROM (
                 SELECT DISTINCT child."work_id"
                 FROM (
-                    SELECT -1 AS tk_sign, changed.*
-                    FROM (
+                    SELECT -1 AS tk_sign, changed.* FROM (
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                         EXCEPT ALL
                         SELECT new_rows."work_id", new_rows."stars" FROM new_rows
                     ) AS changed
                     UNION ALL
-                    SELECT 1 AS tk_sign, changed.*
-                    FROM (
+                    SELECT 1 AS tk_sign, changed.* FROM (
                         SELECT new_rows."work_id", new_rows."stars" FROM new_rows
                         EXCEPT ALL
                         SELECT old_rows."work_id", old_rows."stars" FROM old_rows
@@ -127,25 +122,19 @@ BEGIN
         FROM (
             SELECT hop_1."publisher_id" AS tk_key, coalesce(sum(hop_2.tk_sign * "hop_2"."stars"::bigint), 0)::bigint AS "the_total"
             FROM (
-                SELECT -1 AS tk_sign, changed.*
-                FROM (
+                SELECT -1 AS tk_sign, changed.* FROM (
                     SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                     EXCEPT ALL
                     SELECT new_rows."work_id", new_rows."stars" FROM new_rows
                 ) AS changed
                 UNION ALL
-                SELECT 1 AS tk_sign, changed.*
-                FROM (
+                SELECT 1 AS tk_sign, changed.* FROM (
                     SELECT new_rows."work_id", new_rows."stars" FROM new_rows
                     EXCEPT ALL
                     SELECT old_rows."work_id", old_rows."stars" FROM old_rows
                 ) AS changed
             ) AS hop_2
-            JOIN LATERAL (
-                SELECT * FROM {archive_work} AS hop_1
-                WHERE hop_2."work_id" = hop_1."id"
-                OFFSET 0
-            ) AS hop_1 ON true
+            JOIN LATERAL (SELECT * FROM {archive_work} AS hop_1 WHERE hop_2."work_id" = hop_1."id" OFFSET 0) AS hop_1 ON true
             WHERE hop_1."publisher_id" IS NOT NULL
             GROUP BY hop_1."publisher_id" ORDER BY tk_key
         ) AS change

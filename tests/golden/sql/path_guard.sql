@@ -66,7 +66,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_publisher afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Publisher:the_total.
+-- Written by trigger_kit for the rules of archive.Publisher:the_total.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -77,8 +77,7 @@ BEGIN
     SET "the_total" = value_1."the_total"
     FROM {archive_publisher} AS this
     CROSS JOIN LATERAL (
-        SELECT
-            coalesce(sum("hop_2"."stars"), 0) AS "the_total"
+        SELECT coalesce(sum("hop_2"."stars"), 0) AS "the_total"
         FROM {archive_work} AS hop_1
         JOIN {archive_review} AS hop_2
             ON hop_2."work_id" = hop_1."id"
@@ -100,7 +99,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of archive_publisher, locked first; compute them afresh where these do not hold.
--- Written by trigger_kit for rules of archive.Publisher:the_total.
+-- Written by trigger_kit for the rules of archive.Publisher:the_total.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
     tk_found bigint;
@@ -112,8 +111,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_publisher', 'number', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     IF NOT tk_recompute THEN
@@ -140,8 +138,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
---   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After a changed key on archive_publisher: compute what follows from the rows that point at the new one.
--- Written by trigger_kit for rules of archive.Publisher.
+-- Written by trigger_kit for the rules of archive.Publisher.
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_archive_publisher_recompute_de30d7"(ARRAY[NEW."id"]);

@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before a change of archive_work: note it, for changes of other tables along the same path.
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
---   the_total = Sum("works__reviews__stars", default=0)
+-- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 DECLARE
     tk_noted text := current_setting('trigger_kit.woven_f5afcb', true);
     tk_statement text := extract(epoch FROM statement_timestamp())::text;

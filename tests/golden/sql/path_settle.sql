@@ -10,7 +10,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for archive_publisher from rows that came meanwhile.
--- Written by trigger_kit for rules of archive.Publisher.
+-- Written by trigger_kit for the rules of archive.Publisher.
 DECLARE
     tk_parent_1s bigint[];
     tk_parent_2s bigint[];

@@ -1,4 +1,4 @@
--- title: port: Before INSERT on Port of call {{x}}: tell the other triggers that this statement makes new rows.
+-- title: port: Before INSERT on Port of call {{x}}: steps of this statement would take off rows that a new row never held, and so they recompute.
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_port_of_call_x_fresh_84d503"()
 RETURNS trigger
@@ -7,11 +7,10 @@ SECURITY DEFINER
 SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
--- Before INSERT on Port of call {{x}}: tell the other triggers that this statement makes new rows.
--- Written by trigger_kit for rules of library.Port.
+-- Before INSERT on Port of call {{x}}: steps of this statement would take off rows that a new row never held, and so they recompute.
+-- Written by trigger_kit for the rules of library.Port.
 BEGIN
     IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- Steps of this statement would take off rows that the new value never held: they recompute.
     PERFORM {:schema}."tk_mark_v1"('fresh_fa056e');
     RETURN NULL;
 END;

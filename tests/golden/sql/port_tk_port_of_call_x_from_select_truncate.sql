@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of select: its rows count for nothing any more.
--- Written by trigger_kit for rules of library.Port; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of library.Port:
 --   order = Count("leaving")
 --   arrivals = Count("coming", filter=Q(coming__cancelled=False))
 --   miles_in = Sum("coming__miles", default=0)

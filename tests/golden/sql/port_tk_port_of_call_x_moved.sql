@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After a changed key on Port of call {{x}}: compute what follows from the rows that point at the new one.
--- Written by trigger_kit for rules of library.Port.
+-- Written by trigger_kit for the rules of library.Port.
 BEGIN
     IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_port_of_call_x_recompute_fd907e"(ARRAY[NEW."id"]);

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: compute what follows for Port of call {{x}} from rows that came meanwhile.
--- Written by trigger_kit for rules of library.Port.
+-- Written by trigger_kit for the rules of library.Port.
 DECLARE
     tk_parent_1s varchar[];
     tk_parent_2s varchar[];

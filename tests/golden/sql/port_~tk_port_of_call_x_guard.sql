@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of Port of call {{x}} afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of library.Port:arrivals, miles_in.
+-- Written by trigger_kit for the rules of library.Port:arrivals, miles_in.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -80,7 +80,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of Port of call {{x}} afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of library.Port:departures.
+-- Written by trigger_kit for the rules of library.Port:departures.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -90,12 +90,7 @@ BEGIN
     UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures
     SET "order" = value_1."order"
     FROM {Port of call %7Bx%7D} AS this
-    CROSS JOIN LATERAL (
-        SELECT
-            count(*) AS "order"
-        FROM {select} AS source
-        WHERE source."From" = this."PortCode"
-    ) AS value_1
+    CROSS JOIN LATERAL (SELECT count(*) AS "order" FROM {select} AS source WHERE source."From" = this."PortCode") AS value_1
     WHERE target."id" = this."id"
       AND this."id" = ANY (tk_keys)
       AND target."order" IS DISTINCT FROM value_1."order";
@@ -115,7 +110,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Add differences to rows of Port of call {{x}}, locked first; compute them afresh where these do not hold.
--- Written by trigger_kit for rules of library.Port:departures, arrivals, miles_in.
+-- Written by trigger_kit for the rules of library.Port:departures, arrivals, miles_in.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('Port of call {{x}}');
     tk_found bigint;
@@ -128,8 +123,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'Port of call {{x}}', 'PortCode', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     IF NOT tk_recompute THEN
@@ -165,7 +159,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on Port of call {{x}}: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of library.Port; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of library.Port:
 --   arrivals = Count("coming", filter=Q(coming__cancelled=False))
 --   order = Count("leaving")
 --   miles_in = Sum("coming__miles", default=0)

@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE on archive_review: append to the queue what changes in archive_work (by id).
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Work:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
 <<before>>

@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_work afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Work:the_count, the_total.
+-- Written by trigger_kit for the rules of archive.Work:the_count, the_total.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -88,7 +88,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute rows of archive_work afresh.
--- Written by trigger_kit for rules of archive.Work:the_count, the_total.
+-- Written by trigger_kit for the rules of archive.Work:the_count, the_total.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
     tk_found bigint;
@@ -98,8 +98,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_work', 'id', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_work', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     PERFORM {:schema}."tk_archive_work_recompute_6c444a"(tk_keys);
@@ -116,7 +115,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_work: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Work:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
 BEGIN

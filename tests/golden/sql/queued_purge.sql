@@ -17,7 +17,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE of archive_work: what was pending for its rows goes with them.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Work:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
 BEGIN
@@ -72,7 +72,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Fold what is pending for archive_work: all of it, or all for the targets of so many pending rows. Targets that others have locked are waited for or left out. Returns how many pending rows it took.
--- Written by trigger_kit for rules of archive.Work; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Work:
 --   the_count = Count("reviews", filter=Q(reviews__stars__gt=3))
 --   the_total = Sum("reviews__stars", default=0)
 DECLARE

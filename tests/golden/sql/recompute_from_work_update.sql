@@ -8,7 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on archive_work: bring up to date archive_publisher (by number).
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
 --   kept_text = First("works__title", order_by="-works__day")
 --   the_flag = Exists("works", filter=Q(works__published=True))
@@ -18,15 +18,13 @@ BEGIN
     FROM (
         SELECT DISTINCT source."publisher_id" AS tk_key
         FROM (
-            SELECT -1 AS tk_sign, changed.*
-            FROM (
+            SELECT -1 AS tk_sign, changed.* FROM (
                 SELECT old_rows."publisher_id", old_rows."day", old_rows."id", old_rows."published", old_rows."title" FROM old_rows
                 EXCEPT ALL
                 SELECT new_rows."publisher_id", new_rows."day", new_rows."id", new_rows."published", new_rows."title" FROM new_rows
             ) AS changed
             UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
+            SELECT 1 AS tk_sign, changed.* FROM (
                 SELECT new_rows."publisher_id", new_rows."day", new_rows."id", new_rows."published", new_rows."title" FROM new_rows
                 EXCEPT ALL
                 SELECT old_rows."publisher_id", old_rows."day", old_rows."id", old_rows."published", old_rows."title" FROM old_rows

@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_publisher afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Publisher:kept_list.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_list.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -74,7 +74,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_publisher afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Publisher:kept_text, the_flag.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_text, the_flag.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -91,15 +91,9 @@ BEGIN
                 SELECT "source"."title"
                 FROM {archive_work} AS source
                 WHERE source."publisher_id" = this."number"
-                ORDER BY "source"."day" DESC, "source"."id" ASC
-                LIMIT 1
+                ORDER BY "source"."day" DESC, "source"."id" ASC LIMIT 1
             )::text AS "kept_text",
-            (EXISTS (
-                SELECT
-                FROM {archive_work} AS source
-                WHERE source."publisher_id" = this."number"
-                  AND "source"."published"
-            ))::boolean AS "the_flag"
+            (EXISTS (SELECT FROM {archive_work} AS source WHERE source."publisher_id" = this."number" AND "source"."published"))::boolean AS "the_flag"
     ) AS value_1
     WHERE target."id" = this."id"
       AND this."id" = ANY (tk_keys)
@@ -120,7 +114,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute rows of archive_publisher afresh.
--- Written by trigger_kit for rules of archive.Publisher:kept_list, kept_text, the_flag.
+-- Written by trigger_kit for the rules of archive.Publisher:kept_list, kept_text, the_flag.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
     tk_found bigint;
@@ -130,8 +124,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_publisher', 'number', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_publisher', 'number', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     PERFORM {:schema}."tk_archive_publisher_recompute_c7695a"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_keys);
@@ -149,7 +142,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_publisher: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Publisher; change these, and run makemigrations:
+-- Written by trigger_kit for the rules of archive.Publisher:
 --   kept_list = ArrayAgg("works__title", order_by=["works__title", "works__id"])
 --   kept_text = First("works__title", order_by="-works__day")
 --   the_flag = Exists("works", filter=Q(works__published=True))

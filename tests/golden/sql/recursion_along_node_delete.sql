@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After DELETE on archive_node: bring up to date archive_node (by id).
--- Written by trigger_kit for rules of archive.Node; change these, and run makemigrations:
---   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit for archive.Node: the_total = F("own") + Sum("children__the_total", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_archive_node_apply_6e387c"(array_agg(change.tk_key), NULL)

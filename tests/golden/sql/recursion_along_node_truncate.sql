@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After TRUNCATE of archive_node: its rows count for nothing any more.
--- Written by trigger_kit for rules of archive.Node; change these, and run makemigrations:
---   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit for archive.Node: the_total = F("own") + Sum("children__the_total", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_node}, 'TRUNCATE of archive_node cannot keep archive.Node:the_total at this isolation level.');

@@ -8,8 +8,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- After UPDATE on archive_node: bring up to date archive_node (by id).
--- Written by trigger_kit for rules of archive.Node; change these, and run makemigrations:
---   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit for archive.Node: the_total = F("own") + Sum("children__the_total", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
@@ -28,15 +27,13 @@ BEGIN
     FROM (
         SELECT DISTINCT source."parent_id" AS tk_key
         FROM (
-            SELECT -1 AS tk_sign, changed.*
-            FROM (
+            SELECT -1 AS tk_sign, changed.* FROM (
                 SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows
                 EXCEPT ALL
                 SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
             ) AS changed
             UNION ALL
-            SELECT 1 AS tk_sign, changed.*
-            FROM (
+            SELECT 1 AS tk_sign, changed.* FROM (
                 SELECT new_rows."parent_id", new_rows."the_total" FROM new_rows
                 EXCEPT ALL
                 SELECT old_rows."parent_id", old_rows."the_total" FROM old_rows

@@ -42,7 +42,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute locked rows of archive_node afresh; later steps of this statement must not add what they hold.
--- Written by trigger_kit for rules of archive.Node:the_total.
+-- Written by trigger_kit for the rules of archive.Node:the_total.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -74,7 +74,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute rows of archive_node afresh.
--- Written by trigger_kit for rules of archive.Node:the_total.
+-- Written by trigger_kit for the rules of archive.Node:the_total.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_node');
     tk_found bigint;
@@ -84,8 +84,7 @@ BEGIN
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_node', 'id', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_node', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     PERFORM {:schema}."tk_archive_node_recompute_c236de"(tk_keys);
@@ -101,7 +100,7 @@ SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 AS $trigger_kit$
 -- Compute all rows of archive_node that some keys reach, level by level.
--- Written by trigger_kit for rules of archive.Node:the_total.
+-- Written by trigger_kit for the rules of archive.Node:the_total.
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
@@ -111,8 +110,7 @@ BEGIN
     IF {:schema}."tk_is_paused_v1"('archive_node') THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
-        SELECT 'archive_node', 'id', touched.tk_key::text
-        FROM unnest(tk_keys) AS touched (tk_key);
+        SELECT 'archive_node', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
     DECLARE
@@ -129,11 +127,7 @@ BEGIN
                 UNION
                 SELECT this."id", this."parent_id", this."id"
                 FROM reached
-                JOIN LATERAL (
-                    SELECT * FROM {archive_node} AS this
-                    WHERE this."id" = reached.tk_up_1
-                    OFFSET 0
-                ) AS this ON true
+                JOIN LATERAL (SELECT * FROM {archive_node} AS this WHERE this."id" = reached.tk_up_1 OFFSET 0) AS this ON true
             ),
             levels (tk_row, tk_own_1, tk_level) AS (
                 SELECT reached.tk_row, reached.tk_own_1, 0
@@ -172,11 +166,7 @@ BEGIN
                 UNION
                 SELECT this."id", this."parent_id", this."id"
                 FROM reached
-                JOIN LATERAL (
-                    SELECT * FROM {archive_node} AS this
-                    WHERE this."id" = reached.tk_up_1
-                    OFFSET 0
-                ) AS this ON true
+                JOIN LATERAL (SELECT * FROM {archive_node} AS this WHERE this."id" = reached.tk_up_1 OFFSET 0) AS this ON true
             ),
             levels (tk_row, tk_own_1, tk_level) AS (
                 SELECT reached.tk_row, reached.tk_own_1, 0
@@ -215,8 +205,7 @@ SET search_path = {:search_path}
 SET row_security = off
 AS $trigger_kit$
 -- Before UPDATE on archive_node: only maintenance writes the kept columns.
--- Written by trigger_kit for rules of archive.Node; change these, and run makemigrations:
---   the_total = F("own") + Sum("children__the_total", default=0)
+-- Written by trigger_kit for archive.Node: the_total = F("own") + Sum("children__the_total", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- Maintenance says at which trigger depth it writes; everybody else meets the guard.
