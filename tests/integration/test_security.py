@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import ProgrammingError, connection, transaction
+from django.db import IntegrityError, ProgrammingError, connection, models, transaction
 from django.db.models import Count, F, Max, Sum
+from django.test.utils import isolate_apps
 
-from tests.archive.keeping import install, keep, rules_of
+from tests.archive.keeping import install, keep, make_tables, rules_of
 from tests.archive.models import Node, Person, Publisher, Review, Work
 from trigger_kit import Denormalize, Timing
 from trigger_kit.plan.plan import plan_all
@@ -138,3 +139,47 @@ def test_the_functions_work_for_the_partitions_of_their_table(short_inserts: Non
     assert sql("SELECT kept_number FROM part") == [(None,)]
     sql("UPDATE archive_publisher SET kept_number = 5")
     assert sql("SELECT kept_number FROM part") == [(None,)]
+
+
+@pytest.mark.parametrize("timing", [Timing.IMMEDIATE, Timing.DEFERRED])
+@pytest.mark.parametrize("rows", ["(1, 5, 90)", "(1, 5, 60), (2, 5, 60)"], ids=["one row", "two rows"])
+@pytest.mark.parametrize("column", ["limited", "positive"])
+def test_a_check_that_fails_does_not_show_the_row_of_the_target(
+    sql: Sql, timing: Timing, rows: str, column: str
+) -> None:
+    """PostgreSQL shows the whole row where the one who writes may read it: the owner of the function may."""
+    with isolate_apps("tests.archive"):
+
+        class Safe(models.Model):
+            secret = models.TextField()
+            limited = models.IntegerField(db_default=0)
+            positive = models.PositiveIntegerField(db_default=0)
+
+            class Meta:
+                app_label = "archive"
+                constraints = [models.CheckConstraint(condition=models.Q(limited__lte=80), name="not_too_much")]
+
+        class Coin(models.Model):
+            safe = models.ForeignKey(Safe, models.CASCADE, related_name="coins")
+            value = models.IntegerField()
+
+            class Meta:
+                app_label = "archive"
+
+        make_tables(Safe, Coin)
+        sql("INSERT INTO archive_safe (id, secret) VALUES (5, 'hidden treasure')")
+        value = Sum("coins__value", default=0) if column == "limited" else -Sum("coins__value", default=0)
+        keep([(Safe, [Denormalize(column, value, timing=timing if column == "limited" else Timing.IMMEDIATE)])])
+    sql("CREATE ROLE writer; GRANT INSERT ON archive_coin TO writer")
+    with pytest.raises(IntegrityError, match=f"kept by archive.Safe:{column}") as caught, transaction.atomic():
+        sql("SET LOCAL ROLE writer")
+        sql(f"INSERT INTO archive_coin (id, safe_id, value) VALUES {rows}")
+        sql("SET CONSTRAINTS ALL IMMEDIATE")
+    diagnostic = caught.value.__cause__.diag  # type: ignore[union-attr]
+    assert "treasure" not in str(vars_of(diagnostic))
+    assert diagnostic.message_detail == "Keys: {5}"
+    assert diagnostic.table_name == "archive_safe"
+
+
+def vars_of(diagnostic: Any) -> list[str]:
+    return [str(getattr(diagnostic, name)) for name in dir(diagnostic) if not name.startswith("_")]

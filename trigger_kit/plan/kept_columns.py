@@ -12,7 +12,7 @@ from trigger_kit.plan.aggregates import PathAggregate
 from trigger_kit.resolve.rule import ResolvedRule
 from trigger_kit.rules import Timing
 
-__all__ = ["KeptAggregate", "KeptColumn", "Strategy", "is_checked", "queued"]
+__all__ = ["KeptAggregate", "KeptColumn", "Strategy", "is_checked", "may_break_a_check", "queued"]
 
 
 class Strategy(enum.Enum):
@@ -110,10 +110,24 @@ class KeptAggregate(KeptColumn):
 
 def is_checked(resolved: ResolvedRule) -> bool:
     """Whether the model has a CHECK on the column."""
+    return _is_positive(resolved) or _has_constraint(resolved)
+
+
+def may_break_a_check(kept: KeptColumn) -> bool:
+    """Whether maintenance may write a value that a CHECK of the model refuses: never a count below zero."""
+    is_count = isinstance(kept, KeptAggregate) and kept.aggregate.function is Count
+    return _has_constraint(kept.resolved) or (_is_positive(kept.resolved) and not is_count)
+
+
+def _is_positive(resolved: ResolvedRule) -> bool:
+    return resolved.field.get_internal_type().startswith("Positive")
+
+
+def _has_constraint(resolved: ResolvedRule) -> bool:
     names = {resolved.field.name, resolved.field.attname}
     checks = [item for item in resolved.model._meta.constraints if isinstance(item, CheckConstraint)]
     read = [getattr(item.condition, "referenced_base_fields", names) for item in checks]
-    return resolved.field.get_internal_type().startswith("Positive") or any(names & set(item) for item in read)
+    return any(names & set(item) for item in read)
 
 
 def queued(kept_columns: Iterable[KeptColumn]) -> list[KeptAggregate]:

@@ -14,7 +14,7 @@ from trigger_kit.sql.extrema import best_may_leave, extrema_of, extremum
 from trigger_kit.sql.fragments import Values, values_of
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.text import block, quote, table_placeholder
-from trigger_kit.sql.updates import add_changes, differs, join_values, same_row, update_from, written
+from trigger_kit.sql.updates import add_changes, differs, join_values, same_row, update_from, without_row, written
 
 __all__ = ["add_to_targets", "adding_declarations"]
 
@@ -67,6 +67,7 @@ def add_to_targets(plan: Plan, step: Step, arrays: list[str]) -> list[str]:
     else:
         lines += _floor_test(step, arrays)
         add = _add_and_compare(plan, step, arrays)
+    add = [without_row(plan, step.kept_columns, "\n".join(add), *Key(step.edge.key).arrays)]
     return [*lines, "IF NOT tk_recompute THEN", *map(block, add), "END IF;"]
 
 

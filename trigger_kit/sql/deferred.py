@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pgtrigger
 
-from trigger_kit.plan.kept_columns import KeptColumn
+from trigger_kit.plan.kept_columns import KeptColumn, may_break_a_check
 from trigger_kit.plan.plan import Edge, Event, Plan, Step
 from trigger_kit.rules import Timing
 from trigger_kit.sql.additions import additions, negative
@@ -203,7 +203,8 @@ def _take(plan: Plan, section: Section) -> str:
 
 def _may_be_one(section: Section) -> bool:
     """Whether a key has one target at most, that is added to."""
-    return section.is_added and all(feed.path[0].near_is_unique for feed in section.step.edge.feeds)
+    is_plain = not any(map(may_break_a_check, section.kept_columns))
+    return is_plain and section.is_added and all(feed.path[0].near_is_unique for feed in section.step.edge.feeds)
 
 
 def _one_target(plan: Plan, section: Section, sections: list[Section]) -> str:

@@ -41,7 +41,7 @@ from trigger_kit.sql.text import (
 )
 from trigger_kit.sql.trees import recursive_update
 from trigger_kit.sql.trigger import GUARD, Beside
-from trigger_kit.sql.updates import refill
+from trigger_kit.sql.updates import refill, without_row
 
 __all__ = [
     "WRITES",
@@ -233,6 +233,7 @@ def _recompute(plan: Plan, atom: Atom) -> Function:
     sentence = (
         f"Compute locked rows of {plan.target} afresh; later steps of this statement must not add what they hold."
     )
+    written = "\n".join([set_depth(), refill(plan, atom, key.is_among("this")), restore_depth()])
     marks = [f"    {set_mark(plan, FILLED)}"] if any(kept.is_added for kept in atom) else []
     body = "\n".join(
         [
@@ -242,9 +243,7 @@ def _recompute(plan: Plan, atom: Atom) -> Function:
             "BEGIN",
             *marks,
             *map(block, reconsider(plan, atom, key)),
-            f"    {set_depth()}",
-            block(refill(plan, atom, key.is_among("this"))),
-            f"    {restore_depth()}",
+            block(without_row(plan, atom, written, *key.arrays)),
             "END;",
         ]
     )

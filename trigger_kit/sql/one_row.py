@@ -6,6 +6,7 @@ is gathered or sorted. What one UPDATE cannot do is left to what follows.
 
 from __future__ import annotations
 
+from trigger_kit.plan.kept_columns import may_break_a_check
 from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.sql.additions import additions, floors, unless
 from trigger_kit.sql.appending import append, has_purged, may_follow_a_cascade
@@ -47,9 +48,10 @@ def has_one_row_path(plan: Plan, step: Step) -> bool:
     """Whether one row has one target, named by one of its own columns or reached over others, and is all that counts.
 
     A row with two foreign keys to the target has two keys. What a row behind others counts for must depend on it alone.
+    What a CHECK may refuse is written by functions that catch its error, which costs a subtransaction.
     """
     feeds = step.edge.feeds_of(step.event)
-    if len(feeds) != 1 or not feeds[0].is_whole:
+    if len(feeds) != 1 or not feeds[0].is_whole or any(map(may_break_a_check, step.kept_columns)):
         return False
     hop = feeds[0].path[0]
     if not all(fits_variables(kept) and hop.near_is_unique for _, kept in extrema_of(step)):

@@ -9,6 +9,7 @@ from trigger_kit.sql.body import DEPTH, REQUIRE_READ_COMMITTED, begin, header, r
 from trigger_kit.sql.function import call
 from trigger_kit.sql.pending import forget_columns, names_pending, reconsider
 from trigger_kit.sql.text import block, on_lines, quote, regclass_placeholder, table_placeholder, text_literal
+from trigger_kit.sql.updates import without_row
 
 __all__ = ["truncate_body"]
 
@@ -49,14 +50,13 @@ def _empty(plan: Plan, kept_columns: list[KeptAggregate]) -> str:
     stale, touched = "\n   OR ".join(differs), "\n   OR ".join([*differs, *pending])
     settings = ",\n    ".join(f"{quote(kept.column)} = {kept.empty}" for kept in kept_columns)
     order = ", ".join(f"target.{quote(name)}" for name in plan.key_columns)
+    head, rest = update_head(plan.target, kept_columns), on_lines(f"SET {settings}", f"WHERE {stale};")
+    update = "\n".join([set_depth(), head, rest, restore_depth()])
     return "\n".join(
         [
             f"PERFORM FROM {target} AS target",
             on_lines(f"WHERE {touched}", f"ORDER BY {order} FOR NO KEY UPDATE;"),
             *([forget_columns(plan, queued)] if queued else []),
-            set_depth(),
-            update_head(plan.target, kept_columns),
-            on_lines(f"SET {settings}", f"WHERE {stale};"),
-            restore_depth(),
+            without_row(plan, kept_columns, update),
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trigger_kit.plan.kept_columns import KeptColumn
+from trigger_kit.plan.kept_columns import KeptColumn, may_break_a_check
 from trigger_kit.plan.plan import Plan, Step
 from trigger_kit.sql.additions import additions, floors, unless
 from trigger_kit.sql.body import update_head
@@ -12,9 +12,19 @@ from trigger_kit.sql.changes import parts
 from trigger_kit.sql.fragments import Values, values_of
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.pending import take_pending
-from trigger_kit.sql.text import block, closed, quote, table_placeholder
+from trigger_kit.sql.text import block, closed, quote, table_placeholder, text_literal
 
-__all__ = ["add_changes", "differs", "join_values", "refill", "same_row", "set_list", "update_from", "written"]
+__all__ = [
+    "add_changes",
+    "differs",
+    "join_values",
+    "refill",
+    "same_row",
+    "set_list",
+    "update_from",
+    "without_row",
+    "written",
+]
 
 
 def refill(plan: Plan, kept_columns: Iterable[KeptColumn], condition: str = "") -> str:
@@ -41,6 +51,31 @@ def add_changes(plan: Plan, step: Step, arrays: Sequence[str]) -> str:
     conditions = unless(key.matches("target", "change"), floors(step, "change.{}".format))
     head = update_head(plan.target, step.kept_columns)
     return f"{head}\n{set_list(additions(step, 'change.{}'.format))}\nFROM {change}\nWHERE {conditions};"
+
+
+def without_row(plan: Plan, kept_columns: Iterable[KeptColumn], statements: str, *keys: str) -> str:
+    """Return statements that write kept columns; where a CHECK of the model may refuse that, the error hides the row.
+
+    PostgreSQL would show the whole row of the target to a writer who has no rights on it, because the function's owner
+    has. ``keys`` are arrays of the keys that are written: the writer knows them.
+    """
+    kept = [item for item in kept_columns if may_break_a_check(item)]
+    if not kept:
+        return statements
+    uris = ", ".join(item.resolved.uri for item in kept)
+    detail = " || ', ' || ".join(f"{array}[1:9]::text" for array in keys)
+    return "\n".join(
+        [
+            "BEGIN",
+            block(statements),
+            "EXCEPTION WHEN check_violation THEN",
+            "    -- Raised again without the row, which is not everybody's to see.",
+            f"    RAISE EXCEPTION USING MESSAGE = SQLERRM || {text_literal(f', kept by {uris}')},",
+            f"              ERRCODE = 'check_violation', TABLE = {text_literal(plan.target)}"
+            + (f", DETAIL = 'Keys: ' || {detail};" if detail else ";"),
+            "END;",
+        ]
+    )
 
 
 def same_row(plan: Plan, row: str) -> str:
