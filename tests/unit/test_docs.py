@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dev import house
+from dev import dba_page, house
 from tests.unit.check_ids import REPOSITORY, ids_in_code
 
 PAGE = REPOSITORY / "docs" / "checks.md"
@@ -36,6 +36,12 @@ def test_checks_are_documented_once_and_in_order() -> None:
 
 def test_every_row_says_what_why_and_the_way_out() -> None:
     assert [row for row in documented_rows() if len(row) != 4 or not all(row)] == []
+
+
+def test_the_page_for_dbas_prints_the_functions_as_they_are() -> None:
+    text = dba_page.PAGE.read_text(encoding="utf-8")
+    assert text.count("CREATE OR REPLACE FUNCTION") == 5
+    assert text == dba_page.with_functions(text), "run python -m dev.dba_page"
 
 
 def test_the_house_is_drawn_as_it_is() -> None:
