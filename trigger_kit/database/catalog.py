@@ -76,6 +76,7 @@ class Placement:
         self.owner = owner
         self._schema = schema
         self._tables: dict[str, tuple[str, str] | None] = {}
+        self._path: list[tuple[str, str]] | None = None
 
     def __call__(self, placeholder: str) -> str:
         """Return the SQL that a placeholder stands for."""
@@ -84,7 +85,7 @@ class Placement:
         if placeholder == SCHEMA_TAG:
             return short_digest(self.schema)
         if placeholder == SEARCH_PATH:
-            return ", ".join(["pg_catalog", *map(identifier, search_path(self.connection)), "pg_temp"])
+            return ", ".join(["pg_catalog", *map(identifier, self.path), "pg_temp"])
         if placeholder.startswith(REGCLASS):
             return f"{literal(self(placeholder.removeprefix(REGCLASS)))}::regclass"
         if placeholder in OWN_TABLES:
@@ -95,6 +96,24 @@ class Placement:
     def schema(self) -> str:
         """The schema of the owner's table."""
         return self._schema or self._locate(self.owner)[0]
+
+    @property
+    def path(self) -> list[str]:
+        """The schemas that functions look into: those of the search_path in which nobody else may create anything."""
+        return [name for name, roles in self._looked_up() if not roles]
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """The schemas of the search_path that are left out, and who may create operators there, in words."""
+        return [(name, roles) for name, roles in self._looked_up() if roles]
+
+    def _looked_up(self) -> list[tuple[str, str]]:
+        if self._path is None:
+            table = _quoted(self.connection, self.owner)
+            with self.connection.cursor() as cursor:
+                cursor.execute(_PATH, {"table": table, "path": search_path(self.connection)})
+                self._path = list(cursor.fetchall())
+        return self._path
 
     def has(self, table: str) -> bool:
         """Whether a table is there, named by its ``db_table``."""
@@ -133,7 +152,7 @@ def has_table(connection: BaseDatabaseWrapper, table: str) -> bool:
 
 
 def search_path(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the schemas of the search_path, as functions pin it."""
+    """Return the schemas of the search_path that are there."""
     (path,) = _row(connection, "SELECT current_schemas(false)::text[]")
     return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
 
@@ -154,6 +173,33 @@ SELECT namespace.nspname, class.relname
 FROM pg_class AS class
 JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE class.oid = to_regclass(%s)
+"""
+
+# A role that may create an operator where a function looks for one runs code as the function's owner. The owner of a
+# schema and superusers could do so anyway; whose function it is, too.
+_PATH = """
+WITH owner AS (
+    SELECT coalesce((SELECT relowner FROM pg_class WHERE oid = to_regclass(%(table)s)),
+                    (SELECT oid FROM pg_roles WHERE rolname = current_user)) AS oid
+), known AS (
+    SELECT namespace.oid, namespace.nspname, path.position,
+           CASE WHEN namespace.nspowner = 'pg_database_owner'::regrole THEN datdba ELSE namespace.nspowner END AS owner,
+           coalesce(namespace.nspacl, acldefault('n', namespace.nspowner)) AS rights
+    FROM unnest(%(path)s::text[]) WITH ORDINALITY AS path (name, position)
+    JOIN pg_namespace AS namespace ON namespace.nspname = path.name
+    JOIN pg_database ON datname = current_database()
+)
+SELECT known.nspname, coalesce((
+    SELECT string_agg(DISTINCT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END, ', ')
+    FROM aclexplode(known.rights) AS acl
+    WHERE acl.privilege_type = 'CREATE'
+      AND acl.grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+      AND CASE WHEN acl.grantee = 'pg_database_owner'::regrole
+               THEN (SELECT datdba FROM pg_database WHERE datname = current_database())
+               ELSE acl.grantee END NOT IN (known.owner, owner.oid)
+), '')
+FROM known, owner
+ORDER BY known.position
 """
 
 _TRIGGERS = """

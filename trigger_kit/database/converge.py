@@ -8,17 +8,20 @@ what differs is created. No other target is touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement, state_sql
 from trigger_kit.database.changes import Change, Found, Places, is_outdated, is_there, tables_of, turn_of, unfilled
+from trigger_kit.database.owners import is_settled, settling
 from trigger_kit.database.table_locks import lock_statement, patiently
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.sql.compilation import drop_beside, undo_beside
-from trigger_kit.sql.shared import CREATE_OWN_TABLES, REVOKE_GRANTS
+from trigger_kit.sql.owners import REFUSED
+from trigger_kit.sql.shared import CREATE_OWN_TABLES
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD
 
@@ -167,6 +170,9 @@ def _create(places: Places, change: Change, found: Found, values: Mapping[str, s
     place, installed = places.of(change.after.table), found.of(change)
     _refuse_shared_target(place, change.after, installed)
     differing = [trigger for trigger in change.after.triggers if not is_there(places, trigger, installed)]
+    must_settle = bool(differing) or not is_settled(place, change.after)
+    if must_settle:
+        run(fill_placeholders(change.after.belongings.refuse(), place))
     if differing:
         run(fill_placeholders(CREATE_OWN_TABLES, place))
     for trigger in differing:
@@ -180,8 +186,10 @@ def _create(places: Places, change: Change, found: Found, values: Mapping[str, s
         # CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen.
         if item and (state := state_sql(place(trigger.on), trigger.placed_name(place), item.enabled)):
             run(state)
-    if differing:
-        run(fill_placeholders(REVOKE_GRANTS, place))
+    for text in settling(change.after, place) if must_settle else ():
+        run(fill_placeholders(text, place))
+    if must_settle and not differing:
+        run(fill_placeholders(change.after.belongings.pin(), place))
     for trigger in change.after.triggers:
         if trigger not in differing and trigger.role == GUARD and found.values(change) != values:
             run(trigger.render_comment(place, values))
@@ -200,10 +208,16 @@ def _refuse_shared_target(place: Placement, wanted: Wanted, installed: Mapping[s
 
 
 def runner(connection: BaseDatabaseWrapper) -> Run:
-    """Return what runs SQL as it is, percent signs and all."""
+    """Return what runs SQL as it is, percent signs and all; what a block of ours refuses is an error of one line."""
 
     def run(sql: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, None)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, None)
+        except DatabaseError as error:
+            if getattr(error.__cause__, "sqlstate", "") != REFUSED:
+                raise
+            told: Any = error.__cause__
+            raise TriggerKitError(f"{told.diag.message_primary} {told.diag.message_hint}") from error
 
     return run

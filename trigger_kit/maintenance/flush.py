@@ -171,7 +171,8 @@ def _fold(
     *,
     skip_locked: bool = True,
 ) -> int:
-    rows = int(_value(connection, f"SELECT {queue.function}(%s, %s)", batch_size, skip_locked))
+    # Of these types: a role that may create functions there could make one that fits better.
+    rows = int(_value(connection, f"SELECT {queue.function}(%s::bigint, %s::boolean)", batch_size, skip_locked))
     if rows and on_batch is not None:
         on_batch(queue, rows)
     return rows

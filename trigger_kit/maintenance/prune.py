@@ -193,7 +193,7 @@ def _fold(connection: BaseDatabaseWrapper, queue: Orphan, group: Sequence[Orphan
     """Fold what is pending in a queue that goes, where its flush is still there."""
     name = FLUSH + queue.name.removeprefix(QUEUE)
     if any(orphan.kind == "function" and orphan.name == name for orphan in group):
-        runner(connection)(f"SELECT {identifier(queue.schema)}.{identifier(name)}()")
+        runner(connection)(f"SELECT {identifier(queue.schema)}.{identifier(name)}(NULL::bigint, false)")
 
 
 def _foreign_tables(connection: BaseDatabaseWrapper, group: Sequence[Orphan]) -> set[str]:

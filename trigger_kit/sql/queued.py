@@ -27,6 +27,7 @@ from trigger_kit.sql.body import (
 from trigger_kit.sql.changes import parts
 from trigger_kit.sql.paths import Key, among
 from trigger_kit.sql.pending import key_of, pending_keys, purged_flag, queue_table, tied
+from trigger_kit.sql.shared import closed_function
 from trigger_kit.sql.text import (
     CHECK_NOW,
     block,
@@ -143,7 +144,8 @@ def _drain(table: str) -> str:
         "SELECT FROM pg_class AS queue JOIN pg_class AS target ON target.relnamespace = queue.relnamespace\n"
         f"WHERE queue.relname = {name} AND target.oid = {regclass_placeholder(table)}"
     )
-    flush = f"    PERFORM {_name(table, 'tk_flush_')}();"
+    # By the types of its arguments: who may create functions in this schema could make one without any.
+    flush = f"    PERFORM {_name(table, 'tk_flush_')}(NULL::bigint, false);"
     body = f"BEGIN\n    IF EXISTS (\n{block(exists, 2)}\n    ) THEN\n    {flush}\n    END IF;\nEND;"
     quotes = dollar_quotes(body)
     return f"DO {quotes}\n{body}\n{quotes};\n{CHECK_NOW}"
@@ -174,7 +176,7 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
         ]
     )
     quotes = dollar_quotes(body)
-    return "\n".join(
+    create = "\n".join(
         [
             f"CREATE OR REPLACE FUNCTION {name}(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)",
             "RETURNS bigint",
@@ -183,9 +185,9 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> str:
             "SET search_path = {:search_path}",
             "SET row_security = off",
             f"AS {quotes}\n{body}\n{quotes};",
-            f"REVOKE ALL ON FUNCTION {name}(bigint, boolean) FROM PUBLIC;",
         ]
     )
+    return closed_function(f"{name}(bigint, boolean)", create)
 
 
 def _word(folds: tuple[Edge, ...], fold: Edge) -> str:
@@ -296,14 +298,13 @@ def _exact(plan: Plan) -> str:
     drops = f"DROP VIEW IF EXISTS {name};\nDROP FUNCTION {name}();"
     test = f"BEGIN\n    IF EXISTS (\n{block(known, 2)}\n    ) THEN\n{block(drops, 2)}\n    END IF;\nEND;"
     outer = dollar_quotes(test)
+    create = (
+        f"CREATE OR REPLACE FUNCTION {name}()\nRETURNS {result}\nLANGUAGE sql\nSTABLE\nAS {quotes}\n{select}\n{quotes};"
+    )
     return "\n".join(
         [
             f"DO {outer}\n{test}\n{outer};",
-            f"CREATE OR REPLACE FUNCTION {name}()",
-            f"RETURNS {result}",
-            "LANGUAGE sql",
-            "STABLE",
-            f"AS {quotes}\n{select}\n{quotes};",
+            closed_function(f"{name}()", create),
             f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {name}();",
         ]
     )
@@ -325,7 +326,8 @@ def _grants(plan: Plan, folds: tuple[Edge, ...]) -> str:
     may_read = "\n  AND ".join(
         f"has_column_privilege(acl.grantee, {target}, {text_literal(column)}, 'SELECT')" for column in columns
     )
-    readable = f"{queue_table(plan.target)}, {_name(plan.target, 'tk_exact_')}"
+    exact = _name(plan.target, "tk_exact_")
+    readable = f"{queue_table(plan.target)}, {exact}"
     body = "\n".join(
         [
             "DECLARE",
@@ -340,6 +342,7 @@ def _grants(plan: Plan, folds: tuple[Edge, ...]) -> str:
             f"        WHERE {may_read.replace(chr(10), chr(10) + ' ' * 8)}",
             "    LOOP",
             f"        EXECUTE $grant$GRANT SELECT ON {readable} TO $grant$ || tk_reader;",
+            f"        EXECUTE $grant$GRANT EXECUTE ON FUNCTION {exact}() TO $grant$ || tk_reader;",
             "    END LOOP;",
             "END;",
         ]

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from trigger_kit.sql.pausing import PAUSE_FUNCTION, pause_function
+from trigger_kit.sql.trigger import dollar_quotes
 
-__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "REVOKE_GRANTS"]
+__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "SHARED_FUNCTIONS", "SHARED_TABLES", "closed_function"]
+
+# What belongs to no single target of a schema; ``sql/owners.py`` says to whom, and who may use it.
+SHARED_TABLES = ("tk_touched", "tk_waiting", "tk_commit", "tk_state")
+SHARED_FUNCTIONS = ("tk_commit", PAUSE_FUNCTION)
 
 CREATE_STATE = """
 CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
@@ -27,15 +32,6 @@ BEGIN
           AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {{:regclass tk_touched}})
     ) THEN
 {pause_function([])}
-    END IF;
-    -- What trigger functions call runs as their owner: nobody else may have put it there first.
-    IF EXISTS (
-        SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
-        WHERE function.proname = '{PAUSE_FUNCTION}' AND touched.oid = {{:regclass tk_touched}}
-          AND function.proowner NOT IN (touched.relowner, (SELECT oid FROM pg_roles WHERE rolname = current_user))
-    ) THEN
-        RAISE EXCEPTION USING MESSAGE = 'Somebody else owns the function {PAUSE_FUNCTION} in this schema.',
-                  ERRCODE = 'insufficient_privilege', HINT = 'Drop it, and install again.';
     END IF;
 END;
 $tk_create$;
@@ -102,7 +98,7 @@ CREATE OR REPLACE FUNCTION {:schema}."tk_commit"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path = {:search_path}
+SET search_path = pg_catalog, pg_temp
 SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: let its targets be written, sources before what is computed from them.
@@ -160,25 +156,36 @@ $trigger_kit$;
     + _CREATE_PAUSE
 )
 
-# Behind the creation of functions: nobody but their owner executes them, or triggers would run for tables of his own.
-REVOKE_GRANTS = """
-DO $trigger_kit$
-DECLARE
-    tk_granted record;
-BEGIN
-    -- ALTER DEFAULT PRIVILEGES may have granted more than PUBLIC has.
-    FOR tk_granted IN
-        SELECT function.oid::regprocedure AS name, acl.grantee::regrole AS role
-        FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
-        WHERE function.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {:regclass tk_touched})
-          AND function.proname ~ '^~?tk_' AND (
-              function.prorettype = 'trigger'::regtype
-              OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
-          )
-          AND acl.grantee NOT IN (0, function.proowner)
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', tk_granted.name, tk_granted.role);
-    END LOOP;
-END;
-$trigger_kit$;
-"""
+
+def closed_function(function: str, create: str) -> str:
+    """Return the statements that create a function which people call, or replace it, for its owner and by name only.
+
+    ``function`` is its name with the types of its arguments. Who was granted it by name keeps it; PUBLIC does not, nor
+    does whom ALTER DEFAULT PRIVILEGES gives a new one to.
+    """
+    name = f"$tk_name${function}$tk_name$"
+    body = "\n".join(
+        [
+            "DECLARE",
+            "    tk_role text;",
+            "BEGIN",
+            "    FOR tk_role IN",
+            "        SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END",
+            "        FROM pg_proc AS function",
+            "        CROSS JOIN aclexplode(coalesce(function.proacl, acldefault('f', function.proowner))) AS acl",
+            f"        WHERE function.oid = {name}::regprocedure AND acl.grantee <> function.proowner",
+            "          AND (acl.grantee = 0 OR current_setting('trigger_kit.is_new') = 'true')",
+            "    LOOP",
+            f"        EXECUTE $tk_role$REVOKE ALL ON FUNCTION {function} FROM $tk_role$ || tk_role;",
+            "    END LOOP;",
+            "END;",
+        ]
+    )
+    quotes = dollar_quotes(body)
+    return "\n".join(
+        [
+            f"SELECT set_config('trigger_kit.is_new', (to_regprocedure({name}) IS NULL)::text, true);",
+            create,
+            f"DO {quotes}\n{body}\n{quotes};",
+        ]
+    )

@@ -46,6 +46,7 @@ CREATE OR REPLACE TRIGGER {:trigger}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_purge_301246"();
 
+SELECT set_config('trigger_kit.is_new', (to_regprocedure($tk_name${:schema}."tk_flush_archive_work"(bigint, boolean)$tk_name$) IS NULL)::text, true);
 CREATE OR REPLACE FUNCTION {:schema}."tk_flush_archive_work"(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE plpgsql
@@ -138,7 +139,21 @@ BEGIN
     RETURN tk_taken;
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) FROM PUBLIC;
+DO $trigger_kit$
+DECLARE
+    tk_role text;
+BEGIN
+    FOR tk_role IN
+        SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END
+        FROM pg_proc AS function
+        CROSS JOIN aclexplode(coalesce(function.proacl, acldefault('f', function.proowner))) AS acl
+        WHERE function.oid = $tk_name${:schema}."tk_flush_archive_work"(bigint, boolean)$tk_name$::regprocedure AND acl.grantee <> function.proowner
+          AND (acl.grantee = 0 OR current_setting('trigger_kit.is_new') = 'true')
+    LOOP
+        EXECUTE $tk_role$REVOKE ALL ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) FROM $tk_role$ || tk_role;
+    END LOOP;
+END;
+$trigger_kit$;
 
 DO $trigger_kit$
 BEGIN
@@ -153,6 +168,7 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
+SELECT set_config('trigger_kit.is_new', (to_regprocedure($tk_name${:schema}."tk_exact_archive_work"()$tk_name$) IS NULL)::text, true);
 CREATE OR REPLACE FUNCTION {:schema}."tk_exact_archive_work"()
 RETURNS TABLE("id" bigint, "the_count" integer, "the_total" numeric)
 LANGUAGE sql
@@ -169,6 +185,21 @@ SELECT
         WHERE pending."id" = target."id"
     ), 0))::numeric
 FROM {archive_work} AS target
+$trigger_kit$;
+DO $trigger_kit$
+DECLARE
+    tk_role text;
+BEGIN
+    FOR tk_role IN
+        SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END
+        FROM pg_proc AS function
+        CROSS JOIN aclexplode(coalesce(function.proacl, acldefault('f', function.proowner))) AS acl
+        WHERE function.oid = $tk_name${:schema}."tk_exact_archive_work"()$tk_name$::regprocedure AND acl.grantee <> function.proowner
+          AND (acl.grantee = 0 OR current_setting('trigger_kit.is_new') = 'true')
+    LOOP
+        EXECUTE $tk_role$REVOKE ALL ON FUNCTION {:schema}."tk_exact_archive_work"() FROM $tk_role$ || tk_role;
+    END LOOP;
+END;
 $trigger_kit$;
 CREATE OR REPLACE VIEW {:schema}."tk_exact_archive_work" AS SELECT * FROM {:schema}."tk_exact_archive_work"();
 
@@ -187,6 +218,7 @@ BEGIN
           AND has_column_privilege(acl.grantee, {:regclass archive_work}, 'the_total', 'SELECT')
     LOOP
         EXECUTE $grant$GRANT SELECT ON {:schema}."tk_pending_archive_work", {:schema}."tk_exact_archive_work" TO $grant$ || tk_reader;
+        EXECUTE $grant$GRANT EXECUTE ON FUNCTION {:schema}."tk_exact_archive_work"() TO $grant$ || tk_reader;
     END LOOP;
 END;
 $trigger_kit$;

@@ -1,0 +1,420 @@
+"""To whom functions belong, and where they look: what a role that may create objects in a schema cannot make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.db import DatabaseError, ProgrammingError, connection, transaction
+from django.db.models import Count, F, Max, Sum
+
+from tests.archive.keeping import Rules, install, keep, rules_of
+from tests.archive.models import Country, Person, Publisher, Review, Work
+from trigger_kit import Denormalize, Timing
+from trigger_kit.database.catalog import Placement
+from trigger_kit.database.changes import Change
+from trigger_kit.database.converge import converge
+from trigger_kit.database.owners import is_settled
+from trigger_kit.database.wanted import Wanted
+from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.plan.plan import Plan, plan_all
+
+Sql = Callable[..., list[tuple[Any, ...]]]
+
+# Of two targets, one reads what the other keeps.
+COUNT: Rules = [(Publisher, [Denormalize("the_count", Count("works"), timing=Timing.DEFERRED)])]
+QUEUE: Rules = [(Work, [Denormalize("the_count", Count("reviews"), timing=Timing.QUEUED)])]
+PATH: Rules = rules_of(Publisher, the_total=Sum("works__reviews__stars", default=0))
+
+OWNERS = """
+SELECT proname, proowner::regrole::text FROM pg_proc WHERE proname ~ '^~?tk_' AND proname ~ %s
+UNION ALL SELECT relname, relowner::regrole::text FROM pg_class WHERE relkind IN ('r', 'v') AND relname ~ '^tk_' AND relname ~ %s
+"""
+STRANGER = "CREATE ROLE stranger; GRANT CREATE, USAGE ON SCHEMA public TO stranger"
+
+
+@contextmanager
+def as_role(sql: Sql, role: str) -> Iterator[None]:
+    """Be a role; whatever fails is taken back."""
+    with transaction.atomic():
+        sql(f"SET LOCAL ROLE {role}")
+        yield
+        sql("RESET ROLE")
+
+
+def refusal(rules: Rules) -> str:
+    """Return the one line that refuses an installation."""
+    with pytest.raises(TriggerKitError) as caught, transaction.atomic():
+        install(plan_all(rules))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def owners(sql: Sql, words: str) -> set[str]:
+    """Return the owners of functions, tables and views of ours whose names match."""
+    return {owner for _, owner in sql(OWNERS, words, words)}
+
+
+def settled(plan: Plan) -> bool:
+    """Whether a look at the catalog finds nothing to do."""
+    return is_settled(Placement(connection, plan.target), Wanted(plan))
+
+
+@pytest.fixture
+def app(short_inserts: None, sql: Sql) -> None:
+    """Publishers, works, reviews and all that leads to them belong to app."""
+    sql("CREATE ROLE app; CREATE ROLE other")
+    for model in (Publisher, Work, Review, Person, Country):
+        sql(f"ALTER TABLE {model._meta.db_table} OWNER TO app")
+
+
+def rows(sql: Sql) -> None:
+    sql("INSERT INTO archive_publisher (id, number, name) VALUES (lpad('1', 32, '0')::uuid, 1, 'p')")
+    sql("INSERT INTO archive_work (id, publisher_id, title, pages) VALUES (1, 1, 'w', 10), (2, 1, 'v', 20)")
+    sql("INSERT INTO archive_review (work_id, stars) VALUES (1, 4), (2, 5)")
+    sql("SET CONSTRAINTS ALL IMMEDIATE")
+    sql("SET CONSTRAINTS ALL DEFERRED")
+
+
+# Owners -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_superuser_installs_and_everything_of_a_target_is_its_owners(app: None, sql: Sql) -> None:
+    keep([*COUNT, *QUEUE, *rules_of(Person, the_total=Sum("reviews__stars", default=0))])
+    assert owners(sql, "archive") == {"app"}
+    assert len(sql(OWNERS, "archive", "archive")) > 30
+    assert owners(sql, "^tk_(touched|waiting|commit|state|is_paused)") == {"postgres"}
+
+
+def test_a_users_trigger_runs_as_the_owner_and_not_as_who_has_migrated(app: None, sql: Sql) -> None:
+    keep(rules_of(Publisher, the_total=Count("works")))
+    sql("CREATE TABLE seen (who text); GRANT INSERT ON seen TO PUBLIC; GRANT CREATE ON SCHEMA public TO app")
+    with as_role(sql, "app"):
+        sql(
+            "CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN INSERT INTO public.seen VALUES (current_user); RETURN NULL; END'"
+        )
+        sql("CREATE TRIGGER spy AFTER UPDATE ON archive_publisher FOR EACH ROW EXECUTE FUNCTION spy()")
+    rows(sql)
+    assert set(sql("SELECT who FROM seen")) == {("app",)}
+
+
+def test_a_target_that_changes_hands_is_brought_over(app: None, sql: Sql) -> None:
+    (plan,) = keep(QUEUE)
+    change = Change(after=Wanted(plan), fills=False)
+    assert settled(plan)
+    sql("ALTER TABLE archive_work OWNER TO other; GRANT SELECT, UPDATE ON archive_review TO other")
+    assert not settled(plan)
+    converge(connection, [change])
+    assert owners(sql, "archive") == {"other"}
+    assert settled(plan)
+
+
+def test_two_owners_in_one_schema(app: None, sql: Sql) -> None:
+    """Writers have rights on the source alone; each target's functions have what they need of what both share."""
+    sql("ALTER TABLE archive_publisher OWNER TO other; CREATE ROLE writer; GRANT ALL ON archive_work TO writer")
+    sql(
+        "GRANT SELECT, UPDATE ON archive_work, archive_review TO other; GRANT SELECT, UPDATE ON archive_publisher TO app"
+    )
+    keep(
+        [
+            *COUNT,
+            *rules_of(Person, the_total=Sum("reviews__stars", default=0)),
+            (Work, [Denormalize("the_count", Count("reviews"), timing=Timing.DEFERRED)]),
+        ]
+    )
+    rows(sql)
+    assert (owners(sql, "tk_archive_publisher"), owners(sql, "tk_archive_(work|person)")) == ({"other"}, {"app"})
+    with as_role(sql, "writer"):
+        sql("INSERT INTO archive_work (id, publisher_id, title) VALUES (3, 1, 'x')")
+        sql("DELETE FROM archive_work WHERE id = 2 AND false")
+        sql("SET CONSTRAINTS ALL IMMEDIATE")
+    assert sql("SELECT the_count FROM archive_publisher") == [(3,)]
+    granted = sql(
+        "SELECT DISTINCT relname, grantee::regrole::text, string_agg(privilege_type, ', ' ORDER BY privilege_type) "
+        "FROM pg_class, aclexplode(relacl) WHERE relname IN ('tk_touched', 'tk_waiting', 'tk_commit', 'tk_state') "
+        "AND grantee <> relowner GROUP BY 1, 2"
+    )
+    assert {(role, rights) for _, role, rights in granted} == {
+        ("app", "DELETE, INSERT, SELECT, UPDATE"),
+        ("other", "DELETE, INSERT, SELECT, UPDATE"),
+    }
+    shared = "SELECT grantee::regrole::text FROM pg_proc, aclexplode(proacl) WHERE proname = %s AND grantee <> proowner"
+    assert set(sql(shared, "tk_is_paused_v1")) == {("app",), ("other",)}
+    assert sql(shared, "tk_commit") == []
+
+
+def test_owners_in_a_pause(app: None, sql: Sql) -> None:
+    keep(rules_of(Publisher, the_total=Count("works")))
+    rows(sql)
+    sql(
+        "SELECT set_config('trigger_kit.paused', 'on', true); INSERT INTO archive_work (publisher_id, title) VALUES (1, '')"
+    )
+    assert sql("SELECT target FROM tk_touched") == [("archive_publisher",)]
+
+
+def test_a_role_installs_what_is_its_own(app: None, sql: Sql) -> None:
+    """On tables of its own, in a schema that a superuser has prepared."""
+    sql("GRANT CREATE ON SCHEMA public TO app; DROP TABLE tk_state, tk_touched, tk_waiting, tk_commit CASCADE")
+    sql("DROP FUNCTION tk_commit, tk_is_paused_v1")
+    with as_role(sql, "app"):
+        install(plan_all([*COUNT, *QUEUE]))
+    assert owners(sql, "archive|^tk_(touched|waiting|commit|state|is_paused)") == {"app"}
+
+
+# What an owner lacks ------------------------------------------------------------------------------------------------
+
+
+def test_rights_on_a_source_of_somebody_else(app: None, sql: Sql) -> None:
+    sql("ALTER TABLE archive_review OWNER TO other; ALTER TABLE archive_work OWNER TO other")
+    assert refusal(PATH) == (
+        "The functions that keep archive_publisher run as its owner, app, who lacks rights. Run GRANT SELECT ON "
+        "archive_review TO app; GRANT SELECT ON archive_work TO app; GRANT UPDATE ON archive_work TO app."
+    )
+    sql(
+        "GRANT SELECT ON archive_review TO app; GRANT SELECT ON archive_work TO app; GRANT UPDATE ON archive_work TO app"
+    )
+    keep(PATH)
+    rows(sql)
+    sql("CREATE ROLE writer; GRANT ALL ON archive_review TO writer")
+    with as_role(sql, "writer"):
+        sql("INSERT INTO archive_review (work_id, stars) VALUES (1, 1)")
+        sql("UPDATE archive_review SET stars = stars + 1")
+    assert sql("SELECT the_total FROM archive_publisher") == [(13,)]
+
+
+def test_rights_on_the_schema(app: None, sql: Sql) -> None:
+    sql("CREATE SCHEMA apart; ALTER TABLE archive_work SET SCHEMA apart; SET search_path = public, apart")
+    assert "GRANT USAGE ON SCHEMA apart TO app" in refusal(rules_of(Publisher, the_total=Count("works")))
+
+
+def test_who_may_not_give_functions_to_the_owner(app: None, sql: Sql) -> None:
+    sql(
+        "CREATE ROLE deployer; GRANT ALL ON ALL TABLES IN SCHEMA public TO deployer; GRANT CREATE ON SCHEMA public TO deployer"
+    )
+    with as_role(sql, "deployer"):
+        told = refusal(rules_of(Publisher, the_total=Count("works")))
+        assert told == (
+            "The functions that keep archive_publisher run as its owner, app, and deployer may not make them his. "
+            "Run GRANT app TO deployer, or install as app."
+        )
+    sql("GRANT app TO deployer")
+    with as_role(sql, "deployer"):
+        assert "What trigger_kit has in the schema public belongs to postgres" in refusal(COUNT)
+    sql("DROP TABLE tk_state, tk_touched, tk_waiting, tk_commit CASCADE; DROP FUNCTION tk_commit, tk_is_paused_v1")
+    with as_role(sql, "deployer"):
+        assert "GRANT CREATE ON SCHEMA public TO app" in refusal(COUNT)
+    sql("GRANT CREATE ON SCHEMA public TO app")
+    with as_role(sql, "deployer"):
+        install(plan_all(COUNT))
+    assert owners(sql, "archive") == {"app"}
+    assert owners(sql, "^tk_(touched|waiting|commit$|state|is_paused)") == {"deployer"}
+
+
+# The pinned path ----------------------------------------------------------------------------------------------------
+
+
+def paths(sql: Sql) -> set[str]:
+    (found,) = zip(
+        *sql(
+            "SELECT DISTINCT setting FROM pg_proc, unnest(proconfig) AS setting "
+            "WHERE proname ~ '^~?tk_archive' AND prosecdef AND setting LIKE 'search_path=%'",
+        ),
+        strict=True,
+    )
+    return set(found)
+
+
+OPERATOR = """
+CREATE FUNCTION same(varchar, varchar) RETURNS boolean LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN $1::text = $2::text; END $$;
+CREATE OPERATOR public.= (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = same);
+CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN pg_catalog.lower($1::text); END $$
+"""
+
+
+def test_an_operator_of_somebody_who_may_create_is_not_found(app: None, sql: Sql) -> None:
+    from django.db.models import Q
+    from django.db.models.functions import Lower
+
+    sql(STRANGER + "; CREATE TABLE seen (who text); GRANT INSERT ON seen TO PUBLIC")
+    with as_role(sql, "stranger"):
+        sql(OPERATOR)
+    rules = rules_of(Publisher, the_count=Count("works", filter=Q(works__title=F("name"))), kept_text=Lower("name"))
+    plans = plan_all(rules)
+    for plan in plans:
+        converge(connection, [Change(after=Wanted(plan))])
+    rows(sql)
+    sql("UPDATE archive_work SET title = 'p'; UPDATE archive_publisher SET name = 'P'")
+    assert sql("SELECT who FROM seen") == []
+    assert paths(sql) == {"search_path=pg_catalog, pg_temp"}
+
+
+def test_a_schema_in_which_only_its_owner_creates_stays(app: None, sql: Sql) -> None:
+    keep(COUNT)
+    assert paths(sql) == {"search_path=pg_catalog, public, pg_temp"}
+    sql("GRANT CREATE ON SCHEMA public TO app")
+    keep(QUEUE)
+    assert paths(sql) == {"search_path=pg_catalog, public, pg_temp"}
+
+
+@pytest.mark.parametrize("role", ["PUBLIC", "other"])
+def test_a_schema_that_opens_is_left_out_at_the_next_installation(app: None, sql: Sql, role: str) -> None:
+    (plan,) = keep(COUNT)
+    change = Change(after=Wanted(plan), fills=False)
+    sql(f"GRANT CREATE ON SCHEMA public TO {role}")
+    assert not settled(plan)
+    converge(connection, [change])
+    assert paths(sql) == {"search_path=pg_catalog, pg_temp"}
+    assert settled(plan)
+    sql(f"REVOKE CREATE ON SCHEMA public FROM {role}")
+    assert not settled(plan)
+    converge(connection, [change])
+    assert paths(sql) == {"search_path=pg_catalog, public, pg_temp"}
+
+
+def test_a_type_of_a_schema_that_is_left_out_is_refused(app: None, sql: Sql) -> None:
+    """Without its operators a citext is compared as a text, in silence."""
+    sql(
+        "CREATE TYPE mood AS ENUM ('ok'); ALTER TABLE archive_work ALTER title DROP DEFAULT, ALTER title TYPE mood USING NULL; "
+        + STRANGER
+    )
+    told = refusal(rules_of(Publisher, kept_text=Max("works__title")))
+    assert "need the type mood of the schema public" in told
+    assert "Run REVOKE CREATE ON SCHEMA public FROM stranger" in told
+    install(plan_all(rules_of(Publisher, the_total=Count("works"))))
+
+
+def test_a_collation_of_a_schema_that_is_left_out_is_refused(app: None, sql: Sql) -> None:
+    from django.db.models.functions import Collate
+
+    sql("CREATE COLLATION mine (LOCALE = 'C'); " + STRANGER)
+    told = refusal(rules_of(Publisher, kept_text=Collate(Max("works__title"), "mine")))
+    assert 'collation "mine" for encoding "UTF8" does not exist' in told
+
+
+# What is there first ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gone", "made"),
+    [
+        ("TABLE tk_state", "CREATE TABLE tk_state (name text, kind text, value jsonb, at timestamptz)"),
+        ("TABLE tk_touched", "CREATE TABLE tk_touched (transaction xid8, target text, key_column text, key text)"),
+        ("TABLE tk_waiting", "CREATE VIEW tk_waiting AS SELECT 1 AS transaction"),
+        ("TABLE tk_commit", "CREATE TABLE tk_commit (transaction xid8, rank integer, target text)"),
+        ("FUNCTION tk_commit", "CREATE FUNCTION tk_commit() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'"),
+        (
+            "FUNCTION tk_is_paused_v1",
+            "CREATE FUNCTION tk_is_paused_v1(text) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+        ),
+        (
+            "FUNCTION tk_is_paused_v1",
+            "CREATE FUNCTION tk_is_paused_v1(name) RETURNS boolean LANGUAGE sql AS 'SELECT true'",
+        ),
+        ("", "CREATE TABLE tk_pending_archive_work (id int)"),
+        ("", "CREATE FUNCTION tk_flush_archive_work(bigint, boolean) RETURNS bigint LANGUAGE sql AS 'SELECT 1'"),
+        ("", "CREATE FUNCTION tk_flush_archive_work() RETURNS bigint LANGUAGE sql AS 'SELECT 1'"),
+        ("", "CREATE FUNCTION tk_exact_archive_work() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
+    ],
+)
+def test_what_a_stranger_has_put_there_first_is_refused(app: None, sql: Sql, gone: str, made: str) -> None:
+    sql(STRANGER)
+    if gone:
+        sql(f"DROP {gone} CASCADE")
+    with as_role(sql, "stranger"):
+        sql(made)
+    kind, name = made.split("(")[0].split()[1:3]
+    told = refusal(QUEUE)
+    assert told.startswith(
+        f"Somebody else owns the {kind.lower().replace('view', 'table')} {name} in the schema public: "
+    )
+    assert told.endswith("the role stranger. Drop it, or let it belong to app, and install again.")
+
+
+def test_a_trigger_function_that_a_stranger_has_put_there_first_is_refused(app: None, sql: Sql) -> None:
+    (plan,) = plan_all(COUNT)
+    name = Wanted(plan).triggers[0].name
+    sql(STRANGER)
+    with as_role(sql, "stranger"):
+        sql(f"CREATE FUNCTION \"{name}\"() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'")
+    assert name in refusal(COUNT)
+
+
+def test_a_flush_that_a_stranger_adds_later_is_not_called(app: None, sql: Sql) -> None:
+    """It would fit a call without arguments better than the one with defaults."""
+    (plan,) = keep(QUEUE)
+    rows(sql)
+    sql(STRANGER)
+    with as_role(sql, "stranger"):
+        sql("CREATE FUNCTION tk_flush_archive_work() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE 'mine'; END $$")
+    converge(connection, [Change(table=plan.target)])
+    assert sql("SELECT the_count FROM archive_work ORDER BY id") == [(1,), (1,)]
+
+
+# Who may call -------------------------------------------------------------------------------------------------------
+
+
+def test_default_privileges_let_nobody_flush_or_read(app: None, sql: Sql) -> None:
+    sql("CREATE ROLE friend; ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO friend, PUBLIC")
+    keep(QUEUE)
+    callers = (
+        "SELECT proname, grantee FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) "
+        "WHERE proname ~ '^~?tk_' AND grantee <> proowner AND grantee <> 'app'::regrole"
+    )
+    assert sql(callers) == []
+
+
+def test_who_may_flush_still_may_after_the_next_installation(app: None, sql: Sql) -> None:
+    (plan,) = keep(QUEUE)
+    rows(sql)
+    sql("CREATE ROLE worker; GRANT EXECUTE ON FUNCTION tk_flush_archive_work TO worker")
+    sql(
+        'COMMENT ON TRIGGER "%s" ON archive_work IS NULL'
+        % next(t.name for t in Wanted(plan).triggers if t.role == "queue")
+    )
+    converge(connection, [Change(after=Wanted(plan), fills=False)])
+    sql("INSERT INTO archive_review (work_id, stars) VALUES (1, 4)")
+    with as_role(sql, "worker"):
+        sql("SELECT tk_flush_archive_work()")
+    assert sql("SELECT the_count FROM archive_work ORDER BY id") == [(2,), (1,)]
+
+
+def test_readers_of_the_target_read_what_is_pending(app: None, sql: Sql) -> None:
+    sql("CREATE ROLE reader; GRANT SELECT ON archive_work TO reader; CREATE ROLE nobody")
+    keep(QUEUE)
+    rows(sql)
+    with as_role(sql, "reader"):
+        assert sql("SELECT the_count FROM tk_exact_archive_work ORDER BY id") == [(1,), (1,)]
+    with pytest.raises(ProgrammingError, match="permission denied"), as_role(sql, "nobody"):
+        sql("SELECT the_count FROM tk_exact_archive_work")
+    with pytest.raises(ProgrammingError, match="permission denied for function"), as_role(sql, "nobody"):
+        sql("SELECT * FROM tk_exact_archive_work()")
+
+
+def test_only_where_everybody_reads_the_target_everybody_reads_what_is_pending(app: None, sql: Sql) -> None:
+    sql("GRANT SELECT ON archive_work TO PUBLIC; CREATE ROLE nobody")
+    keep(QUEUE)
+    with as_role(sql, "nobody"):
+        assert sql("SELECT the_count FROM tk_exact_archive_work") == []
+
+
+def test_what_is_refused_in_a_script_is_refused_by_the_database(app: None, sql: Sql) -> None:
+    sql("ALTER TABLE archive_work OWNER TO other")
+    parts: list[str] = []
+    from trigger_kit.database.script import converge_script
+
+    (plan,) = plan_all(COUNT)
+    converge_script(connection, [Change(after=Wanted(plan))], parts.append)
+    with pytest.raises(DatabaseError, match="who lacks rights"), transaction.atomic():
+        for part in parts:
+            with connection.cursor() as cursor:
+                cursor.execute(part, None)
+    sql("GRANT SELECT, UPDATE ON archive_work TO app")
+    for part in parts:
+        with connection.cursor() as cursor:
+            cursor.execute(part, None)
+    assert owners(sql, "archive") == {"app"}
