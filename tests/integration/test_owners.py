@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from django.db import DatabaseError, ProgrammingError, connection, transaction
-from django.db.models import Count, F, Max, Sum
+from django.db.models import Count, F, Max, Q, Sum
+from django.db.models.functions import Collate, Lower
 
 from tests.archive.keeping import Rules, install, keep, rules_of
 from tests.archive.models import Country, Person, Publisher, Review, Work
@@ -17,9 +18,14 @@ from trigger_kit.database.catalog import Placement
 from trigger_kit.database.changes import Change
 from trigger_kit.database.converge import converge
 from trigger_kit.database.owners import is_settled
+from trigger_kit.database.script import converge_script
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
+from trigger_kit.maintenance.status import rule_statuses
 from trigger_kit.plan.plan import Plan, plan_all
+from trigger_kit.sql.queued import undo_queue
+from trigger_kit.sql.text import fill_placeholders
+from trigger_kit.sql.trigger import Comment
 
 Sql = Callable[..., list[tuple[Any, ...]]]
 
@@ -237,9 +243,6 @@ CREATE FUNCTION public.lower(varchar) RETURNS text LANGUAGE plpgsql AS
 
 
 def test_an_operator_of_somebody_who_may_create_is_not_found(app: None, sql: Sql) -> None:
-    from django.db.models import Q
-    from django.db.models.functions import Lower
-
     sql(STRANGER + "; CREATE TABLE seen (who text); GRANT INSERT ON seen TO PUBLIC")
     with as_role(sql, "stranger"):
         sql(OPERATOR)
@@ -289,8 +292,6 @@ def test_a_type_of_a_schema_that_is_left_out_is_refused(app: None, sql: Sql) -> 
 
 
 def test_a_collation_of_a_schema_that_is_left_out_is_refused(app: None, sql: Sql) -> None:
-    from django.db.models.functions import Collate
-
     sql("CREATE COLLATION mine (LOCALE = 'C'); " + STRANGER)
     told = refusal(rules_of(Publisher, kept_text=Collate(Max("works__title"), "mine")))
     assert 'collation "mine" for encoding "UTF8" does not exist' in told
@@ -351,8 +352,37 @@ def test_a_flush_that_a_stranger_adds_later_is_not_called(app: None, sql: Sql) -
     sql(STRANGER)
     with as_role(sql, "stranger"):
         sql("CREATE FUNCTION tk_flush_archive_work() RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE 'mine'; END $$")
-    converge(connection, [Change(table=plan.target)])
+    with pytest.raises(TriggerKitError, match="Somebody else owns the function tk_flush_archive_work"):
+        converge(connection, [Change(table=plan.target)])
+    with connection.cursor() as cursor:
+        cursor.execute(fill_placeholders(undo_queue(plan.target), Placement(connection, plan.target)), None)
     assert sql("SELECT the_count FROM archive_work ORDER BY id") == [(1,), (1,)]
+
+
+def test_a_strangers_trigger_with_our_comment_lets_nothing_of_his_run(app: None, sql: Sql) -> None:
+    """What is pending is folded before a queue goes: his flush, as it says, of a target that has none."""
+    sql(STRANGER)
+    comment = Comment(1, "archive_publisher", "0" * 40, "queue").write()
+    with as_role(sql, "stranger"):
+        sql("CREATE TABLE mine (id int); CREATE TABLE tk_pending_archive_publisher (id int)")
+        sql(
+            "CREATE FUNCTION tk_flush_archive_publisher(bigint, boolean) RETURNS bigint LANGUAGE plpgsql AS "
+            "$$ BEGIN CREATE ROLE taken SUPERUSER; RETURN 0; END $$"
+        )
+        sql("CREATE FUNCTION tk_mine() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'")
+        sql("CREATE TRIGGER tk_mine AFTER INSERT ON mine EXECUTE FUNCTION tk_mine()")
+        sql(f"COMMENT ON TRIGGER tk_mine ON mine IS '{comment}'")
+    assert "the role stranger" in refusal(COUNT)
+    assert sql("SELECT FROM pg_roles WHERE rolname = 'taken'") == []
+
+
+@pytest.mark.parametrize("table", ["tk_state", "tk_touched"])
+def test_a_view_of_a_stranger_is_not_read(app: None, sql: Sql, table: str) -> None:
+    sql(f"{STRANGER}; DROP TABLE {table} CASCADE")
+    with as_role(sql, "stranger"):
+        sql(f"CREATE VIEW {table} AS SELECT 1 / 0 AS kind, 1 / 0 AS name, 1 / 0 AS target, 1 / 0 AS key_column")
+    with pytest.raises(TriggerKitError, match=f"Somebody else owns the table {table} "):
+        rule_statuses()
 
 
 # Who may call -------------------------------------------------------------------------------------------------------
@@ -372,10 +402,8 @@ def test_who_may_flush_still_may_after_the_next_installation(app: None, sql: Sql
     (plan,) = keep(QUEUE)
     rows(sql)
     sql("CREATE ROLE worker; GRANT EXECUTE ON FUNCTION tk_flush_archive_work TO worker")
-    sql(
-        'COMMENT ON TRIGGER "%s" ON archive_work IS NULL'
-        % next(t.name for t in Wanted(plan).triggers if t.role == "queue")
-    )
+    name = next(trigger.name for trigger in Wanted(plan).triggers if trigger.role == "queue")
+    sql(f'COMMENT ON TRIGGER "{name}" ON archive_work IS NULL')
     converge(connection, [Change(after=Wanted(plan), fills=False)])
     sql("INSERT INTO archive_review (work_id, stars) VALUES (1, 4)")
     with as_role(sql, "worker"):
@@ -405,8 +433,6 @@ def test_only_where_everybody_reads_the_target_everybody_reads_what_is_pending(a
 def test_what_is_refused_in_a_script_is_refused_by_the_database(app: None, sql: Sql) -> None:
     sql("ALTER TABLE archive_work OWNER TO other")
     parts: list[str] = []
-    from trigger_kit.database.script import converge_script
-
     (plan,) = plan_all(COUNT)
     converge_script(connection, [Change(after=Wanted(plan))], parts.append)
     with pytest.raises(DatabaseError, match="who lacks rights"), transaction.atomic():

@@ -20,7 +20,7 @@ from trigger_kit.database.table_locks import lock_statement, patiently
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.sql.compilation import drop_beside, undo_beside
-from trigger_kit.sql.owners import REFUSED
+from trigger_kit.sql.owners import REFUSED, refuse_foreign
 from trigger_kit.sql.shared import CREATE_OWN_TABLES
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD
@@ -150,6 +150,10 @@ def _drop(places: Places, changes: Sequence[Change], found: Found, run: Run) -> 
     if unwanted:
         for sql in CHECK_NOW.splitlines():
             run(sql)
+    # A trigger with our COMMENT may be anybody's, on a table of his own.
+    for target, schema in dict.fromkeys((item.target, item.schema) for _, item in going):
+        names = [item.name for _, item in going if (item.target, item.schema) == (target, schema)]
+        run(fill_placeholders(refuse_foreign(target, names), places.of(target, schema)))
     for _, item in going:
         if undo := undo_beside(item.comment.role, item.target):
             run(fill_placeholders(undo, places.of(item.target, item.schema)))

@@ -23,13 +23,13 @@ from trigger_kit.sql.text import (
 )
 from trigger_kit.sql.trigger import dollar_quotes
 
-__all__ = ["CALLED_BY_OTHERS", "REFUSED", "Belongings", "array_of"]
+__all__ = ["REFUSED", "Belongings", "refuse_foreign"]
 
 # The SQLSTATE of what an installation refuses, in one line.
 REFUSED = "TK001"
 
-# Functions that people call, and are granted by name: they keep who may.
-CALLED_BY_OTHERS = ("tk_flush_", "tk_exact_")
+# Functions that people call, and are granted by name: who may is kept.
+_CALLED_BY_OTHERS = ("tk_flush_", "tk_exact_")
 
 # Who may own what runs as others: nobody who could only have put it there first. A trigger with our COMMENT can be made
 # by the owner of its table alone.
@@ -217,13 +217,13 @@ class Belongings:
     @cached_property
     def functions(self) -> list[str]:
         """The names of its functions."""
-        called = [plain_name(prefix, self.plan.target) for prefix in CALLED_BY_OTHERS]
+        called = [plain_name(prefix, self.plan.target) for prefix in _CALLED_BY_OTHERS]
         return sorted({*(item.name for item in compile_plan(self.plan)), *helper_names(self.plan), *called})
 
     @cached_property
     def relations(self) -> list[str]:
         """The names of its tables and views."""
-        return [plain_name(prefix, self.plan.target) for prefix in ("tk_pending_", "tk_deferred_", "tk_exact_")]
+        return _relations(self.plan.target)
 
     @cached_property
     def read(self) -> list[str]:
@@ -255,31 +255,31 @@ class Belongings:
         return self._do(
             ["tk_found record;", "tk_words text;"],
             _REFUSE_FOREIGN.format(
-                relations=array_of([*SHARED_TABLES, *self.relations]),
-                functions=array_of([*SHARED_FUNCTIONS, *self.functions]),
+                relations=_array([*SHARED_TABLES, *self.relations]),
+                functions=_array([*SHARED_FUNCTIONS, *self.functions]),
             ),
             _REFUSE_INSTALLER.format(
-                relations=array_of([*SHARED_TABLES, *self.relations]),
-                functions=array_of([*SHARED_FUNCTIONS, *self.functions]),
+                relations=_array([*SHARED_TABLES, *self.relations]),
+                functions=_array([*SHARED_FUNCTIONS, *self.functions]),
             ),
             _REFUSE_OWNER.format(read=_tables(self.read), locked=_tables(self.locked)),
         )
 
     def settle(self) -> str:
         """Return the statement that gives everything to whom it belongs, and takes it from all others."""
-        own = [name for name in self.functions if not name.startswith(CALLED_BY_OTHERS)]
+        own = [name for name in self.functions if not name.startswith(_CALLED_BY_OTHERS)]
         return self._do(
             ["tk_found record;"],
-            _GIVE.format(functions=array_of(self.functions), relations=array_of(self.relations)),
-            _REVOKE.format(closed=array_of([*SHARED_FUNCTIONS, *own]), shared=array_of(SHARED_FUNCTIONS)),
-            _GRANT.format(tables=array_of(SHARED_TABLES), shared=array_of(SHARED_FUNCTIONS)),
+            _GIVE.format(functions=_array(self.functions), relations=_array(self.relations)),
+            _REVOKE.format(closed=_array([*SHARED_FUNCTIONS, *own]), shared=_array(SHARED_FUNCTIONS)),
+            _GRANT.format(tables=_array(SHARED_TABLES), shared=_array(SHARED_FUNCTIONS)),
             # It may have come between the first look and the statement that would replace it.
-            _REFUSE_FOREIGN.format(relations=array_of([]), functions=array_of(SHARED_FUNCTIONS)),
+            _REFUSE_FOREIGN.format(relations=_array([]), functions=_array(SHARED_FUNCTIONS)),
         )
 
     def pin(self) -> str:
         """Return the statement that gives functions that are there the path that is pinned now."""
-        return self._do(["tk_words text;"], _PIN.format(functions=array_of(self.functions)))
+        return self._do(["tk_words text;"], _PIN.format(functions=_array(self.functions)))
 
     def refuse_left_out(self, schemas: Iterable[tuple[str, str]]) -> str:
         """Return the statement that refuses what needs a schema that is not in the path; ``schemas`` come with roles.
@@ -295,27 +295,38 @@ class Belongings:
             _REFUSE_LEFT_OUT.format(
                 left_out=f"(VALUES {left_out})",
                 tables=_tables(tables, distinct=False),
-                columns=array_of(columns),
+                columns=_array(columns),
                 explain=f"{quotes}EXPLAIN {update}{quotes}",
             ),
         )
 
     def _do(self, declarations: list[str], *statements: str) -> str:
-        target = regclass_placeholder(self.plan.target)
-        body = "\n".join(
-            [
-                _DECLARE.format(target=target),
-                *map(block, declarations),
-                "BEGIN",
-                *map(block, statements),
-                "END;",
-            ]
-        )
-        quotes = dollar_quotes(body)
-        return f"DO {quotes}\n{body}\n{quotes};"
+        return _block(self.plan.target, declarations, *statements)
 
 
-def array_of(names: Iterable[str]) -> str:
+def refuse_foreign(target: str, functions: Iterable[str]) -> str:
+    """Return the statement that refuses to go on where somebody else owns one of these functions of a target.
+
+    Their names are those that a database has; what else a target of this name may have is refused as well.
+    """
+    called = [plain_name(prefix, target) for prefix in _CALLED_BY_OTHERS]
+    text = _REFUSE_FOREIGN.format(relations=_array(_relations(target)), functions=_array(sorted({*functions, *called})))
+    return _block(target, ["tk_found record;"], text)
+
+
+def _relations(target: str) -> list[str]:
+    return [plain_name(prefix, target) for prefix in ("tk_pending_", "tk_deferred_", "tk_exact_")]
+
+
+def _block(target: str, declarations: list[str], *statements: str) -> str:
+    table = regclass_placeholder(target)
+    declared = [_DECLARE.format(target=table), *map(block, declarations)]
+    body = "\n".join([*declared, "BEGIN", *map(block, statements), "END;"])
+    quotes = dollar_quotes(body)
+    return f"DO {quotes}\n{body}\n{quotes};"
+
+
+def _array(names: Iterable[str]) -> str:
     """Return names as an SQL array, for compiled text."""
     listed = ", ".join(text_literal(name) for name in names)
     return f"ARRAY[{listed}]::text[]"
