@@ -29,6 +29,7 @@ CHECKS = (
     ("database", "rules", "check_homes"),
     ("database", "database", "check_database"),
     ("database", "database", "check_blind_spots"),
+    ("database", "security", "check_security"),
 )
 
 

@@ -29,7 +29,9 @@ def all_is_migrated(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found() -> list[CheckMessage]:
-    return run_checks(tags=["database"], databases=["default"])
+    """Return what the checks say, but for who owns the tables: a superuser, wherever tests run."""
+    messages = run_checks(tags=["database"], databases=["default"])
+    return [message for message in messages if message.id != "trigger_kit.W017"]
 
 
 def test_nothing_to_say() -> None:

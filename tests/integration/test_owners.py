@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.core.checks import CheckMessage, run_checks
 from django.db import DatabaseError, ProgrammingError, connection, transaction
 from django.db.models import Count, F, Max, Q, Sum
 from django.db.models.functions import Collate, Lower
@@ -22,6 +24,7 @@ from trigger_kit.database.script import converge_script
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.status import rule_statuses
+from trigger_kit.maintenance.switch import install_rules
 from trigger_kit.plan.plan import Plan, plan_all
 from trigger_kit.sql.queued import undo_queue
 from trigger_kit.sql.text import fill_placeholders
@@ -444,3 +447,78 @@ def test_what_is_refused_in_a_script_is_refused_by_the_database(app: None, sql: 
         with connection.cursor() as cursor:
             cursor.execute(part, None)
     assert owners(sql, "archive") == {"app"}
+
+
+# Checks -------------------------------------------------------------------------------------------------------------
+
+
+def said(check_id: str) -> list[CheckMessage]:
+    """Return what the checks of the database say under one id."""
+    messages = run_checks(tags=["database"], databases=["default"])
+    return [message for message in messages if message.id == f"trigger_kit.{check_id}"]
+
+
+def test_w017_a_superuser_owns_targets(sql: Sql) -> None:
+    """One line for all of them."""
+    (message,) = said("W017")
+    assert re.match(r"The triggers of [\w., ]+ and 2 more run as postgres, a superuser", message.msg)
+    assert not message.is_serious()
+    sql("CREATE ROLE app")
+    for (table,) in sql("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"):
+        sql(f"ALTER TABLE {connection.ops.quote_name(table)} OWNER TO app")
+    assert said("W017") == []
+
+
+def test_w018_others_may_create_triggers_on_a_target(sql: Sql) -> None:
+    assert said("W018") == []
+    sql("CREATE ROLE friend; GRANT ALL ON library_author TO friend; GRANT TRIGGER ON library_author TO PUBLIC")
+    (message,) = said("W018")
+    assert message.msg.startswith("library.Author: PUBLIC, friend may create triggers on library_author. ")
+    assert message.hint == "REVOKE TRIGGER ON library_author FROM PUBLIC, friend."
+
+
+def test_w019_others_may_create_in_a_schema_that_is_looked_into(sql: Sql) -> None:
+    assert said("W019") == []
+    sql("CREATE ROLE friend; GRANT CREATE ON SCHEMA public TO friend")
+    (message,) = said("W019")
+    assert "look into the schema public, in which friend may create objects by now" in message.msg
+    assert message.hint == 'REVOKE CREATE ON SCHEMA "public" FROM friend, then run manage.py trigger_kit install.'
+    list(install_rules())
+    (message,) = said("W019")
+    assert "do not look into the schema public, in which friend may create objects" in message.msg
+    sql("REVOKE CREATE ON SCHEMA public FROM friend")
+    list(install_rules())
+    assert said("W019") == []
+
+
+def test_w020_a_function_of_somebody_else_has_a_name_of_ours(sql: Sql) -> None:
+    sql(STRANGER)
+    with as_role(sql, "stranger"):
+        sql("CREATE FUNCTION tk_is_paused_v1(name) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+    (message,) = said("W020")
+    assert "stranger owns a function tk_is_paused_v1 in the schema public" in message.msg
+
+
+def test_w021_policies_that_hold_for_the_owner(sql: Sql) -> None:
+    sql("ALTER TABLE library_book ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    assert said("W021") == []
+    sql("CREATE ROLE app; ALTER TABLE library_author OWNER TO app")
+    (message,) = (message for message in said("W021") if message.msg.startswith("library.Author: "))
+    assert message.msg.startswith("library.Author: row-level security of library_book holds for app too")
+    assert message.hint == "ALTER ROLE app BYPASSRLS, or ALTER TABLE library_book NO FORCE ROW LEVEL SECURITY."
+    sql("ALTER TABLE library_book NO FORCE ROW LEVEL SECURITY")
+    (message,) = (message for message in said("W021") if message.msg.startswith("library.Author: "))
+    assert message.hint == "ALTER ROLE app BYPASSRLS, or let app own library_book."
+    sql("ALTER TABLE library_book OWNER TO app")
+    assert [message for message in said("W021") if message.msg.startswith("library.Author: ")] == []
+    sql("ALTER TABLE library_book FORCE ROW LEVEL SECURITY; ALTER ROLE app BYPASSRLS")
+    assert [message for message in said("W021") if message.msg.startswith("library.Author: ")] == []
+
+
+def test_w022_a_target_has_changed_hands(sql: Sql) -> None:
+    sql("CREATE ROLE app; ALTER TABLE library_author OWNER TO app")
+    (message,) = said("W022")
+    assert message.msg == "library.Author: its triggers run as postgres, but library_author belongs to app."
+    sql("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO app")
+    list(install_rules())
+    assert said("W022") == []

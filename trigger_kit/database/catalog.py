@@ -107,13 +107,19 @@ class Placement:
         """The schemas of the search_path that are left out, and who may create operators there, in words."""
         return [(name, roles) for name, roles in self._looked_up() if roles]
 
+    def open_schemas(self, schemas: list[str]) -> list[tuple[str, str]]:
+        """Return those of some schemas in which others may create something, and who may, in words."""
+        return [(name, roles) for name, roles in self._who_creates(schemas) if roles]
+
     def _looked_up(self) -> list[tuple[str, str]]:
         if self._path is None:
-            table = _quoted(self.connection, self.owner)
-            with self.connection.cursor() as cursor:
-                cursor.execute(_PATH, {"table": table, "path": search_path(self.connection)})
-                self._path = list(cursor.fetchall())
+            self._path = self._who_creates(search_path(self.connection))
         return self._path
+
+    def _who_creates(self, schemas: list[str]) -> list[tuple[str, str]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(_PATH, {"table": _quoted(self.connection, self.owner), "path": schemas})
+            return list(cursor.fetchall())
 
     def has(self, table: str) -> bool:
         """Whether a table is there, named by its ``db_table``."""
