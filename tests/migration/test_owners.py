@@ -1,0 +1,105 @@
+"""Tables of a role that is no superuser, migrated by one: whichever way the triggers come, they belong to the owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.migration.conftest import Make
+from tests.migration.library import CHURN, NUM_BOOKS, PAGES_TOTAL, ROWS, library
+from tests.migration.project import Project
+
+KEPT = NUM_BOOKS.replace("default=0", "default=0, db_default=0")
+RIGHTS = """
+SELECT proname, proowner::regrole::text, proconfig, proacl::text FROM pg_proc
+WHERE proname ~ '^~?tk_' ORDER BY proname
+"""
+OWN = "DROP ROLE IF EXISTS books_app; CREATE ROLE books_app LOGIN"
+GIVE = "ALTER TABLE books_author OWNER TO books_app; ALTER TABLE books_book OWNER TO books_app"
+FAKED = 'TRIGGER_KIT = {"UPGRADE": False}\n'
+
+
+@pytest.fixture
+def project(blank: Make) -> Iterator[Project]:
+    """Make a project with tables of a role of its own, and a migration of a rule to come."""
+    made = blank("books")
+    made.makemigrations(books=library(KEPT.without_rule))
+    made.manage("migrate")
+    made.sql(OWN)
+    made.sql(GIVE + ";" + ROWS)
+    made.makemigrations(books=library(KEPT))
+    yield made
+    made.sql("DROP OWNED BY books_app CASCADE")
+    made.sql("DROP ROLE books_app")
+
+
+def migrate(project: Project) -> None:
+    project.manage("migrate")
+
+
+def sqlmigrate(project: Project) -> None:
+    project.psql(project.manage("sqlmigrate books 0002").stdout)
+    project.manage("migrate --fake")
+
+
+def fake(project: Project) -> None:
+    project.write_settings(extra=FAKED)
+    project.manage("migrate --fake")
+
+
+def script(project: Project) -> None:
+    fake(project)
+    project.psql(project.manage("trigger_kit sql").stdout)
+
+
+def install(project: Project) -> None:
+    fake(project)
+    project.manage("trigger_kit install")
+
+
+@pytest.mark.parametrize("way", [migrate, sqlmigrate, script, install])
+def test_every_way_gives_the_same_owners_and_rights(project: Project, way: Callable[[Project], Any]) -> None:
+    way(project)
+    found = project.sql(RIGHTS)
+    owners = {name: owner for name, owner, _, _ in found}
+    assert {owners.pop("tk_commit"), owners.pop("tk_is_paused_v1")} == {"postgres"}
+    assert set(owners.values()) == {"books_app"}
+    granted = {name: acl for name, _, _, acl in found}
+    assert granted.pop("tk_commit") == "{postgres=X/postgres}"
+    assert granted.pop("tk_is_paused_v1") == "{postgres=X/postgres,books_app=X/postgres}"
+    assert set(granted.values()) == {"{books_app=X/books_app}"}
+    tables = "SELECT DISTINCT relacl::text FROM pg_class WHERE relname IN ('tk_touched', 'tk_waiting', 'tk_commit')"
+    assert [rights for (text,) in project.sql(tables) for rights in str(text).strip("{}").split(",")][1:] == [
+        "books_app=arwd/postgres"
+    ]
+    project.sql("SET ROLE books_app")
+    project.sql(CHURN)
+    project.sql("RESET ROLE")
+    project.assert_settled()
+
+
+def test_the_next_migrate_brings_over_what_has_changed_hands(blank: Make) -> None:
+    project = blank("books")
+    project.makemigrations(books=library(KEPT, PAGES_TOTAL))
+    project.manage("migrate")
+    project.sql(OWN)
+    try:
+        project.sql(GIVE)
+        assert "trigger_kit.W022" in str(project.manage("check --database default"))
+        assert "Triggers of books.Author brought over" in project.manage("migrate").stdout
+        assert "W022" not in str(project.manage("check --database default"))
+        assert "brought over" not in project.manage("migrate").stdout
+    finally:
+        project.sql("DROP OWNED BY books_app CASCADE")
+        project.sql("DROP ROLE books_app")
+
+
+def test_a_migration_that_lacks_a_right_says_so_in_one_line(project: Project) -> None:
+    project.sql("ALTER TABLE books_book OWNER TO postgres")
+    printed = project.manage("migrate", code=1).stderr.strip()
+    assert printed.splitlines()[-1].endswith("who lacks rights. Run GRANT SELECT ON books_book TO books_app."), printed
+    project.sql("GRANT SELECT ON books_book TO books_app")
+    project.manage("migrate")
+    project.assert_settled()
