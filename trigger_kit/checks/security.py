@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.core import checks
@@ -17,7 +17,7 @@ from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
 from trigger_kit.sql.text import identifier
 
-__all__ = ["check_security"]
+__all__ = ["check_security", "check_superusers"]
 
 _OWNER = "SELECT oid::regclass::text, relowner::regrole::text, {} FROM pg_class WHERE oid = %(table)s::regclass"
 _SUPERUSER = _OWNER.format("(SELECT rolsuper FROM pg_roles WHERE pg_roles.oid = relowner)")
@@ -61,6 +61,9 @@ WHERE pronamespace = to_regnamespace(quote_ident(%(schema)s)) AND proname ~ '^~?
 """
 
 
+Finder = Callable[[list["Ground"]], Iterator[CheckMessage]]
+
+
 class Ground:
     """A target that has triggers of ours: its plan, where it is, and the names of its trigger functions."""
 
@@ -88,26 +91,26 @@ def check_security(
     app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Check the named databases for rights that are more than somebody may have meant to give."""
-    return [message for alias in databases or () for message in _unsafe(connections[alias])]
+    finders = (_with_trigger, _open_schemas, _strangers, _policies, _other_owners)
+    return [message for alias in databases or () for message in _unsafe(connections[alias], finders)]
 
 
-def _unsafe(connection: BaseDatabaseWrapper) -> Iterator[CheckMessage]:
+def check_superusers(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Check that no superuser owns targets in the named databases: for ``check --deploy``."""
+    return [message for alias in databases or () for message in _unsafe(connections[alias], (_superusers,))]
+
+
+def _unsafe(connection: BaseDatabaseWrapper, finders: Iterable[Finder]) -> list[CheckMessage]:
     """Check one database; where it cannot be read, or rules are refused, others have said so."""
     if connection.vendor != "postgresql":
-        return
+        return []
     try:
         grounds = _grounds(connection)
-        found = [
-            *_superusers(grounds),
-            *_with_trigger(grounds),
-            *_open_schemas(grounds),
-            *_strangers(connection, grounds),
-            *_policies(grounds),
-            *_other_owners(grounds),
-        ]
+        return [message for find in finders for message in find(grounds)]
     except (DatabaseError, InterfaceError, TriggerKitError):
-        return
-    yield from found
+        return []
 
 
 def _grounds(connection: BaseDatabaseWrapper) -> list[Ground]:
@@ -123,16 +126,16 @@ def _grounds(connection: BaseDatabaseWrapper) -> list[Ground]:
 
 
 def _superusers(grounds: Iterable[Ground]) -> Iterator[CheckMessage]:
-    """Tell of all targets at once: where people develop, everything belongs to a superuser."""
+    """Tell of all targets at once: who owns one owns most of them."""
     found = [(ground.label, owner) for ground in grounds for _, owner, is_super in ground.ask(_SUPERUSER) if is_super]
     if found:
         labels = [label for label, _ in found]
         more = f" and {len(labels) - 3} more" if len(labels) > 3 else ""
         roles = ", ".join(sorted({owner for _, owner in found}))
-        yield checks.Info(
+        yield checks.Warning(
             f"The triggers of {', '.join(labels[:3])}{more} run as {roles}, a superuser who owns these tables, and so "
             "does every trigger that somebody else puts on them.",
-            hint="In production, let a role of its own have them: ALTER TABLE … OWNER TO …, then manage.py trigger_kit "
+            hint="Let a role of its own have them: ALTER TABLE … OWNER TO …, then manage.py trigger_kit "
             "install. See docs/security.md.",
             id="trigger_kit.W017",
         )
@@ -182,12 +185,12 @@ def _open_schema(schema: str, roles: str, text: str) -> CheckMessage:
     return checks.Warning(text, hint=hint, id="trigger_kit.W019")
 
 
-def _strangers(connection: BaseDatabaseWrapper, grounds: Iterable[Ground]) -> Iterator[CheckMessage]:
+def _strangers(grounds: Iterable[Ground]) -> Iterator[CheckMessage]:
     """Tell of functions that have the names of ours, and that a call might choose instead."""
     for schema in dict.fromkeys(ground.place.schema for ground in grounds):
         first = next(ground for ground in grounds if ground.place.schema == schema)
         names = tuple(name for (name,) in first.ask(_OURS))
-        for kind, name, owner in foreign_objects(connection, schema, names):
+        for kind, name, owner in foreign_objects(first.place.connection, schema, names):
             if kind == "function":
                 yield checks.Warning(
                     f"{owner} owns a function {name} in the schema {schema}: who calls ours might run this one.",
