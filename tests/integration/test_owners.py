@@ -379,6 +379,36 @@ def test_a_strangers_trigger_with_our_comment_lets_nothing_of_his_run(app: None,
     assert sql("SELECT FROM pg_roles WHERE rolname = 'taken'") == []
 
 
+SHARED = "SELECT proname, pg_get_function_identity_arguments(oid) FROM pg_proc WHERE proname ~ %s AND prorettype <> %s::regtype"
+
+
+def test_a_function_with_other_arguments_is_not_called_by_ours(app: None, sql: Sql) -> None:
+    """A literal without a type fits a text better than what it is meant for."""
+    keep(
+        [*rules_of(Publisher, the_total=Count("works")), *rules_of(Person, the_total=Sum("reviews__stars", default=0))]
+    )
+    sql(STRANGER + "; CREATE TABLE seen (who text); GRANT INSERT ON seen TO PUBLIC; CREATE DOMAIN public.word AS text")
+    made = set()
+    for name, arguments in sql(SHARED, "^tk_(archive|is_paused)_", "trigger"):
+        for type_ in ("text", "varchar", "name", "public.word", "text[]", "bigint", "boolean"):
+            made.add((name, re.sub(r"\S+$", type_, arguments)))
+    made -= set(sql(SHARED, "^tk_(archive|is_paused)_", "trigger"))
+    with as_role(sql, "stranger"):
+        for name, arguments in made:
+            sql(
+                f'CREATE FUNCTION public."{name}"({arguments}) RETURNS bigint LANGUAGE plpgsql AS '
+                "$$ BEGIN INSERT INTO public.seen VALUES (current_user); RETURN 0; END $$"
+            )
+    rows(sql)
+    sql("INSERT INTO archive_work (id, publisher_id, title) VALUES (7, 1, 'x'), (8, NULL, 'y')")
+    sql(
+        "INSERT INTO archive_review (work_id, stars) VALUES (7, 1), (8, 1); UPDATE archive_review SET stars = stars + 1"
+    )
+    sql("DELETE FROM archive_review; DELETE FROM archive_work WHERE id IN (7, 8); SET CONSTRAINTS ALL IMMEDIATE")
+    sql("TRUNCATE archive_review CASCADE")
+    assert sql("SELECT who FROM seen") == []
+
+
 @pytest.mark.parametrize("table", ["tk_state", "tk_touched"])
 def test_a_view_of_a_stranger_is_not_read(app: None, sql: Sql, table: str) -> None:
     sql(f"{STRANGER}; DROP TABLE {table} CASCADE")

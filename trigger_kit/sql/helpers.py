@@ -92,7 +92,7 @@ def apply_changes(plan: Plan, step: Step, arrays: str) -> str:
         "tk_is_paused",
     ]
     if _may_miss(plan, step.edge):
-        arguments.append(f"{literal(places)}::text[]" if places else "NULL")
+        arguments.append(f"{literal(places)}::text[]" if places else "NULL::text[]")
     return f"PERFORM {_function(plan, 'apply', step.edge)}({', '.join(arguments)});"
 
 

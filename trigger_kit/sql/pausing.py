@@ -39,8 +39,12 @@ _PLAIN = {"bigint", "integer", "smallint", "numeric", "text", "uuid", "varchar"}
 
 
 def is_paused(plan: Plan) -> str:
-    """Return the declaration of ``tk_is_paused``."""
-    return f'tk_is_paused boolean := {{:schema}}."{PAUSE_FUNCTION}"({text_literal(plan.target)});'
+    """Return the declaration of ``tk_is_paused``.
+
+    With types, here as in every call of a function of ours: else one with other arguments, which whoever may create
+    functions in the schema has added, would fit as well or better.
+    """
+    return f'tk_is_paused boolean := {{:schema}}."{PAUSE_FUNCTION}"({text_literal(plan.target)}::text);'
 
 
 def pause_body(targets: Iterable[str]) -> str:

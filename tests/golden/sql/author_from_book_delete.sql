@@ -16,7 +16,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('library_author');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('library_author'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
@@ -163,7 +163,7 @@ BEGIN
             -- NaN does not cancel out: no delta takes it away again.
             tk_recompute := coalesce('NaN' = ANY (deltas."revenue"), false);
         END IF;
-        PERFORM {:schema}."tk_library_author_apply_25f479"(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4, tk_recompute, tk_is_paused, NULL);
+        PERFORM {:schema}."tk_library_author_apply_25f479"(tk_keys, deltas."num_books", deltas."num_published", deltas."pages_total", deltas."revenue", deltas.tk_rows_4, tk_recompute, tk_is_paused, NULL::text[]);
         RETURN NULL;
     END;
 END;

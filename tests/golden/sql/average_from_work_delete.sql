@@ -15,7 +15,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
@@ -140,7 +140,7 @@ BEGIN
                OR change.tk_rows_2 <> 0
                OR change."the_count" <> 0;
         END IF;
-        PERFORM {:schema}."tk_archive_publisher_apply_1fe184"(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count", tk_recompute, tk_is_paused, NULL);
+        PERFORM {:schema}."tk_archive_publisher_apply_1fe184"(tk_keys, deltas."kept_number", deltas.tk_rows_2, deltas."the_count", tk_recompute, tk_is_paused, NULL::text[]);
         RETURN NULL;
     END;
 END;

@@ -13,7 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN

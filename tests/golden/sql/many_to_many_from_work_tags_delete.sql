@@ -13,7 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work'::text);
     tk_recompute boolean := false;
 BEGIN
     -- This function runs as its owner: not for a table that somebody else has put it on.
@@ -102,7 +102,7 @@ BEGIN
         END IF;
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-        PERFORM {:schema}."tk_archive_work_apply_529001"(tk_keys, deltas."the_count", tk_recompute, tk_is_paused, NULL);
+        PERFORM {:schema}."tk_archive_work_apply_529001"(tk_keys, deltas."the_count", tk_recompute, tk_is_paused, NULL::text[]);
         RETURN NULL;
     END;
 END;

@@ -13,7 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_recompute boolean := false;
@@ -164,7 +164,7 @@ BEGIN
         END IF;
         tk_plans := set_config('plan_cache_mode', tk_outer_plans, true);
         tk_plans := set_config('enable_seqscan', tk_outer_seqscan, true);
-        PERFORM {:schema}."tk_archive_publisher_apply_c0006e"(tk_keys, deltas."the_total", tk_recompute, tk_is_paused, NULL);
+        PERFORM {:schema}."tk_archive_publisher_apply_c0006e"(tk_keys, deltas."the_total", tk_recompute, tk_is_paused, NULL::text[]);
         RETURN NULL;
     END;
 END;

@@ -13,7 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher'::text);
     tk_recompute boolean := false;
 BEGIN
     -- This function runs as its owner: not for a table that somebody else has put it on.

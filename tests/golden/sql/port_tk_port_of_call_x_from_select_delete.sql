@@ -15,7 +15,7 @@ AS $trigger_kit$
 -- Written by trigger_kit. To change it, change the rules and run makemigrations.
 <<delta>>
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('Port of call {{x}}');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('Port of call {{x}}'::text);
     tk_recompute boolean := false;
 BEGIN
     -- This function runs as its owner: not for a table that somebody else has put it on.
@@ -90,7 +90,7 @@ BEGIN
                OR change."arrivals" <> 0
                OR change."miles_in" <> 0;
         END IF;
-        PERFORM {:schema}."tk_port_of_call_x_apply_e246ed"(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in", tk_recompute, tk_is_paused, NULL);
+        PERFORM {:schema}."tk_port_of_call_x_apply_e246ed"(tk_keys, deltas."order", deltas."arrivals", deltas."miles_in", tk_recompute, tk_is_paused, NULL::text[]);
         RETURN NULL;
     END;
 END;
