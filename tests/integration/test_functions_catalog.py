@@ -17,6 +17,7 @@ from trigger_kit import Denormalize, Timing
 from trigger_kit.database.changes import Change
 from trigger_kit.database.converge import converge
 from trigger_kit.database.wanted import Wanted
+from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan, plan, plan_all
 from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.owners import Belongings
@@ -79,6 +80,8 @@ def hands_over(sql: Sql) -> Iterator[None]:
 def assert_as_it_should_be(sql: Sql, plans: list[Plan]) -> None:
     own = {name for item in plans for name in Belongings(item).functions}
     found = [row for row in sql(FUNCTIONS) if row[0] in own or row[0] in SHARED_FUNCTIONS]
+    others = {name for item in live_plans("default") for name in Belongings(item).functions}
+    assert {name for name, *_ in sql(FUNCTIONS)} <= own | others | set(SHARED_FUNCTIONS)
     assert {item.name for plan in plans for item in compile_plan(plan)} <= {name for name, *_ in found}
     for name, is_definer, is_trigger, owner, path, granted in found:
         kind = name.split("_")[1]

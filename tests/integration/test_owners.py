@@ -376,7 +376,7 @@ def test_a_strangers_trigger_with_our_comment_lets_nothing_of_his_run(app: None,
         sql("CREATE TRIGGER tk_mine AFTER INSERT ON mine EXECUTE FUNCTION tk_mine()")
         sql(f"COMMENT ON TRIGGER tk_mine ON mine IS '{comment}'")
     assert "the role stranger" in refusal(COUNT)
-    assert sql("SELECT FROM pg_roles WHERE rolname = 'taken'") == []
+    assert sql("SELECT 1 FROM pg_roles WHERE rolname = 'taken'") == []
 
 
 SHARED = "SELECT proname, pg_get_function_identity_arguments(oid) FROM pg_proc WHERE proname ~ %s AND prorettype <> %s::regtype"
@@ -418,6 +418,33 @@ def test_a_view_of_a_stranger_is_not_read(app: None, sql: Sql, table: str) -> No
         rule_statuses()
 
 
+def test_a_citext_of_a_schema_that_is_left_out_is_refused(app: None, sql: Sql) -> None:
+    if not sql("SELECT 1 FROM pg_available_extensions WHERE name = 'citext'"):
+        pytest.skip("This server has no citext.")
+    sql("CREATE EXTENSION citext; ALTER TABLE archive_work ALTER title TYPE citext; " + STRANGER)
+    titles = rules_of(Publisher, the_total=Count("works", filter=Q(works__title="W")))
+    assert "need the type citext of the schema public" in refusal(titles)
+    sql("CREATE SCHEMA types; ALTER EXTENSION citext SET SCHEMA types; SET search_path = public, types")
+    keep(titles)
+    assert any("types" in path for path in paths(sql))
+
+
+def test_names_that_must_be_quoted(app: None, sql: Sql) -> None:
+    sql("""CREATE ROLE "it's ""x"" {y} %s" """)
+    sql("""GRANT CREATE ON SCHEMA public TO "it's ""x"" {y} %s" """)
+    sql("""ALTER TABLE archive_work OWNER TO "it's ""x"" {y} %s" """)
+    sql("""GRANT SELECT, UPDATE ON archive_review TO "it's ""x"" {y} %s" """)
+    sql("""CREATE SCHEMA "o'ther {""s""} %s"; ALTER TABLE archive_publisher SET SCHEMA "o'ther {""s""} %s" """)
+    sql("""SET search_path = public, "o'ther {""s""} %s" """)
+    sql(
+        """GRANT SELECT, UPDATE ON archive_work TO app; GRANT USAGE, CREATE ON SCHEMA "o'ther {""s""} %s" TO app, other"""
+    )
+    keep([*QUEUE, *COUNT])
+    rows(sql)
+    assert sql("SELECT the_count FROM archive_publisher") == [(2,)]
+    assert owners(sql, "tk_archive_work|archive_work$") == {'"it\'s ""x"" {y} %s"'}
+
+
 # Who may call -------------------------------------------------------------------------------------------------------
 
 
@@ -429,6 +456,21 @@ def test_default_privileges_let_nobody_flush_or_read(app: None, sql: Sql) -> Non
         "WHERE proname ~ '^~?tk_' AND grantee <> proowner AND grantee <> 'app'::regrole"
     )
     assert sql(callers) == []
+
+
+def test_what_a_restore_without_privileges_gives_to_everybody_is_taken_back(app: None, sql: Sql) -> None:
+    (plan,) = keep(QUEUE)
+    assert settled(plan)
+    for name, arguments in sql(SHARED, "^tk_flush_archive", "trigger"):
+        sql(f"GRANT EXECUTE ON FUNCTION {name}({arguments}) TO PUBLIC, other")
+    assert not settled(plan)
+    converge(connection, [Change(after=Wanted(plan), fills=False)])
+    assert settled(plan)
+    callers = "SELECT grantee::regrole::text FROM pg_proc, aclexplode(proacl) WHERE proname ~ '^tk_flush_archive'"
+    assert set(sql(callers)) == {("app",), ("other",)}
+    guard = Wanted(plan).triggers[0].name
+    sql(f'GRANT EXECUTE ON FUNCTION "{guard}"() TO other')
+    assert not settled(plan)
 
 
 def test_who_may_flush_still_may_after_the_next_installation(app: None, sql: Sql) -> None:

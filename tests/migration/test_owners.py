@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.migration.conftest import Make
@@ -103,3 +105,51 @@ def test_a_migration_that_lacks_a_right_says_so_in_one_line(project: Project) ->
     project.sql("GRANT SELECT ON books_book TO books_app")
     project.manage("migrate")
     project.assert_settled()
+
+
+TWO = """
+from django.db import models
+from django.db.models import Count
+from trigger_kit import Denormalize
+
+
+class Left(models.Model):
+    total = models.IntegerField(default=0, db_default=0, editable=False)
+
+    class Meta:
+        denormalizations = [Denormalize("total", Count("leaves"))]
+
+
+class LeftLeaf(models.Model):
+    parent = models.ForeignKey(Left, models.CASCADE, related_name="leaves")
+
+
+class Right(models.Model):
+    total = models.IntegerField(default=0, db_default=0, editable=False)
+
+    class Meta:
+        denormalizations = [Denormalize("total", Count("leaves"))]
+
+
+class RightLeaf(models.Model):
+    parent = models.ForeignKey(Right, models.CASCADE, related_name="leaves")
+"""
+
+
+def test_two_targets_are_installed_at_once(blank: Make) -> None:
+    """They have no table in common but those of ours; whoever comes second waits."""
+    project = blank("trees")
+    project.write_models(trees=TWO)
+    project.manage("makemigrations")
+    project.write_settings(extra=FAKED)
+    project.manage("migrate")
+    project.manage("trigger_kit uninstall")
+    scripts = [project.manage(f"trigger_kit sql trees.{name}").stdout for name in ("Left", "Right")]
+    with psycopg.connect(project.url, autocommit=True) as first, ThreadPoolExecutor() as pool:
+        first.execute(scripts[0].removesuffix("COMMIT;\n").encode())
+        second = pool.submit(project.psql, scripts[1])
+        with pytest.raises(TimeoutError):
+            second.result(timeout=1)
+        first.execute("COMMIT")
+        second.result(timeout=30)
+    assert set(project.statuses().values()) == {"installed"}

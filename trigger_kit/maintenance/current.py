@@ -53,7 +53,7 @@ WITH objects AS (
     WHERE trigger.tgname ~ '^~?tk_' AND NOT trigger.tgisinternal AND trigger.tgparentid = 0
     UNION ALL
     SELECT pronamespace,
-           concat_ws(' ', 'function', oid::regprocedure, proowner, prosecdef, proconfig, prosrc)
+           concat_ws(' ', 'function', oid::regprocedure, proowner, proacl, prosecdef, proconfig, prosrc)
     FROM pg_proc
     WHERE proname ~ '^~?tk_'
 )

@@ -134,13 +134,14 @@ END LOOP;"""
 
 _REVOKE = """\
 -- Nobody else executes a function: ALTER DEFAULT PRIVILEGES may have granted more than PUBLIC has. Owners of targets
--- need those that they share.
+-- need those that they share; who may flush has been told by name.
 FOR tk_found IN
     SELECT DISTINCT function.oid::regprocedure::text AS name,
            CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END AS role
     FROM pg_proc AS function
     CROSS JOIN aclexplode(coalesce(function.proacl, acldefault('f', function.proowner))) AS acl
     WHERE function.pronamespace = tk_schema AND function.proname = ANY ({closed})
+      AND (acl.grantee = 0 OR NOT function.proname = ANY ({called}))
       AND acl.grantee <> function.proowner AND acl.grantor = function.proowner
       AND (acl.grantee = 0 OR function.prorettype = 'trigger'::regtype OR NOT function.proname = ANY ({shared})
            OR acl.grantee NOT IN (
@@ -267,11 +268,12 @@ class Belongings:
 
     def settle(self) -> str:
         """Return the statement that gives everything to whom it belongs, and takes it from all others."""
-        own = [name for name in self.functions if not name.startswith(_CALLED_BY_OTHERS)]
+        flush, exact = (plain_name(prefix, self.plan.target) for prefix in _CALLED_BY_OTHERS)
+        closed = [*SHARED_FUNCTIONS, *(name for name in self.functions if name != exact)]
         return self._do(
             ["tk_found record;"],
             _GIVE.format(functions=_array(self.functions), relations=_array(self.relations)),
-            _REVOKE.format(closed=_array([*SHARED_FUNCTIONS, *own]), shared=_array(SHARED_FUNCTIONS)),
+            _REVOKE.format(closed=_array(closed), called=_array([flush]), shared=_array(SHARED_FUNCTIONS)),
             _GRANT.format(tables=_array(SHARED_TABLES), shared=_array(SHARED_FUNCTIONS)),
             # It may have come between the first look and the statement that would replace it.
             _REFUSE_FOREIGN.format(relations=_array([]), functions=_array(SHARED_FUNCTIONS)),
