@@ -153,7 +153,9 @@ def _drop(places: Places, changes: Sequence[Change], found: Found, run: Run) -> 
     # A trigger with our COMMENT may be anybody's, on a table of his own.
     for target, schema in dict.fromkeys((item.target, item.schema) for _, item in going):
         names = [item.name for _, item in going if (item.target, item.schema) == (target, schema)]
-        run(fill_placeholders(refuse_foreign(target, names), places.of(target, schema)))
+        place = places.of(target, schema)
+        if place.has(target):
+            run(fill_placeholders(refuse_foreign(target, names), place))
     for _, item in going:
         if undo := undo_beside(item.comment.role, item.target):
             run(fill_placeholders(undo, places.of(item.target, item.schema)))

@@ -113,12 +113,15 @@ def is_current(connection: BaseDatabaseWrapper, state: ProjectState) -> bool:
 
 
 def write_down(connection: BaseDatabaseWrapper, found: Digests) -> None:
-    """Write down that a database has what is wanted.
+    """Write down that a database has what is wanted, where this role may: others have to look again.
 
     In a COMMENT: a row would be in the way of one that comes by replication, or by a restore of rows alone.
     """
+    function = f"{identifier(found.schema)}.tk_commit()"
     with connection.cursor() as cursor:
-        cursor.execute(f"COMMENT ON FUNCTION {identifier(found.schema)}.tk_commit() IS {literal(found.comment)}", None)
+        cursor.execute("SELECT pg_has_role(proowner, 'USAGE') FROM pg_proc WHERE oid = to_regprocedure(%s)", [function])
+        if cursor.fetchone() == (True,):
+            cursor.execute(f"COMMENT ON FUNCTION {function} IS {literal(found.comment)}", None)
 
 
 def seen(connection: BaseDatabaseWrapper, state: ProjectState) -> Digests | None:

@@ -77,20 +77,28 @@ IF NOT pg_has_role(tk_owner, tk_words) THEN
     RAISE EXCEPTION USING ERRCODE = '{REFUSED}',
         MESSAGE = format('The functions that keep %s run as its owner, %s, and %I may not make them his.',
                          tk_target, tk_owner::regrole, current_user),
-        HINT = format('Run GRANT %s TO %I, or install as %1$s.', tk_owner::regrole, current_user);
+        HINT = CASE WHEN (SELECT rolsuper FROM pg_roles WHERE oid = tk_owner)
+               THEN format('Install as %s, or let the table belong to a role that is no superuser.', tk_owner::regrole)
+               ELSE format('Run GRANT %s TO %I, or install as %1$s.', tk_owner::regrole, current_user) END;
 END IF;
-SELECT there.* INTO tk_found
+SELECT there.owner,
+       string_agg(format('ALTER %s OWNER TO %I', there.name, current_user), '; ' ORDER BY there.name) AS way
+INTO tk_found
 FROM (
-    SELECT relowner AS owner FROM pg_class WHERE relnamespace = tk_schema AND relname = ANY ({{relations}})
-    UNION SELECT proowner FROM pg_proc WHERE pronamespace = tk_schema AND proname = ANY ({{functions}})
+    SELECT relowner AS owner, 'TABLE ' || oid::regclass AS name FROM pg_class
+    WHERE relnamespace = tk_schema AND relname = ANY ({{relations}})
+    UNION ALL
+    SELECT proowner, 'FUNCTION ' || oid::regprocedure FROM pg_proc
+    WHERE pronamespace = tk_schema AND proname = ANY ({{functions}})
 ) AS there
 WHERE NOT pg_has_role(there.owner, 'USAGE')
+GROUP BY there.owner
 LIMIT 1;
 IF FOUND THEN
     RAISE EXCEPTION USING ERRCODE = '{REFUSED}',
         MESSAGE = format('What trigger_kit has in the schema %s belongs to %s, and %I may not replace it.',
                          tk_schema::regnamespace, tk_found.owner::regrole, current_user),
-        HINT = format('Run GRANT %s TO %I, or install as %1$s.', tk_found.owner::regrole, current_user);
+        HINT = format('Install as %s, or let it run %s.', tk_found.owner::regrole, tk_found.way);
 END IF;"""
 
 _REFUSE_OWNER = f"""\
