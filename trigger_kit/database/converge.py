@@ -146,16 +146,11 @@ def _drop(places: Places, changes: Sequence[Change], found: Found, run: Run) -> 
     """Settle what waits beside triggers that change, and drop those that nobody wants."""
     going = [(change, item) for change in changes for item in found.of(change).values()]
     going = [(change, item) for change, item in going if is_outdated(places, change, item)]
+    _refuse_strangers(places, [item for _, item in going], run)
     unwanted = [(change, item) for change, item in going if not _is_wanted(change, item)]
     if unwanted:
         for sql in CHECK_NOW.splitlines():
             run(sql)
-    # A trigger with our COMMENT may be anybody's, on a table of his own.
-    for target, schema in dict.fromkeys((item.target, item.schema) for _, item in going):
-        names = [item.name for _, item in going if (item.target, item.schema) == (target, schema)]
-        place = places.of(target, schema)
-        if place.has(target):
-            run(fill_placeholders(refuse_foreign(target, names), place))
     for _, item in going:
         if undo := undo_beside(item.comment.role, item.target):
             run(fill_placeholders(undo, places.of(item.target, item.schema)))
@@ -164,6 +159,17 @@ def _drop(places: Places, changes: Sequence[Change], found: Found, run: Run) -> 
         run(f"DROP FUNCTION IF EXISTS {identifier(item.schema)}.{identifier(item.name)}();")
         if drop := drop_beside(item.comment.role, item.target):
             run(fill_placeholders(drop, places.of(item.target, item.schema)))
+
+
+def _refuse_strangers(places: Places, items: Sequence[InstalledTrigger], run: Run) -> None:
+    """Refuse to settle what is not ours: anybody may write our COMMENT at a trigger on a table of his own."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        names.setdefault((item.target, item.schema), []).append(item.name)
+    for (target, schema), functions in names.items():
+        place = places.of(target, schema)
+        if place.has(target):
+            run(fill_placeholders(refuse_foreign(target, functions), place))
 
 
 def _is_wanted(change: Change, item: InstalledTrigger) -> bool:
