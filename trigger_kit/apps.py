@@ -29,8 +29,10 @@ CHECKS = (
     ("database", "rules", "check_homes"),
     ("database", "database", "check_database"),
     ("database", "database", "check_blind_spots"),
-    ("database", "rights", "check_rights"),
+    ("database", "security", "check_security"),
 )
+# Those of ``check --deploy`` alone: where people develop, everything belongs to a superuser.
+DEPLOY_CHECKS = (("database", "security", "check_superusers"),)
 
 
 class TriggerKitConfig(AppConfig):
@@ -43,8 +45,9 @@ class TriggerKitConfig(AppConfig):
         """Register the checks, teach Django about rules, and listen to migrate; what these need is imported later."""
         from trigger_kit.migration.patches import patch_django
 
-        for tag, module, name in CHECKS:
-            register(_later(module, name, asks=tag == "database"), tag)
+        for tag, module, name in (*CHECKS, *DEPLOY_CHECKS):
+            is_for_deployment = (tag, module, name) in DEPLOY_CHECKS
+            register(_later(module, name, asks=tag == "database"), tag, deploy=is_for_deployment)
         patch_django()
         pre_migrate.connect(hear_migrate, dispatch_uid="trigger_kit.hear_migrate")
         post_migrate.connect(follow_migrate, dispatch_uid="trigger_kit.follow_migrate")

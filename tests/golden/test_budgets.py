@@ -28,7 +28,7 @@ FORUM = Path(__file__).parents[2] / "migrations_examples" / "forum"
 # Lines for one column, and for each further one.
 BUDGETS = {
     "insert": (40, 8),
-    "delete": (40, 9),
+    "delete": (41, 9),
     "update": (55, 20),
     "apply": (32, 5),
     "lock": (25, 2),

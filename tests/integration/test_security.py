@@ -18,11 +18,9 @@ from trigger_kit.plan.plan import plan_all
 Sql = Callable[..., list[tuple[Any, ...]]]
 
 OURS = "proname ~ '^~?tk_' AND prorettype = 'trigger'::regtype"
-# What people call, and reads nothing but what they may read, is theirs.
-NOT_FOR_OTHERS = "proname ~ '^~?tk_' AND proname !~ '^tk_(flush|exact)_'"
 EXECUTED_BY_OTHERS = (
-    f"SELECT proname, grantee FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) "
-    f"WHERE {NOT_FOR_OTHERS} AND grantee <> proowner"
+    "SELECT proname, grantee FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) "
+    "WHERE proname ~ '^~?tk_' AND grantee <> proowner"
 )
 
 
@@ -68,7 +66,10 @@ def test_nobody_else_executes_a_function_of_ours(kept: None, sql: Sql) -> None:
 
 def test_what_trigger_functions_share_runs_with_the_rights_of_these(kept: None, sql: Sql) -> None:
     """Nobody gets rights by it who does not have them; that it is there at all, the first assertion says."""
-    shared = f"SELECT proname, prosecdef FROM pg_proc WHERE {NOT_FOR_OTHERS} AND prorettype <> 'trigger'::regtype"
+    shared = (
+        "SELECT proname, prosecdef FROM pg_proc "
+        "WHERE proname ~ '^~?tk_' AND proname !~ '^tk_flush_' AND prorettype <> 'trigger'::regtype"
+    )
     assert {"lock", "apply", "recompute"} <= {word for name, _ in sql(shared) for word in name.split("_")}
     assert not any(is_definer for _, is_definer in sql(shared))
     with pytest.raises(Exception, match="permission denied for function tk_is_paused_v1"):

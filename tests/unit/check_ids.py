@@ -13,7 +13,7 @@ TESTS = (
     "../integration/test_backfill.py",
     "../integration/test_blind_spots.py",
     "../integration/test_database_checks.py",
-    "../integration/test_rights_checks.py",
+    "../integration/test_owners.py",
     "test_checks.py",
     "test_fitting.py",
     "test_orders.py",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -12,7 +11,6 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.sql.pausing import PAUSE_FUNCTION, listed_targets
 from trigger_kit.sql.text import (
-    PINNED_SCHEMAS,
     REGCLASS,
     SCHEMA,
     SCHEMA_TAG,
@@ -30,7 +28,6 @@ __all__ = [
     "find_triggers",
     "has_table",
     "installed_triggers",
-    "located",
     "search_path",
     "state_sql",
     "trigger_status",
@@ -87,6 +84,7 @@ class Placement:
         self.owner = owner
         self._schema = schema
         self._tables: dict[str, tuple[str, str] | None] = {}
+        self._path: list[tuple[str, str]] | None = None
 
     def __call__(self, placeholder: str) -> str:
         """Return the SQL that a placeholder stands for."""
@@ -95,29 +93,41 @@ class Placement:
         if placeholder == SCHEMA_TAG:
             return short_digest(self.schema)
         if placeholder == SEARCH_PATH:
-            return ", ".join(["pg_catalog", *self._pinned, "pg_temp"])
-        if placeholder == PINNED_SCHEMAS:
-            return literal(self._pinned)
+            return ", ".join(["pg_catalog", *map(identifier, self.path), "pg_temp"])
         if placeholder.startswith(REGCLASS):
             return f"{literal(self(placeholder.removeprefix(REGCLASS)))}::regclass"
         if placeholder in OWN_TABLES:
             return f"{identifier(self.schema)}.{identifier(placeholder)}"
         return ".".join(map(identifier, self._locate(placeholder)))
 
-    @cached_property
-    def _pinned(self) -> list[str]:
-        """The schemas of the path that functions pin, as SQL: those in which nobody may put operators of his own.
-
-        Their owner may CREATE there, and the functions', and superusers.
-        """
-        owner = f"{identifier(self._schema)}.{identifier(self.owner)}" if self._schema else self(self.owner)
-        (names,) = _row(self.connection, _PINNED, [owner])
-        return list(names or [])
-
     @property
     def schema(self) -> str:
         """The schema of the owner's table."""
         return self._schema or self._locate(self.owner)[0]
+
+    @property
+    def path(self) -> list[str]:
+        """The schemas that functions look into: those of the search_path in which nobody else may create anything."""
+        return [name for name, roles in self._looked_up() if not roles]
+
+    @property
+    def left_out(self) -> list[tuple[str, str]]:
+        """The schemas of the search_path that are left out, and who may create operators there, in words."""
+        return [(name, roles) for name, roles in self._looked_up() if roles]
+
+    def open_schemas(self, schemas: list[str]) -> list[tuple[str, str]]:
+        """Return those of some schemas in which others may create something, and who may, in words."""
+        return [(name, roles) for name, roles in self._who_creates(schemas) if roles]
+
+    def _looked_up(self) -> list[tuple[str, str]]:
+        if self._path is None:
+            self._path = self._who_creates(search_path(self.connection))
+        return self._path
+
+    def _who_creates(self, schemas: list[str]) -> list[tuple[str, str]]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(_PATH, {"table": _quoted(self.connection, self.owner), "path": schemas})
+            return list(cursor.fetchall())
 
     def has(self, table: str) -> bool:
         """Whether a table is there, named by its ``db_table``."""
@@ -155,16 +165,8 @@ def has_table(connection: BaseDatabaseWrapper, table: str) -> bool:
     return bool(_row(connection, "SELECT to_regclass(%s) IS NOT NULL", [_quoted(connection, table)])[0])
 
 
-def located(connection: BaseDatabaseWrapper, tables: Iterable[str]) -> dict[str, str]:
-    """Return the tables that are there, named by their ``db_table``, with their names as PostgreSQL writes them."""
-    names = {_quoted(connection, table): table for table in tables}
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT name, to_regclass(name)::text FROM unnest(%s::text[]) AS name", [list(names)])
-        return {names[name]: found for name, found in cursor.fetchall() if found}
-
-
 def search_path(connection: BaseDatabaseWrapper) -> list[str]:
-    """Return the schemas of the search_path."""
+    """Return the schemas of the search_path that are there."""
     (path,) = _row(connection, "SELECT current_schemas(false)::text[]")
     return [name for name in path if name != "pg_catalog" and not name.startswith("pg_temp")]
 
@@ -187,20 +189,31 @@ JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
 WHERE class.oid = to_regclass(%s)
 """
 
-# Who may CREATE in a schema besides its owner.
-_PINNED = """
-SELECT array_agg(quote_ident(namespace.nspname) ORDER BY path.position)
-FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (name, position)
-JOIN pg_namespace AS namespace ON namespace.nspname = path.name
-WHERE namespace.nspname !~ '^pg_' AND NOT EXISTS (
-    SELECT FROM aclexplode(namespace.nspacl) AS acl LEFT JOIN pg_roles AS grantee ON grantee.oid = acl.grantee
-    WHERE acl.privilege_type = 'CREATE' AND acl.grantee <> namespace.nspowner
-      AND NOT coalesce(grantee.rolsuper, false)
-      AND acl.grantee <> coalesce(
-          (SELECT relowner FROM pg_class WHERE oid = to_regclass(%s)),
-          (SELECT oid FROM pg_roles WHERE rolname = current_user)
-      )
+# A role that may create an operator where a function looks for one runs code as the function's owner. The owner of a
+# schema and superusers could do so anyway; whose function it is, too.
+_PATH = """
+WITH owner AS (
+    SELECT coalesce((SELECT relowner FROM pg_class WHERE oid = to_regclass(%(table)s)),
+                    (SELECT oid FROM pg_roles WHERE rolname = current_user)) AS oid
+), known AS (
+    SELECT namespace.oid, namespace.nspname, path.position,
+           CASE WHEN namespace.nspowner = 'pg_database_owner'::regrole THEN datdba ELSE namespace.nspowner END AS owner,
+           coalesce(namespace.nspacl, acldefault('n', namespace.nspowner)) AS rights
+    FROM unnest(%(path)s::text[]) WITH ORDINALITY AS path (name, position)
+    JOIN pg_namespace AS namespace ON namespace.nspname = path.name
+    JOIN pg_database ON datname = current_database()
 )
+SELECT known.nspname, coalesce((
+    SELECT string_agg(DISTINCT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END, ', ')
+    FROM aclexplode(known.rights) AS acl
+    WHERE acl.privilege_type = 'CREATE'
+      AND acl.grantee NOT IN (SELECT oid FROM pg_roles WHERE rolsuper)
+      AND CASE WHEN acl.grantee = 'pg_database_owner'::regrole
+               THEN (SELECT datdba FROM pg_database WHERE datname = current_database())
+               ELSE acl.grantee END NOT IN (known.owner, owner.oid)
+), '')
+FROM known, owner
+ORDER BY known.position
 """
 
 _TRIGGERS = """

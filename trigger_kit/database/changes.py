@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import OWN_TABLES, InstalledTrigger, Placement, installed_triggers
+from trigger_kit.database.owners import is_settled
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.sql.trigger import GUARD, CompiledTrigger
 
@@ -155,19 +156,22 @@ def turn_of(owner: str, table: str) -> tuple[bool, bool, str]:
 
 
 def needed(connection: BaseDatabaseWrapper, changes: Sequence[Change]) -> list[Change]:
-    """Return the changes that have something to do: triggers missing, outdated or left over, values not filled."""
+    """Return the changes that have something to do: of triggers, values that are not filled, or owners."""
     places = Places(connection)
     found = Found.read(places, set[str]().union(*(item.owners for item in changes)) if changes else ())
     return [item for item in changes if is_needed(places, item, found)]
 
 
 def is_needed(places: Places, change: Change, found: Found) -> bool:
-    """Whether a database, of which ``found`` is read, is not what one change wants."""
+    """Whether a database, of which ``found`` is read, is not what one change wants, or belongs to somebody else."""
     installed = found.of(change)
     if any(is_outdated(places, change, item) for item in installed.values()):
         return True
-    wanted = change.after.triggers if change.after else ()
-    return any(trigger.name not in installed for trigger in wanted) or bool(change.after and unfilled(change, found))
+    if change.after is None:
+        return False
+    if any(trigger.name not in installed for trigger in change.after.triggers) or unfilled(change, found):
+        return True
+    return not is_settled(places.of(change.after.table), change.after)
 
 
 def owned_by(connection: BaseDatabaseWrapper, table: str) -> list[InstalledTrigger]:

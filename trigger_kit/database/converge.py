@@ -8,19 +8,20 @@ what differs is created. No other target is touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import InstalledTrigger, Placement, state_sql
 from trigger_kit.database.changes import Change, Found, Places, is_outdated, is_there, tables_of, turn_of, unfilled
+from trigger_kit.database.owners import is_settled, settling
 from trigger_kit.database.table_locks import lock_statement, patiently
 from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
-from trigger_kit.plan.plan import Plan
 from trigger_kit.sql.compilation import drop_beside, undo_beside
-from trigger_kit.sql.owners import REFUSED, check_owners, give_to_owner
-from trigger_kit.sql.shared import CREATE_OWN_TABLES, REVOKE_GRANTS
+from trigger_kit.sql.owners import REFUSED, refuse_foreign
+from trigger_kit.sql.shared import CREATE_OWN_TABLES
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD
 
@@ -145,6 +146,7 @@ def _drop(places: Places, changes: Sequence[Change], found: Found, run: Run) -> 
     """Settle what waits beside triggers that change, and drop those that nobody wants."""
     going = [(change, item) for change in changes for item in found.of(change).values()]
     going = [(change, item) for change, item in going if is_outdated(places, change, item)]
+    _refuse_strangers(places, [item for _, item in going], run)
     unwanted = [(change, item) for change, item in going if not _is_wanted(change, item)]
     if unwanted or any(item.comment.role == GUARD for _, item in going):
         # The functions that the guard brings along are dropped: nothing may wait that calls them.
@@ -160,6 +162,17 @@ def _drop(places: Places, changes: Sequence[Change], found: Found, run: Run) -> 
             run(fill_placeholders(drop, places.of(item.target, item.schema)))
 
 
+def _refuse_strangers(places: Places, items: Sequence[InstalledTrigger], run: Run) -> None:
+    """Refuse to settle what is not ours: anybody may write our COMMENT at a trigger on a table of his own."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for item in items:
+        names.setdefault((item.target, item.schema), []).append(item.name)
+    for (target, schema), functions in names.items():
+        place = places.of(target, schema)
+        if place.has(target):
+            run(fill_placeholders(refuse_foreign(target, functions), place))
+
+
 def _is_wanted(change: Change, item: InstalledTrigger) -> bool:
     return change.after is not None and any(trigger.name == item.name for trigger in change.after.triggers)
 
@@ -170,9 +183,11 @@ def _create(places: Places, change: Change, found: Found, values: Mapping[str, s
     place, installed = places.of(change.after.table), found.of(change)
     _refuse_shared_target(place, change.after, installed)
     differing = [trigger for trigger in change.after.triggers if not is_there(places, trigger, installed)]
+    must_settle = bool(differing) or not is_settled(place, change.after)
+    if must_settle:
+        run(fill_placeholders(change.after.belongings.refuse(), place))
     if differing:
         run(fill_placeholders(CREATE_OWN_TABLES, place))
-        _check_owners(place, change.after.plan, run)
     for trigger in differing:
         # Another version may have been installed behind the migrations' back.
         if undo := undo_beside(trigger.role, trigger.owner):
@@ -184,23 +199,13 @@ def _create(places: Places, change: Change, found: Found, values: Mapping[str, s
         # CREATE OR REPLACE TRIGGER enables a trigger again: put back what somebody had chosen.
         if item and (state := state_sql(place(trigger.on), trigger.placed_name(place), item.enabled)):
             run(state)
-    if differing:
-        run(fill_placeholders(REVOKE_GRANTS, place))
-        run(fill_placeholders(give_to_owner(change.after.plan), place))
+    for text in settling(change.after, place) if must_settle else ():
+        run(fill_placeholders(text, place))
+    if must_settle and not differing:
+        run(fill_placeholders(change.after.belongings.pin(), place))
     for trigger in change.after.triggers:
         if trigger not in differing and trigger.role == GUARD and found.values(change) != values:
             run(trigger.render_comment(place, values))
-
-
-def _check_owners(place: Placement, plan: Plan, run: Run) -> None:
-    """Raise TriggerKitError where the functions of a target cannot belong to its owner, or would not be safe."""
-    try:
-        run(fill_placeholders(check_owners(plan), place))
-    except DatabaseError as error:
-        diagnostic = getattr(error.__cause__, "diag", None)
-        if diagnostic is None or diagnostic.sqlstate != REFUSED:
-            raise
-        raise TriggerKitError(f"{diagnostic.message_primary} {diagnostic.message_hint}") from error
 
 
 def _refuse_shared_target(place: Placement, wanted: Wanted, installed: Mapping[str, InstalledTrigger]) -> None:
@@ -216,10 +221,16 @@ def _refuse_shared_target(place: Placement, wanted: Wanted, installed: Mapping[s
 
 
 def runner(connection: BaseDatabaseWrapper) -> Run:
-    """Return what runs SQL as it is, percent signs and all."""
+    """Return what runs SQL as it is, percent signs and all; what a block of ours refuses is an error of one line."""
 
     def run(sql: str) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(sql, None)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, None)
+        except DatabaseError as error:
+            if getattr(error.__cause__, "sqlstate", "") != REFUSED:
+                raise
+            told: Any = error.__cause__
+            raise TriggerKitError(f"{told.diag.message_primary} {told.diag.message_hint}") from error
 
     return run

@@ -9,10 +9,10 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.database.catalog import InstalledTrigger
 from trigger_kit.database.changes import Change, Found, Places, tables_of, unfilled
 from trigger_kit.database.converge import READ_COMMITTED_ONLY, Fill, Run
+from trigger_kit.database.owners import settling
 from trigger_kit.database.table_locks import lock_statement
 from trigger_kit.sql.compilation import drop_beside, undo_beside
-from trigger_kit.sql.owners import check_owners, give_to_owner
-from trigger_kit.sql.shared import CREATE_OWN_TABLES, REVOKE_GRANTS
+from trigger_kit.sql.shared import CREATE_OWN_TABLES
 from trigger_kit.sql.text import CHECK_NOW, fill_placeholders, identifier
 from trigger_kit.sql.trigger import GUARD
 
@@ -34,7 +34,9 @@ def converge_script(
     if change is None:
         for item in changes:
             if item.after:
-                run(fill_placeholders(CREATE_OWN_TABLES, places.of(item.after.table)).strip())
+                place = places.of(item.after.table)
+                run(fill_placeholders(item.after.belongings.refuse(), place))
+                run(fill_placeholders(CREATE_OWN_TABLES, place).strip())
     if tables:
         run(lock_statement(sorted(tables, key=tables.__getitem__)))
     for item in changes:
@@ -86,12 +88,10 @@ def _create_script(places: Places, change: Change, run: Run) -> None:
     place = places.of(change.after.table)
     before = {trigger.name: trigger.digest for trigger in change.before.triggers} if change.before else {}
     coming = [trigger for trigger in change.after.triggers if before.get(trigger.name) != trigger.digest]
-    if coming:
-        run(fill_placeholders(check_owners(change.after.plan), place).strip())
     for trigger in coming:
         if undo := undo_beside(trigger.role, trigger.owner):
             run(fill_placeholders(undo, place))
         run(trigger.render_install(place, change.after.values))
     if coming:
-        run(fill_placeholders(REVOKE_GRANTS, place).strip())
-        run(fill_placeholders(give_to_owner(change.after.plan), place).strip())
+        for text in settling(change.after, place):
+            run(fill_placeholders(text, place))

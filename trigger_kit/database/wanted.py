@@ -15,6 +15,7 @@ from trigger_kit.resolve.rule import ResolvedRule
 from trigger_kit.rules import Denormalize
 from trigger_kit.sql.compilation import compile_plan
 from trigger_kit.sql.django import depends_on_time_zone
+from trigger_kit.sql.owners import Belongings
 from trigger_kit.sql.trigger import CompiledTrigger
 
 __all__ = ["Wanted", "value_digest"]
@@ -53,6 +54,11 @@ class Wanted:
     def triggers(self) -> tuple[CompiledTrigger, ...]:
         """The triggers, in the order to create them."""
         return compile_plan(self.plan)
+
+    @cached_property
+    def belongings(self) -> Belongings:
+        """What the target has in a database, and to whom it belongs."""
+        return Belongings(self.plan)
 
     @cached_property
     def is_like(self) -> tuple[object, ...]:

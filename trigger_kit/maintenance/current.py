@@ -26,6 +26,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.state import ProjectState
 from django.db.models import Field
 
+from trigger_kit.database.trust import foreign_objects
 from trigger_kit.migration.rendering import Reading, reading
 from trigger_kit.migration.states import ModelKey, StateRule, all_rules
 from trigger_kit.notation import parts
@@ -38,24 +39,29 @@ __all__ = ["Digests", "is_current", "live_state", "seen", "write_down"]
 # Modules whose expressions say by their names and arguments what their SQL is, beside these versions.
 KNOWN = ("builtins.", "datetime.", "decimal.", "django.", "trigger_kit.", "uuid.")
 
-# Every trigger and function of ours, as text; and whether they are in the first schema of the search path.
+# Every trigger and function of ours, as text, owners and rights to create included; and whether they are in the first
+# schema of the search path.
 _CATALOG = r"""
 WITH objects AS (
     SELECT function.pronamespace AS schema,
            concat_ws(' ', 'trigger', trigger.tgrelid::regclass, trigger.tgname, trigger.tgenabled, trigger.tgtype,
-                     trigger.tgqual IS NOT NULL, trigger.tgfoid::regproc,
+                     trigger.tgqual IS NOT NULL, trigger.tgfoid::regproc, class.relowner,
                      obj_description(trigger.oid, 'pg_trigger')) AS text
     FROM pg_trigger AS trigger
     JOIN pg_proc AS function ON function.oid = trigger.tgfoid
+    JOIN pg_class AS class ON class.oid = trigger.tgrelid
     WHERE trigger.tgname ~ '^~?tk_' AND NOT trigger.tgisinternal AND trigger.tgparentid = 0
     UNION ALL
     SELECT pronamespace,
-           concat_ws(' ', 'function', oid::regprocedure, prosecdef, proconfig, prosrc)
+           concat_ws(' ', 'function', oid::regprocedure, proowner, proacl, prosecdef, proconfig, prosrc)
     FROM pg_proc
     WHERE proname ~ '^~?tk_'
 )
 SELECT encode(sha256(convert_to(string_agg(text, E'\n' ORDER BY text COLLATE "C"), 'UTF8')), 'hex')
-           || ' ' || array_to_string(current_schemas(false), ','),
+           || ' ' || array_to_string(current_schemas(false), ',') || ' ' || (
+               SELECT md5(string_agg(concat_ws(' ', nspname, nspowner, nspacl), ',' ORDER BY nspname))
+               FROM pg_namespace WHERE nspname = ANY (current_schemas(false))
+           ),
        coalesce(bool_and(schema = to_regnamespace(quote_ident(current_schema()))), false),
        current_schema()
 FROM objects
@@ -95,6 +101,8 @@ def is_current(connection: BaseDatabaseWrapper, state: ProjectState) -> bool:
         comment, *tables = cursor.fetchone()
         if comment != found.comment or None in tables:
             return False
+        if foreign_objects(connection, found.schema, ("tk_state", "tk_touched")):
+            return False
         # What is paused, is being filled or waits for a repair is not current.
         cursor.execute(
             f"SELECT EXISTS (SELECT FROM {schema}.tk_touched)"
@@ -105,12 +113,15 @@ def is_current(connection: BaseDatabaseWrapper, state: ProjectState) -> bool:
 
 
 def write_down(connection: BaseDatabaseWrapper, found: Digests) -> None:
-    """Write down that a database has what is wanted.
+    """Write down that a database has what is wanted, where this role may: others have to look again.
 
     In a COMMENT: a row would be in the way of one that comes by replication, or by a restore of rows alone.
     """
+    function = f"{identifier(found.schema)}.tk_commit()"
     with connection.cursor() as cursor:
-        cursor.execute(f"COMMENT ON FUNCTION {identifier(found.schema)}.tk_commit() IS {literal(found.comment)}", None)
+        cursor.execute("SELECT pg_has_role(proowner, 'USAGE') FROM pg_proc WHERE oid = to_regprocedure(%s)", [function])
+        if cursor.fetchone() == (True,):
+            cursor.execute(f"COMMENT ON FUNCTION {function} IS {literal(found.comment)}", None)
 
 
 def seen(connection: BaseDatabaseWrapper, state: ProjectState) -> Digests | None:

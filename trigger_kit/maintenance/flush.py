@@ -18,6 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from trigger_kit.database.catalog import Placement
 from trigger_kit.database.installation import chosen_plans, require_postgresql
+from trigger_kit.database.trust import require_trusted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.verify import set_commits
 from trigger_kit.plan.plan import Plan
@@ -128,6 +129,7 @@ def _queues(connection: BaseDatabaseWrapper, plans: Iterable[Plan]) -> list[Queu
                 f"The queue of {queue.label} is not installed in the database {connection.alias!r}. "
                 "Run manage.py migrate for it."
             )
+        require_trusted(connection, queue.schema, queue.channel, plain_name("tk_flush_", queue.target))
         found.append(queue)
     return found
 
@@ -171,7 +173,8 @@ def _fold(
     *,
     skip_locked: bool = True,
 ) -> int:
-    rows = int(_value(connection, f"SELECT {queue.function}(%s, %s)", batch_size, skip_locked))
+    # Of these types: a role that may create functions there could make one that fits better.
+    rows = int(_value(connection, f"SELECT {queue.function}(%s::bigint, %s::boolean)", batch_size, skip_locked))
     if rows and on_batch is not None:
         on_batch(queue, rows)
     return rows

@@ -12,6 +12,7 @@ from trigger_kit.database.catalog import installed_triggers
 from trigger_kit.database.converge import runner
 from trigger_kit.database.installation import require_postgresql
 from trigger_kit.database.table_locks import lock_statement, patiently
+from trigger_kit.database.trust import require_trusted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.switched import Switched, counted, read_committed
 from trigger_kit.sql.text import CHECK_NOW, identifier
@@ -34,10 +35,10 @@ FROM pg_proc AS function JOIN pg_namespace AS namespace ON namespace.oid = funct
 WHERE function.proname ~ '^~?tk_' AND obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
 """
 _FLUSHES = """
-SELECT quote_ident(nspname) || '.' || quote_ident(proname)
+SELECT nspname, proname
 FROM pg_proc AS function JOIN pg_namespace AS namespace ON namespace.oid = function.pronamespace
 WHERE proname ~ '^tk_flush_' AND obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
-ORDER BY 1
+ORDER BY 1, 2
 """
 
 
@@ -88,8 +89,9 @@ def _objects(connection: BaseDatabaseWrapper) -> list[tuple[str, str, str]]:
 def _settle(connection: BaseDatabaseWrapper) -> None:
     """Bring to the targets what waits: in queues, and in notes of this transaction."""
     run = runner(connection)
-    for (name,) in _rows(connection, _FLUSHES):
-        run(f"SELECT {name}()")
+    for schema, name in _rows(connection, _FLUSHES):
+        require_trusted(connection, schema, name)
+        run(f"SELECT {identifier(schema)}.{identifier(name)}(NULL::bigint, false)")
     for sql in CHECK_NOW.splitlines():
         run(sql)
 

@@ -12,6 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from trigger_kit.database.catalog import Placement
 from trigger_kit.database.converge import runner
 from trigger_kit.database.installation import require_postgresql
+from trigger_kit.database.trust import require_trusted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.plan.live import live_plans
 from trigger_kit.plan.plan import Plan
@@ -149,6 +150,7 @@ def noted_keys(connection: BaseDatabaseWrapper, schema: str, which: str = "true"
         cursor.execute("SELECT to_regclass(%s)", [table])
         if cursor.fetchone() == (None,):
             return found
+        require_trusted(connection, schema, "tk_touched")
         cursor.execute(f"SELECT DISTINCT target, key_column FROM {table} AS noted WHERE {which} ORDER BY 1, 2", None)
         for target, columns in cursor.fetchall():
             found.setdefault(target, []).append(columns)

@@ -18,6 +18,7 @@ from trigger_kit.database.catalog import InstalledTrigger, Placement, installed_
 from trigger_kit.database.converge import runner
 from trigger_kit.database.installation import require_postgresql
 from trigger_kit.database.table_locks import lock_tables
+from trigger_kit.database.trust import require_trusted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.status import rule_statuses
 from trigger_kit.maintenance.switched import Switched, counted, read_committed
@@ -190,7 +191,8 @@ def _fold(connection: BaseDatabaseWrapper, queue: Orphan, group: Sequence[Orphan
     """Fold what is pending in a queue that goes, where its flush is still there."""
     name = FLUSH + queue.name.removeprefix(QUEUE)
     if any(orphan.kind == "function" and orphan.name == name for orphan in group):
-        runner(connection)(f"SELECT {identifier(queue.schema)}.{identifier(name)}()")
+        require_trusted(connection, queue.schema, name)
+        runner(connection)(f"SELECT {identifier(queue.schema)}.{identifier(name)}(NULL::bigint, false)")
 
 
 def _foreign_tables(connection: BaseDatabaseWrapper, group: Sequence[Orphan]) -> set[str]:

@@ -19,7 +19,9 @@ from trigger_kit.database.catalog import (
     trigger_status,
 )
 from trigger_kit.database.installation import require_postgresql
+from trigger_kit.database.owners import is_settled
 from trigger_kit.database.records import read_records
+from trigger_kit.database.wanted import Wanted
 from trigger_kit.exceptions import TriggerKitError
 from trigger_kit.maintenance.blind_spots import is_edited
 from trigger_kit.maintenance.current import live_state, seen, write_down
@@ -95,7 +97,8 @@ def note_current(connection: BaseDatabaseWrapper, state: ProjectState) -> None:
         plans = live_plans(connection.alias)
     except TriggerKitError:  # Other checks tell of rules that are refused.
         return
-    if all(status.is_kept for status in statuses) and not is_edited(connection, plans):
+    settled = all(is_settled(Placement(connection, plan.target), Wanted(plan)) for plan in plans)
+    if settled and all(status.is_kept for status in statuses) and not is_edited(connection, plans):
         write_down(connection, found)
 
 

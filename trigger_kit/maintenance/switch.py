@@ -19,6 +19,7 @@ from trigger_kit.database.catalog import InstalledTrigger, Placement, find_trigg
 from trigger_kit.database.changes import Change, Places, owned_by, tables_of
 from trigger_kit.database.converge import converge, runner
 from trigger_kit.database.installation import chosen_plans, require_postgresql
+from trigger_kit.database.owners import is_settled
 from trigger_kit.database.records import forget_record, read_records, write_record
 from trigger_kit.database.table_locks import lock_tables
 from trigger_kit.database.wanted import Wanted
@@ -61,6 +62,8 @@ def install_rules(
         states = {t.name: trigger_status(t, known.get(t.name)) for t in triggers}
         needed = [trigger for trigger in triggers if states[trigger.name] in {"missing", "outdated"}]
         left = left_over(connection, plan)
+        if not needed and not left and not is_settled(Placement(connection, plan.target), Wanted(plan)):
+            return _settle(connection, plan, dry_run=dry_run)
         if not needed and not left:
             disabled = sum(state == "disabled" for state in states.values())
             advice = f"{counted(disabled, 'trigger')} disabled: see trigger_kit enable" if disabled else ""
@@ -226,6 +229,14 @@ def require_running(connection: BaseDatabaseWrapper, plan: Plan) -> None:
     records = read_records(connection, Placement(connection, plan.target).schema, PAUSE)
     if label in records or any(paused_functions(connection, plan).values()):
         raise TriggerKitError(f"it is paused: run trigger_kit resume {label} first.")
+
+
+def _settle(connection: BaseDatabaseWrapper, plan: Plan, *, dry_run: bool) -> Switched:
+    """Give what is installed to the owner of the target's table, and let it look where nobody else may create."""
+    if not dry_run:
+        with read_committed(connection):
+            converge(connection, [Change(after=Wanted(plan), fills=False)])
+    return Switched("~", plan.model._meta.label, f"{rule_names(plan)}: owner and search_path of functions set")
 
 
 def _at_the_end_of_the_pause(wanted: Wanted, fields: list[str]) -> None:

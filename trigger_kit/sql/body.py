@@ -104,12 +104,12 @@ def _on_one_line(text: str) -> str:
 
 def is_marked(plan: Plan, mark: str) -> str:
     """Return the condition under which this client statement has set a mark of the target."""
-    return call(IS_MARKED, f"'{mark_name(plan, mark)}'")
+    return call(IS_MARKED, f"'{mark_name(plan, mark)}'::text")
 
 
 def set_mark(plan: Plan, *marks: str) -> str:
     """Return the statement that sets marks of the target, for the rest of this client statement."""
-    calls = (call(MARK, f"'{mark_name(plan, mark)}'") for mark in marks)
+    calls = (call(MARK, f"'{mark_name(plan, mark)}'::text") for mark in marks)
     return f"PERFORM {', '.join(calls)};"
 
 

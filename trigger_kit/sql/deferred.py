@@ -242,13 +242,13 @@ def _write(plan: Plan, section: Section) -> str:
     edge, places = section.step.edge, text_array(missed_places(plan, section.step))
     if not section.is_added:
         return apply_keys(plan, edge, *section.key.arrays, places)
-    nothing = ["NULL"] * len(section.arrays)
+    nothing = [f"NULL::{part.type}[]" for part in parts(section.step)]
     again = apply_keys(plan, edge, *section.again.arrays, *nothing, "true", places, adds=True)
     return "\n".join(
         [
             f"IF {section.again.arrays[0]} IS NOT NULL THEN",
             "    -- A full value was written meanwhile, which may hold some of it. All are locked in one order.",
-            f"    PERFORM {lock_call(plan, edge.key, *section.key.arrays, 'NULL', 'false')};",
+            f"    PERFORM {lock_call(plan, edge.key, *section.key.arrays, 'NULL::text[]', 'false')};",
             block(again),
             "END IF;",
             apply_keys(plan, edge, *section.key.arrays, *section.arrays, "false", places, adds=True),

@@ -67,7 +67,11 @@ class Function:
 
 
 def call(name: str, *arguments: str) -> str:
-    """Return the call of a function in the schema of the target; what does not fit on a line stands on more."""
+    """Return the call of a function in the schema of the target; what does not fit on a line stands on more.
+
+    Arguments have the declared types, NULL and texts too: another function of that name, which whoever may create
+    functions in the schema has added, would else fit as well or better, and run as the owner of the caller.
+    """
     listed = fill(arguments)
     if "\n" in listed:
         listed = f"\n{block(listed)}\n"
@@ -77,7 +81,7 @@ def call(name: str, *arguments: str) -> str:
 def text_array(values: Iterable[str]) -> str:
     """Return an array of texts, or NULL for none."""
     found = list(values)
-    return f"{literal(found)}::text[]" if found else "NULL"
+    return f"{literal(found)}::text[]" if found else "NULL::text[]"
 
 
 def dollar_quotes(body: str) -> str:

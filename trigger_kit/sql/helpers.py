@@ -110,7 +110,8 @@ def apply_changes(plan: Plan, step: Step) -> str:
 def apply_touched(plan: Plan, step: Step) -> str:
     """Return the statement of a step that has the targets which it touched computed afresh, or noted in a pause."""
     adds = _adds(step.edge)
-    nothing = ["NULL"] * len(parts(Step(step.edge, Event.UPDATE))) + ["true"] if adds else []
+    every = parts(Step(step.edge, Event.UPDATE))
+    nothing = [*(f"NULL::{part.type}[]" for part in every), "true"] if adds else []
     arguments = [*_arrays(step), *nothing, text_array(missed_places(plan, step))]
     name = _apply_name(plan, step.edge, adds=adds)
     return f"PERFORM {call(name, *arguments)}\nFROM {change_rows(step, keys_only=True)};"
@@ -124,7 +125,9 @@ def _differences(step: Step) -> list[str]:
     """Return the arrays of differences that the function of an edge takes, whichever of them an event has."""
     known = {(part.kind, part.kept): part.name for part in parts(step)}
     return [
-        f"array_agg(change.{known[part.kind, part.kept]})" if (part.kind, part.kept) in known else "NULL"
+        f"array_agg(change.{known[part.kind, part.kept]})"
+        if (part.kind, part.kept) in known
+        else f"NULL::{part.type}[]"
         for part in parts(Step(step.edge, Event.UPDATE))
     ]
 

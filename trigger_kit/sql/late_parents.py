@@ -66,7 +66,7 @@ def compile_waiting(plan: Plan) -> list[CompiledTrigger]:
 
 def _take_sign(plan: Plan) -> str:
     """Return the statement after which further notes fire the trigger again: this one settles all there are."""
-    taken = call(ARRIVED, regclass_placeholder("tk_waiting"), text_literal(plan.target), "''")
+    taken = call(ARRIVED, regclass_placeholder("tk_waiting"), f"{text_literal(plan.target)}::text", "''::text")
     return f"-- What is noted from now on is looked at again.\nPERFORM FROM {taken};"
 
 
@@ -90,7 +90,8 @@ def _settle(plan: Plan, late: LateParent, number: int) -> tuple[list[str], str]:
 def _taken(plan: Plan, late: LateParent, parent: Key) -> str:
     """Return the statement that takes the noted keys of this transaction out of the table."""
     parts = [f"array_agg(settled.key[{n}]::{key_type(column)})" for n, column in enumerate(late.parent, 1)]
-    taken = call(ARRIVED, regclass_placeholder("tk_waiting"), text_literal(plan.target), f"'{place_of(plan, late)}'")
+    target, place = f"{text_literal(plan.target)}::text", f"'{place_of(plan, late)}'::text"
+    taken = call(ARRIVED, regclass_placeholder("tk_waiting"), target, place)
     return f"SELECT {', '.join(parts)} INTO {', '.join(parent.arrays)} FROM {taken} AS settled (key);"
 
 
@@ -124,12 +125,12 @@ def _refilled(plan: Plan, late: LateParent, kept_columns: list[KeptColumn], key:
     """Return the statements that lock the targets of some keys, and compute them afresh."""
     plain = [kept for kept in kept_columns if not kept.resolved.is_recursive]
     columns = _target_key(late)
-    lines = [f"PERFORM {lock_call(plan, columns, *key.arrays, 'NULL', 'false')};"]
+    lines = [f"PERFORM {lock_call(plan, columns, *key.arrays, 'NULL::text[]', 'false')};"]
     if plain and columns == plan.key:
         lines += recompute(plan, plain, *key.arrays)
     elif plain:
         lines += recompute_rows(plan, plain, f"{table_placeholder(plan.target)} AS this WHERE {key.is_among('this')}")
-    return lines + [apply_keys(plan, edge, *key.arrays, "NULL") for edge in _recursive_edges(plan, late)]
+    return lines + [apply_keys(plan, edge, *key.arrays, "NULL::text[]") for edge in _recursive_edges(plan, late)]
 
 
 def _recursive_edges(plan: Plan, late: LateParent) -> list[Edge]:

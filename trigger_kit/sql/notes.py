@@ -38,7 +38,7 @@ __all__ = [
 
 def _waits(plan: Plan) -> str:
     """Return the call that makes the end of this transaction look at what it has noted for a target."""
-    return call(WAITS, regclass_placeholder("tk_waiting"), text_literal(plan.target))
+    return call(WAITS, regclass_placeholder("tk_waiting"), f"{text_literal(plan.target)}::text")
 
 
 def _note(plan: Plan, *select: str) -> str:

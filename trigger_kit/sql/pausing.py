@@ -36,7 +36,7 @@ _PLAIN = {"bigint", "integer", "smallint", "numeric", "text", "uuid", "varchar"}
 
 def is_paused(plan: Plan) -> str:
     """Return the condition under which the steps of a target only note what they would do."""
-    return call(PAUSE_FUNCTION, text_literal(plan.target))
+    return call(PAUSE_FUNCTION, f"{text_literal(plan.target)}::text")
 
 
 def pause_function(targets: Iterable[str]) -> Function:

@@ -93,7 +93,7 @@ def _only(folds: tuple[Edge, ...], fold: Edge) -> str:
 
 def _beside(plan: Plan, folds: tuple[Edge, ...]) -> Beside:
     flush = _flush(plan, folds)
-    after = (_for_nobody(flush), flush, *_exact(plan), _grants(plan, folds))
+    after = (*_by_name_only(flush), *_exact(plan), _grants(plan, folds))
     sources = dict.fromkeys(edge.source for edge in plan.edges if edge.is_queued)
     return Beside(QUEUE, (_table(plan, folds),), after, tuple(sources))
 
@@ -143,7 +143,8 @@ def _drain(table: str) -> str:
         "SELECT FROM pg_class AS queue JOIN pg_class AS target ON target.relnamespace = queue.relnamespace\n"
         f"WHERE queue.relname = {name} AND target.oid = {regclass_placeholder(table)}"
     )
-    flush = f"    PERFORM {_name(table, 'tk_flush_')}();"
+    # By the types of its arguments: who may create functions in this schema could make one without any.
+    flush = f"    PERFORM {_name(table, 'tk_flush_')}(NULL::bigint, false);"
     body = f"BEGIN\n    IF EXISTS (\n{block(exists, 2)}\n    ) THEN\n    {flush}\n    END IF;\nEND;"
     quotes = dollar_quotes(body)
     return f"DO {quotes}\n{body}\n{quotes};\n{CHECK_NOW}"
@@ -178,42 +179,32 @@ def _flush(plan: Plan, folds: tuple[Edge, ...]) -> Function:
     return Function(name, body, arguments, "bigint", settings, is_definer=True, comment=keeps(plan.target))
 
 
-def _for_nobody(function: Function) -> str:
-    """Return the statement that makes a function, where it is missing, for nobody but its owner.
+def _by_name_only(function: Function) -> tuple[str | Function, ...]:
+    """Return what creates a function that people call, or replaces it, for its owner and by name only.
 
-    ALTER DEFAULT PRIVILEGES may grant it to others when it comes. Who is granted it later keeps it.
+    Who was granted it by name keeps it; PUBLIC does not, nor does whom ALTER DEFAULT PRIVILEGES gives a new one to.
     """
-    name = f"{{:schema}}.{quote(function.name)}"
-    listed = ", ".join(f"{argument} {kind}" for argument, kind in function.arguments)
-    known = "SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace"
+    name = f"$tk_name${function.signature}$tk_name$"
     body = "\n".join(
         [
             "DECLARE",
-            "    tk_granted regrole;",
+            "    tk_role text;",
             "BEGIN",
-            f"    IF EXISTS ({known}",
-            f"               WHERE touched.oid = {regclass_placeholder('tk_touched')}",
-            f"                 AND function.proname = {literal(function.name)}) THEN",
-            "        RETURN;",
-            "    END IF;",
-            f"    CREATE FUNCTION {name}({listed}) RETURNS {function.returns} LANGUAGE plpgsql AS 'BEGIN END';",
-            "    FOR tk_granted IN",
-            "        SELECT acl.grantee FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl",
-            f"        WHERE function.oid = {literal_signature(function)}::regprocedure",
-            "          AND acl.grantee NOT IN (0, function.proowner)",
+            "    FOR tk_role IN",
+            "        SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END",
+            "        FROM pg_proc AS function",
+            "        CROSS JOIN aclexplode(coalesce(function.proacl, acldefault('f', function.proowner))) AS acl",
+            f"        WHERE function.oid = {name}::regprocedure AND acl.grantee <> function.proowner",
+            "          AND (acl.grantee = 0 OR current_setting('trigger_kit.is_new') = 'true')",
             "    LOOP",
-            f"        EXECUTE format('REVOKE ALL ON FUNCTION {function.signature} FROM %s', tk_granted);",
+            f"        EXECUTE $tk_role$REVOKE ALL ON FUNCTION {function.signature} FROM $tk_role$ || tk_role;",
             "    END LOOP;",
             "END;",
         ]
     )
     quotes = dollar_quotes(body)
-    return f"DO {quotes}\n{body}\n{quotes};"
-
-
-def literal_signature(function: Function) -> str:
-    """Return the signature of a function as a text."""
-    return f"'{function.signature}'"
+    is_new = f"SELECT set_config('trigger_kit.is_new', (to_regprocedure({name}) IS NULL)::text, true);"
+    return is_new, function, f"DO {quotes}\n{body}\n{quotes};"
 
 
 def _word(folds: tuple[Edge, ...], fold: Edge) -> str:
@@ -331,8 +322,7 @@ def _exact(plan: Plan) -> tuple[str | Function, ...]:
     )
     return (
         f"DO {outer}\n{test}\n{outer};",
-        _for_nobody(function),
-        function,
+        *_by_name_only(function),
         f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM {name}();",
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from trigger_kit.sql.body import ARRIVED, IS_MARKED, MARK, REFUSE, REQUIRE_READ_COMMITTED, WAITS
 from trigger_kit.sql.function import Function
-from trigger_kit.sql.pausing import pause_function
+from trigger_kit.sql.pausing import PAUSE_FUNCTION, pause_function
 
-__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "REVOKE_GRANTS", "SHARED_FUNCTIONS"]
+__all__ = ["CREATE_OWN_TABLES", "CREATE_STATE", "SHARED_FUNCTIONS", "SHARED_NAMES", "SHARED_TABLES"]
 
 CREATE_STATE = """
 CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
@@ -16,14 +16,8 @@ CREATE TABLE IF NOT EXISTS {:schema}."tk_state" (
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (name, kind)
 );
-DO $trigger_kit$
-BEGIN
-    IF obj_description('{:schema}."tk_state"'::regclass, 'pg_class') IS NULL THEN
-        COMMENT ON TABLE {:schema}."tk_state"
-            IS 'trigger_kit: how far backfills are, what is paused, what verify found';
-    END IF;
-END;
-$trigger_kit$;
+COMMENT ON TABLE {:schema}."tk_state"
+    IS 'trigger_kit: how far backfills are, what is paused, what verify found';
 """
 
 # The functions that all trigger functions of a schema call. A change of one is a new version of it, under a new name.
@@ -120,6 +114,10 @@ def _create_once(function: Function) -> str:
     )
 
 
+# What belongs to no single target of a schema; ``sql/owners.py`` says to whom, and who may use it.
+SHARED_TABLES = ("tk_touched", "tk_waiting", "tk_commit", "tk_state")
+SHARED_NAMES = ("tk_commit", PAUSE_FUNCTION, *(function.name for function in SHARED_FUNCTIONS))
+
 _OURS = (*SHARED_FUNCTIONS, pause_function([]))
 _CREATE_FUNCTIONS = f"""
 DO $tk_create$
@@ -153,14 +151,8 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
-DO $trigger_kit$
-BEGIN
-    IF obj_description({:regclass tk_touched}, 'pg_class') IS NULL THEN
-        COMMENT ON TABLE {:schema}."tk_touched"
-            IS 'trigger_kit: targets that were touched during a pause and wait for repair';
-    END IF;
-END;
-$trigger_kit$;
+COMMENT ON TABLE {:schema}."tk_touched"
+    IS 'trigger_kit: targets that were touched during a pause and wait for repair';
 
 CREATE TABLE IF NOT EXISTS {:schema}."tk_waiting" (
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -179,14 +171,8 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
-DO $trigger_kit$
-BEGIN
-    IF obj_description({:regclass tk_waiting}, 'pg_class') IS NULL THEN
-        COMMENT ON TABLE {:schema}."tk_waiting"
-            IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
-    END IF;
-END;
-$trigger_kit$;
+COMMENT ON TABLE {:schema}."tk_waiting"
+    IS 'trigger_kit: keys of rows that are not there yet, settled at commit';
 
 CREATE UNLOGGED TABLE IF NOT EXISTS {:schema}."tk_commit" (
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -200,29 +186,14 @@ BEGIN
     END IF;
 END;
 $trigger_kit$;
-DO $trigger_kit$
-BEGIN
-    IF obj_description({:regclass tk_commit}, 'pg_class') IS NULL THEN
-        COMMENT ON TABLE {:schema}."tk_commit"
-            IS 'trigger_kit: targets that open transactions will write when they commit';
-    END IF;
-END;
-$trigger_kit$;
+COMMENT ON TABLE {:schema}."tk_commit"
+    IS 'trigger_kit: targets that open transactions will write when they commit';
 
-DO $tk_create$
-BEGIN
-    IF EXISTS (
-        SELECT FROM pg_proc
-        WHERE proname = 'tk_commit' AND NOT pg_has_role(proowner, 'MEMBER')
-          AND pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {:regclass tk_commit})
-    ) THEN
-        RETURN;
-    END IF;
 CREATE OR REPLACE FUNCTION {:schema}."tk_commit"()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path = {:search_path}
+SET search_path = pg_catalog, pg_temp
 SET row_security = off
 AS $trigger_kit$
 -- At the end of a transaction: let its targets be written, sources before what is computed from them.
@@ -259,8 +230,6 @@ END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_commit"() FROM PUBLIC;
 COMMENT ON FUNCTION {:schema}."tk_commit"() IS 'trigger_kit: lets the targets of a transaction be written at its end';
-END;
-$tk_create$;
 
 DO $trigger_kit$
 BEGIN
@@ -277,37 +246,3 @@ $trigger_kit$;
 """
     + _CREATE_FUNCTIONS
 )
-
-# Behind the creation of functions: nobody but their owner executes them, or triggers would run for tables of his own.
-REVOKE_GRANTS = """
-DO $trigger_kit$
-DECLARE
-    tk_granted record;
-BEGIN
-    -- ALTER DEFAULT PRIVILEGES may have granted more than PUBLIC has.
-    FOR tk_granted IN
-        SELECT function.oid::regprocedure AS name, acl.grantee::regrole AS role
-        FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
-        WHERE function.pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = {:regclass tk_touched})
-          AND function.proname ~ '^~?tk_' AND (
-              function.prorettype = 'trigger'::regtype
-              OR obj_description(function.oid, 'pg_proc') LIKE 'trigger_kit: %'
-          )
-          AND acl.grantee NOT IN (0, function.proowner)
-          -- The owners of targets call what their schema shares.
-          AND (
-              obj_description(function.oid, 'pg_proc') ~ '^trigger_kit: (keeps|writes) '
-              OR acl.grantee NOT IN (
-                  SELECT owner.proowner FROM pg_proc AS owner
-                  WHERE owner.pronamespace = function.pronamespace
-                    AND obj_description(owner.oid, 'pg_proc') LIKE 'trigger_kit: keeps %'
-              )
-          )
-          -- Readers of a target read what is pending for it, too; who may fold it, is granted.
-          AND function.proname !~ '^tk_(exact|flush)_'
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', tk_granted.name, tk_granted.role);
-    END LOOP;
-END;
-$trigger_kit$;
-"""

@@ -3,9 +3,8 @@
 Compiled text does not know the schema that it will be installed in, so it names tables by placeholder:
 ``{library_author}`` stands for the table of that name under the search_path, ``{:regclass library_author}`` for its
 oid, ``{:schema}`` for the schema of the target, ``{:schema_tag}`` for six digits that stand for its name in that of a
-setting, ``{:search_path}`` for the path that functions pin, ``{:pinned}`` for an array of its schemas, and
-``{:trigger}`` for a trigger's own name. Braces of the text itself are doubled, as in ``str.format``; those of a table's
-name, and %, are percent-encoded.
+setting, ``{:search_path}`` for the path that functions pin, and ``{:trigger}`` for a trigger's own name. Braces of the
+text itself are doubled, as in ``str.format``; those of a table's name, and %, are percent-encoded.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from psycopg import sql
 
 __all__ = [
     "CHECK_NOW",
-    "PINNED_SCHEMAS",
     "REGCLASS",
     "SCHEMA",
     "SCHEMA_TAG",
@@ -50,7 +48,6 @@ __all__ = [
 
 SCHEMA = ":schema"
 SEARCH_PATH = ":search_path"
-PINNED_SCHEMAS = ":pinned"
 SCHEMA_TAG = ":schema_tag"
 TRIGGER = ":trigger"
 REGCLASS = ":regclass "

@@ -37,7 +37,7 @@ def _truncate_test(plan: Plan, step: Step) -> str:
     """Return the statement that refuses TRUNCATE where the snapshot may be older than targets that count its rows."""
     uris = ", ".join(kept.resolved.uri for kept in step.kept_columns)
     message = f"TRUNCATE of {step.edge.source} cannot keep {uris} at this isolation level."
-    arguments = f"{regclass_placeholder(plan.target)}, {text_literal(message)}"
+    arguments = f"{regclass_placeholder(plan.target)}, {text_literal(message)}::text"
     return f"PERFORM {call(REQUIRE_READ_COMMITTED, arguments)};"
 
 

@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of library.Author.
 BEGIN
     IF TG_RELID <> {:regclass library_author} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_author} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_mark_v1"('fresh_4aaeb2');
+    PERFORM {:schema}."tk_mark_v1"('fresh_4aaeb2'::text);
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -15,7 +15,7 @@ AS $trigger_kit$
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_4aaeb2') OR {:schema}."tk_is_marked_v1"('fresh_4aaeb2');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_4aaeb2'::text) OR {:schema}."tk_is_marked_v1"('fresh_4aaeb2'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -38,7 +38,10 @@ BEGIN
     before.tk_part_3 := coalesce("before"."pages", 0)::bigint;
     IF tk_is_one IS NULL OR tk_is_one AND before."author_id" IS NULL THEN RETURN NULL; END IF;
     -- Most statements change one row: one UPDATE, nothing to gather.
-    IF tk_is_one AND NOT tk_recompute AND before.tk_part_4 <> 'NaN' AND NOT {:schema}."tk_is_paused_v1"('library_author') THEN
+    IF tk_is_one
+       AND NOT tk_recompute
+       AND before.tk_part_4 <> 'NaN'
+       AND NOT {:schema}."tk_is_paused_v1"('library_author'::text) THEN
         -- Rows leave: lock, then look whether some are left.
         IF -before.tk_part_5 < 0 THEN
             PERFORM FROM {library_author} AS locked WHERE locked."id" = before."author_id" FOR NO KEY UPDATE;
@@ -65,7 +68,7 @@ BEGIN
     END IF;
     PERFORM {:schema}."tk_library_author_apply_63d7be"(
         array_agg(change.tk_key), array_agg(change."num_books"), array_agg(change."num_published"),
-        array_agg(change."pages_total"), array_agg(change."revenue"), array_agg(change.tk_rows_4), tk_recompute, NULL
+        array_agg(change."pages_total"), array_agg(change."revenue"), array_agg(change.tk_rows_4), tk_recompute, NULL::text[]
     )
     FROM (
         SELECT

@@ -15,7 +15,7 @@ AS $trigger_kit$
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
 <<after>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_4aaeb2');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_4aaeb2'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -38,7 +38,10 @@ BEGIN
     after.tk_part_3 := coalesce("after"."pages", 0)::bigint;
     IF tk_is_one IS NULL OR tk_is_one AND after."author_id" IS NULL THEN RETURN NULL; END IF;
     -- Most statements change one row: one UPDATE, nothing to gather.
-    IF tk_is_one AND NOT tk_recompute AND after.tk_part_4 <> 'NaN' AND NOT {:schema}."tk_is_paused_v1"('library_author') THEN
+    IF tk_is_one
+       AND NOT tk_recompute
+       AND after.tk_part_4 <> 'NaN'
+       AND NOT {:schema}."tk_is_paused_v1"('library_author'::text) THEN
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
         SET

@@ -18,7 +18,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     IF TG_RELID <> {:regclass library_book} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass library_book} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass library_author}, 'TRUNCATE of library_book cannot keep library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue at this isolation level.');
+    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass library_author}, 'TRUNCATE of library_book cannot keep library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue at this isolation level.'::text);
     PERFORM FROM {library_author} AS target
     WHERE target."num_books" IS DISTINCT FROM 0
        OR target."num_published" IS DISTINCT FROM 0

@@ -15,7 +15,7 @@ AS $trigger_kit$
 --   revenue = Sum("books__price", filter=(Q(books__published=True) & ~Q(books__title__icontains="draft'%{{}}")))
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_4aaeb2') OR {:schema}."tk_is_marked_v1"('fresh_4aaeb2');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_4aaeb2'::text) OR {:schema}."tk_is_marked_v1"('fresh_4aaeb2'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -66,7 +66,7 @@ BEGIN
            AND NOT tk_recompute
            AND before.tk_part_4 <> 'NaN'
            AND after.tk_part_4 <> 'NaN'
-           AND NOT {:schema}."tk_is_paused_v1"('library_author') THEN
+           AND NOT {:schema}."tk_is_paused_v1"('library_author'::text) THEN
             tk_moves := before."author_id" IS DISTINCT FROM after."author_id";
             IF NOT tk_moves THEN
                 after.tk_part_2 := after.tk_part_2 - before.tk_part_2;

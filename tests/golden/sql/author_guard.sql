@@ -27,7 +27,7 @@ BEGIN
         SELECT 'library_author', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {library_author} AS parent WHERE parent."id" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'library_author'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'library_author'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -47,7 +47,7 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM {:schema}."tk_mark_v1"('filled_4aaeb2');
+    PERFORM {:schema}."tk_mark_v1"('filled_4aaeb2'::text);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {library_author} AS target -- library.Author:num_books, library.Author:num_published, library.Author:pages_total, library.Author:revenue
     SET
@@ -91,7 +91,7 @@ AS $trigger_kit$
 -- Add differences to rows of library_author, locked first; compute them afresh where these do not hold.
 -- Written by trigger_kit for the rules of library.Author:num_books, num_published, pages_total, revenue.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('library_author');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('library_author'::text);
     tk_found bigint;
     tk_added bigint;
     tk_depth text;
@@ -166,7 +166,7 @@ BEGIN
     END IF;
     -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
-        PERFORM {:schema}."tk_mark_v1"('fresh_4aaeb2'), {:schema}."tk_mark_v1"('filled_4aaeb2');
+        PERFORM {:schema}."tk_mark_v1"('fresh_4aaeb2'::text), {:schema}."tk_mark_v1"('filled_4aaeb2'::text);
     END IF;
     RETURN NEW;
 END;

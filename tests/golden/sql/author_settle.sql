@@ -14,11 +14,11 @@ DECLARE
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- What is noted from now on is looked at again.
-    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'library_author', '');
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'library_author'::text, ''::text);
     -- Rows of library_book that came before their library_author.
-    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'library_author', '441c33') AS settled (key);
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'library_author'::text, '441c33'::text) AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
-        PERFORM {:schema}."tk_library_author_lock_423827"(tk_parent_1s, NULL, false);
+        PERFORM {:schema}."tk_library_author_lock_423827"(tk_parent_1s, NULL::text[], false);
         PERFORM {:schema}."tk_library_author_recompute_12b95b"(tk_parent_1s);
         IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
             SELECT FROM {library_book} AS child WHERE child."author_id" = ANY (tk_parent_1s) AND NOT EXISTS (SELECT FROM {library_author} AS parent WHERE child."author_id" = parent."id")

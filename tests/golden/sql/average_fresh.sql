@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of archive.Publisher.
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_mark_v1"('fresh_f5afcb');
+    PERFORM {:schema}."tk_mark_v1"('fresh_f5afcb'::text);
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -14,7 +14,7 @@ AS $trigger_kit$
 --   the_count = Count("works__pages")
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -34,7 +34,7 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Most statements change one row: one UPDATE, nothing to gather.
-    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
         -- Rows leave: lock, then look whether some are left.
         IF -before.tk_part_2 < 0 THEN
             PERFORM FROM {archive_publisher} AS locked WHERE locked."number" = before."publisher_id" FOR NO KEY UPDATE;
@@ -56,7 +56,7 @@ BEGIN
     END IF;
     PERFORM {:schema}."tk_archive_publisher_apply_b8b1d1"(
         array_agg(change.tk_key), array_agg(change."kept_number"), array_agg(change.tk_rows_2), array_agg(change."the_count"),
-        tk_recompute, NULL
+        tk_recompute, NULL::text[]
     )
     FROM (
         SELECT

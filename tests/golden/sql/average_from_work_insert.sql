@@ -14,7 +14,7 @@ AS $trigger_kit$
 --   the_count = Count("works__pages")
 <<after>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -34,7 +34,7 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Most statements change one row: one UPDATE, nothing to gather.
-    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
         tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
         UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count
         SET

@@ -17,7 +17,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_publisher}, 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count at this isolation level.');
+    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_publisher}, 'TRUNCATE of archive_work cannot keep archive.Publisher:kept_amount, archive.Publisher:kept_number, archive.Publisher:the_count at this isolation level.'::text);
     PERFORM FROM {archive_publisher} AS target
     WHERE target."kept_amount" IS DISTINCT FROM NULL
        OR target."kept_number" IS DISTINCT FROM NULL

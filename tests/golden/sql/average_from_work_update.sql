@@ -14,7 +14,7 @@ AS $trigger_kit$
 --   the_count = Count("works__pages")
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -53,7 +53,7 @@ BEGIN
         after.tk_part_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
         after.tk_part_3 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
         -- Most statements change one row: one UPDATE, nothing to gather.
-        IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+        IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
             tk_moves := before."publisher_id" IS DISTINCT FROM after."publisher_id";
             IF NOT tk_moves THEN
                 after.tk_part_1 := after.tk_part_1 - before.tk_part_1;

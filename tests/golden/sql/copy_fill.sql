@@ -38,7 +38,7 @@ BEGIN
             LIMIT 1
         ) IS NULL;
         GET DIAGNOSTICS tk_noted = ROW_COUNT;
-        IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
+        IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'::text); END IF;
     END;
     IF EXISTS (
         SELECT FROM new_rows AS inserted

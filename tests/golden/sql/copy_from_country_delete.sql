@@ -13,7 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_country} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_country} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_archive_work_apply_80f5a9"(array_agg(change.tk_key), NULL)
+    PERFORM {:schema}."tk_archive_work_apply_80f5a9"(array_agg(change.tk_key), NULL::text[])
     FROM (
         SELECT DISTINCT hop_1."number" AS tk_key
         FROM old_rows AS hop_2

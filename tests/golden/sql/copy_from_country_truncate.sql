@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_country} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_country} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_work}, 'TRUNCATE of archive_country cannot keep archive.Work:the_label at this isolation level.');
+    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_work}, 'TRUNCATE of archive_country cannot keep archive.Work:the_label at this isolation level.'::text);
     PERFORM {:schema}."tk_archive_work_recompute_b848b2"(array_agg(this."id")) FROM {archive_work} AS this;
     RETURN NULL;
 END;

@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_publisher} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_publisher} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_archive_work_apply_80f5a9"(array_agg(change.tk_key), NULL)
+    PERFORM {:schema}."tk_archive_work_apply_80f5a9"(array_agg(change.tk_key), NULL::text[])
     FROM (
         SELECT DISTINCT source."number" AS tk_key
         FROM old_rows AS source WHERE source."number" IS NOT NULL

@@ -75,7 +75,7 @@ BEGIN
         SELECT 'archive_work', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."publisher_id" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -110,7 +110,7 @@ BEGIN
         SELECT 'archive_work', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."id" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -159,7 +159,7 @@ AS $trigger_kit$
 -- Compute rows of archive_work afresh.
 -- Written by trigger_kit for the rules of archive.Work:the_label.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work'::text);
     tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
@@ -185,7 +185,7 @@ AS $trigger_kit$
 -- Compute rows of archive_work afresh.
 -- Written by trigger_kit for the rules of archive.Work:the_label.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work'::text);
     tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;

@@ -19,9 +19,9 @@ DECLARE
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- What is noted from now on is looked at again.
-    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', '');
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work'::text, ''::text);
     -- Rows of archive_work that came before their archive_publisher.
-    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', 'd75feb') AS settled (key);
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work'::text, 'd75feb'::text) AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
         PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))
         FROM (SELECT * FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s)) AS hop_1;
@@ -34,7 +34,7 @@ BEGIN
         ) AS touched
         WHERE touched.tk_key_1 IS NOT NULL;
         IF tk_key_1s IS NOT NULL THEN
-            PERFORM {:schema}."tk_archive_work_lock_71eb5b"(tk_key_1s, NULL, false);
+            PERFORM {:schema}."tk_archive_work_lock_71eb5b"(tk_key_1s, NULL::text[], false);
             PERFORM {:schema}."tk_archive_work_recompute_b848b2"(array_agg(this."id")) FROM {archive_work} AS this WHERE this."publisher_id" = ANY (tk_key_1s);
         END IF;
         IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
@@ -45,7 +45,7 @@ BEGIN
         END IF;
     END IF;
     -- Rows of archive_publisher that came before their archive_country.
-    SELECT array_agg(settled.key[1]::varchar) INTO tk_parent_2s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', 'f20afb') AS settled (key);
+    SELECT array_agg(settled.key[1]::varchar) INTO tk_parent_2s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work'::text, 'f20afb'::text) AS settled (key);
     IF tk_parent_2s IS NOT NULL THEN
         SELECT array_agg(touched.tk_key_2)
         INTO tk_key_2s
@@ -57,7 +57,7 @@ BEGIN
         ) AS touched
         WHERE touched.tk_key_2 IS NOT NULL;
         IF tk_key_2s IS NOT NULL THEN
-            PERFORM {:schema}."tk_archive_work_lock_71eb5b"(tk_key_2s, NULL, false);
+            PERFORM {:schema}."tk_archive_work_lock_71eb5b"(tk_key_2s, NULL::text[], false);
             PERFORM {:schema}."tk_archive_work_recompute_b848b2"(array_agg(this."id")) FROM {archive_work} AS this WHERE this."publisher_id" = ANY (tk_key_2s);
         END IF;
         IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (

@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Publisher: kept_day = Max("works__day")
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    IF {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+    IF {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
         PERFORM {:schema}."tk_archive_publisher_apply_4dd1f9"(array_agg(change.tk_key), ARRAY['d507ea']::text[])
         FROM (
             SELECT DISTINCT source."publisher_id" AS tk_key

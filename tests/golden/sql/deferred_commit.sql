@@ -104,8 +104,8 @@ BEGIN
     END IF;
     IF tk_1_again_keys IS NOT NULL THEN
         -- A full value was written meanwhile, which may hold some of it. All are locked in one order.
-        PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_1_keys, NULL, false);
-        PERFORM {:schema}."tk_archive_publisher_apply_a4d1c8"(tk_1_again_keys, NULL, NULL, NULL, true, ARRAY['d507ea']::text[]);
+        PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_1_keys, NULL::text[], false);
+        PERFORM {:schema}."tk_archive_publisher_apply_a4d1c8"(tk_1_again_keys, NULL::bigint[], NULL::bigint[], NULL::bigint[], true, ARRAY['d507ea']::text[]);
     END IF;
     PERFORM {:schema}."tk_archive_publisher_apply_a4d1c8"(tk_1_keys, tk_1_keys_part_1, tk_1_keys_part_2, tk_1_keys_part_3, false, ARRAY['d507ea']::text[]);
     PERFORM {:schema}."tk_archive_publisher_apply_4dd1f9"(tk_2_keys, ARRAY['d507ea']::text[]);

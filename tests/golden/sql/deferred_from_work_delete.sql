@@ -13,7 +13,7 @@ AS $trigger_kit$
 --   the_count = Count("works")
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
     tk_is_one boolean;
     "publisher_id" integer;
     "pages" integer;
@@ -27,7 +27,7 @@ BEGIN
     before.tk_part_2 := CASE WHEN "before"."pages" IS NOT NULL THEN 1 ELSE 0 END;
     IF tk_is_one IS NULL OR tk_is_one AND before."publisher_id" IS NULL THEN RETURN NULL; END IF;
     -- Most statements change one row: one UPDATE, nothing to gather.
-    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
         INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count")
         SELECT 2, change.tk_key, change."kept_number", change.tk_rows_1, change."the_count"
         FROM (VALUES
@@ -41,8 +41,8 @@ BEGIN
         );
         RETURN NULL;
     END IF;
-    IF {:schema}."tk_is_paused_v1"('archive_publisher') THEN
-        PERFORM {:schema}."tk_archive_publisher_apply_2489c9"(array_agg(change.tk_key), NULL)
+    IF {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
+        PERFORM {:schema}."tk_archive_publisher_apply_2489c9"(array_agg(change.tk_key), NULL::text[])
         FROM (
             SELECT DISTINCT source."publisher_id" AS tk_key
             FROM old_rows AS source WHERE source."publisher_id" IS NOT NULL

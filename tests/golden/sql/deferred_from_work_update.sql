@@ -13,7 +13,7 @@ AS $trigger_kit$
 --   the_count = Count("works")
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
     tk_is_one boolean;
     tk_moves boolean;
     tk_left integer;
@@ -45,7 +45,7 @@ BEGIN
         after.tk_part_1 := coalesce("after"."pages", 0)::bigint;
         after.tk_part_2 := CASE WHEN "after"."pages" IS NOT NULL THEN 1 ELSE 0 END;
         -- Most statements change one row: one UPDATE, nothing to gather.
-        IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+        IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
             tk_moves := before."publisher_id" IS DISTINCT FROM after."publisher_id";
             IF NOT tk_moves THEN
                 after.tk_part_1 := after.tk_part_1 - before.tk_part_1;
@@ -69,7 +69,7 @@ BEGIN
             );
             RETURN NULL;
         END IF;
-        IF {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+        IF {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
             PERFORM {:schema}."tk_archive_publisher_apply_2489c9"(array_agg(change.tk_key), ARRAY['d507ea']::text[])
             FROM (
                 SELECT DISTINCT source."publisher_id" AS tk_key

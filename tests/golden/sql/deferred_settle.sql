@@ -14,11 +14,11 @@ DECLARE
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- What is noted from now on is looked at again.
-    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_publisher', '');
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_publisher'::text, ''::text);
     -- Rows of archive_work that came before their archive_publisher.
-    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_publisher', 'd507ea') AS settled (key);
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_publisher'::text, 'd507ea'::text) AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
-        PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_parent_1s, NULL, false);
+        PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_parent_1s, NULL::text[], false);
         PERFORM {:schema}."tk_archive_publisher_recompute_9c1815"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s);
         PERFORM {:schema}."tk_archive_publisher_recompute_a44afe"(array_agg(this."id")) FROM {archive_publisher} AS this WHERE this."number" = ANY (tk_parent_1s);
         IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (

@@ -13,7 +13,7 @@ AS $trigger_kit$
 --   kept_day = Max("works__day")
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -41,7 +41,7 @@ BEGIN
     IF tk_is_one
        AND NOT tk_recompute
        AND current_setting('transaction_isolation') <> 'repeatable read'
-       AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+       AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
         -- Lock, then compare: a row that leaves meanwhile would take the best value with it.
         SELECT locked."kept_amount", locked."kept_day" INTO tk_best_1, tk_best_2
         FROM {archive_publisher} AS locked
@@ -53,7 +53,10 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    PERFORM {:schema}."tk_archive_publisher_apply_b36411"(array_agg(change.tk_key), NULL, array_agg(change.tk_out_1), NULL, array_agg(change.tk_out_2), tk_recompute, NULL)
+    PERFORM {:schema}."tk_archive_publisher_apply_b36411"(
+        array_agg(change.tk_key), NULL::numeric[], array_agg(change.tk_out_1), NULL::date[], array_agg(change.tk_out_2),
+        tk_recompute, NULL::text[]
+    )
     FROM (
         SELECT
             source."publisher_id" AS tk_key,

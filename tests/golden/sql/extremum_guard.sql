@@ -27,7 +27,7 @@ BEGIN
         SELECT 'archive_publisher', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_publisher} AS parent WHERE parent."number" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -47,7 +47,7 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM {:schema}."tk_mark_v1"('filled_f5afcb');
+    PERFORM {:schema}."tk_mark_v1"('filled_f5afcb'::text);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {archive_publisher} AS target -- archive.Publisher:kept_amount, archive.Publisher:kept_day
     SET
@@ -87,7 +87,7 @@ AS $trigger_kit$
 -- Add differences to rows of archive_publisher, locked first; compute them afresh where these do not hold.
 -- Written by trigger_kit for the rules of archive.Publisher:kept_amount, kept_day.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher'::text);
     tk_found bigint;
     tk_left_keys uuid[];
     tk_depth text;
@@ -162,7 +162,7 @@ BEGIN
     END IF;
     -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."number" IS DISTINCT FROM OLD."number" THEN
-        PERFORM {:schema}."tk_mark_v1"('fresh_f5afcb'), {:schema}."tk_mark_v1"('filled_f5afcb');
+        PERFORM {:schema}."tk_mark_v1"('fresh_f5afcb'::text), {:schema}."tk_mark_v1"('filled_f5afcb'::text);
     END IF;
     RETURN NEW;
 END;

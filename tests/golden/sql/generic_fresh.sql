@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of archive.Work.
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_mark_v1"('fresh_8545a5');
+    PERFORM {:schema}."tk_mark_v1"('fresh_8545a5'::text);
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -14,7 +14,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     IF TG_RELID <> {:regclass archive_note} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_note} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_work}, 'TRUNCATE of archive_note cannot keep archive.Work:the_total at this isolation level.');
+    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_work}, 'TRUNCATE of archive_note cannot keep archive.Work:the_total at this isolation level.'::text);
     PERFORM FROM {archive_work} AS target
     WHERE target."the_total" IS DISTINCT FROM 0 ORDER BY target."id" FOR NO KEY UPDATE;
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);

@@ -12,7 +12,7 @@ AS $trigger_kit$
 -- After UPDATE on archive_note: add the difference to archive_work (by id).
 -- Written by trigger_kit for archive.Work: the_total = Sum("notes__weight", default=0)
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5'::text) OR {:schema}."tk_is_marked_v1"('fresh_8545a5'::text);
 BEGIN
     IF TG_RELID <> {:regclass archive_note} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_note} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     IF EXISTS (
@@ -37,7 +37,7 @@ BEGIN
         END IF;
         PERFORM pg_advisory_xact_lock(4513436146170507018);
     END IF;
-    PERFORM {:schema}."tk_archive_work_apply_a37e70"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL)
+    PERFORM {:schema}."tk_archive_work_apply_a37e70"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL::text[])
     FROM (
         SELECT source."object_id" AS tk_key, coalesce(sum(source.tk_sign * "source"."weight"::bigint), 0)::bigint AS "the_total"
         FROM (

@@ -12,7 +12,7 @@ AS $trigger_kit$
 -- After UPDATE on archive_work_tags: add the difference to archive_work (by id).
 -- Written by trigger_kit for archive.Work: the_count = Count("tags", filter=Q(tags__active=True))
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5'::text) OR {:schema}."tk_is_marked_v1"('fresh_8545a5'::text);
 BEGIN
     IF TG_RELID <> {:regclass archive_work_tags} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work_tags} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- An UPDATE that only writes rows which were locked changes nothing.
@@ -65,10 +65,10 @@ BEGIN
             LIMIT 1
         ) IS NULL;
         GET DIAGNOSTICS tk_noted = ROW_COUNT;
-        IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
+        IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'::text); END IF;
     END;
     IF tk_recompute THEN
-        PERFORM {:schema}."tk_archive_work_apply_ae7a79"(array_agg(change.tk_key), NULL, true, ARRAY['30c6f5']::text[])
+        PERFORM {:schema}."tk_archive_work_apply_ae7a79"(array_agg(change.tk_key), NULL::bigint[], true, ARRAY['30c6f5']::text[])
         FROM (
             SELECT DISTINCT source."work_id" AS tk_key
             FROM (

@@ -51,7 +51,7 @@ BEGIN
         SELECT 'archive_work', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."id" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -71,7 +71,7 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM {:schema}."tk_mark_v1"('filled_8545a5');
+    PERFORM {:schema}."tk_mark_v1"('filled_8545a5'::text);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {archive_work} AS target -- archive.Work:the_count
     SET "the_count" = value_1."the_count"
@@ -101,7 +101,7 @@ AS $trigger_kit$
 -- Add differences to rows of archive_work, locked first; compute them afresh where these do not hold.
 -- Written by trigger_kit for the rules of archive.Work:the_count.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work'::text);
     tk_found bigint;
     tk_added bigint;
     tk_depth text;
@@ -149,7 +149,7 @@ BEGIN
     END IF;
     -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
-        PERFORM {:schema}."tk_mark_v1"('fresh_8545a5'), {:schema}."tk_mark_v1"('filled_8545a5');
+        PERFORM {:schema}."tk_mark_v1"('fresh_8545a5'::text), {:schema}."tk_mark_v1"('filled_8545a5'::text);
     END IF;
     RETURN NEW;
 END;

@@ -16,7 +16,7 @@ BEGIN
     IF TG_RELID <> {:regclass archive_tag} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_tag} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' 90d9fd' THEN
         -- This statement changes two tables of a path: no delta knows the other's rows as they were.
-        PERFORM {:schema}."tk_mark_v1"('filled_8545a5');
+        PERFORM {:schema}."tk_mark_v1"('filled_8545a5'::text);
     END IF;
     PERFORM set_config('trigger_kit.woven_8545a5', tk_statement || ' 90d9fd', true);
     RETURN NULL;

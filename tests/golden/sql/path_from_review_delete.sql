@@ -13,7 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -32,7 +32,7 @@ BEGIN
     IF tk_is_one
        AND NOT tk_recompute
        AND current_setting('transaction_isolation') <> 'repeatable read'
-       AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+       AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
         -- Lock what the path leads over, so that it cannot change meanwhile.
         SELECT hop_1."publisher_id"
         INTO tk_key
@@ -54,7 +54,7 @@ BEGIN
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_publisher_hold_archive_work_022efd"(array_agg(hop_2."work_id"))
     FROM old_rows AS hop_2;
-    PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL)
+    PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL::text[])
     FROM (
         SELECT hop_1."publisher_id" AS tk_key, -coalesce(sum("hop_2"."stars"), 0) AS "the_total"
         FROM old_rows AS hop_2

@@ -13,7 +13,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
@@ -49,7 +49,7 @@ BEGIN
         IF tk_is_one
            AND NOT tk_recompute
            AND current_setting('transaction_isolation') <> 'repeatable read'
-           AND NOT {:schema}."tk_is_paused_v1"('archive_publisher') THEN
+           AND NOT {:schema}."tk_is_paused_v1"('archive_publisher'::text) THEN
             IF before."work_id" = after."work_id" THEN
                 after.tk_part_1 := after.tk_part_1 - before.tk_part_1;
                 IF after.tk_part_1 = 0 THEN RETURN NULL; END IF;
@@ -116,7 +116,7 @@ BEGIN
                 LIMIT 1
             ) IS NULL;
             GET DIAGNOSTICS tk_noted = ROW_COUNT;
-            IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'); END IF;
+            IF tk_noted > 0 THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'::text); END IF;
         END;
         PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, ARRAY['d507ea']::text[])
         FROM (

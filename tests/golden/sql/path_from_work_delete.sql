@@ -12,17 +12,17 @@ AS $trigger_kit$
 -- After DELETE on archive_work: add the difference to archive_publisher (by number).
 -- Written by trigger_kit for archive.Publisher: the_total = Sum("works__reviews__stars", default=0)
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb') OR {:schema}."tk_is_marked_v1"('fresh_f5afcb');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     IF tk_recompute THEN
-        PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), NULL, true, NULL)
+        PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), NULL::bigint[], true, NULL::text[])
         FROM (
             SELECT DISTINCT source."publisher_id" AS tk_key
             FROM old_rows AS source WHERE source."publisher_id" IS NOT NULL
         ) AS change;
     ELSE
-        PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL)
+        PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL::text[])
         FROM (
             SELECT hop_1."publisher_id" AS tk_key, -coalesce(sum("hop_2"."stars"), 0) AS "the_total"
             FROM old_rows AS hop_1

@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of library.Port.
 BEGIN
     IF TG_RELID <> {:regclass Port of call %7Bx%7D} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass Port of call %7Bx%7D} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_mark_v1"('fresh_fa056e');
+    PERFORM {:schema}."tk_mark_v1"('fresh_fa056e'::text);
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -13,12 +13,12 @@ AS $trigger_kit$
 --   arrivals = Count("coming", filter=Q(coming__cancelled=False))
 --   miles_in = Sum("coming__miles", default=0)
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_fa056e') OR {:schema}."tk_is_marked_v1"('fresh_fa056e');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_fa056e'::text) OR {:schema}."tk_is_marked_v1"('fresh_fa056e'::text);
 BEGIN
     IF TG_RELID <> {:regclass select} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass select} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_port_of_call_x_apply_7bbb98"(
         array_agg(change.tk_key), array_agg(change."order"), array_agg(change."arrivals"), array_agg(change."miles_in"),
-        tk_recompute, NULL
+        tk_recompute, NULL::text[]
     )
     FROM (
         SELECT

@@ -17,7 +17,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     IF TG_RELID <> {:regclass select} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass select} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass Port of call %7Bx%7D}, 'TRUNCATE of select cannot keep library.Port:departures, library.Port:arrivals, library.Port:miles_in at this isolation level.');
+    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass Port of call %7Bx%7D}, 'TRUNCATE of select cannot keep library.Port:departures, library.Port:arrivals, library.Port:miles_in at this isolation level.'::text);
     PERFORM FROM {Port of call %7Bx%7D} AS target
     WHERE target."order" IS DISTINCT FROM 0
        OR target."arrivals" IS DISTINCT FROM 0

@@ -27,7 +27,7 @@ BEGIN
         SELECT 'Port of call {{x}}', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {Port of call %7Bx%7D} AS parent WHERE parent."PortCode" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'Port of call {{x}}'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'Port of call {{x}}'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -47,7 +47,7 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM {:schema}."tk_mark_v1"('filled_fa056e');
+    PERFORM {:schema}."tk_mark_v1"('filled_fa056e'::text);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {Port of call %7Bx%7D} AS target -- library.Port:arrivals, library.Port:miles_in
     SET
@@ -85,7 +85,7 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM {:schema}."tk_mark_v1"('filled_fa056e');
+    PERFORM {:schema}."tk_mark_v1"('filled_fa056e'::text);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {Port of call %7Bx%7D} AS target -- library.Port:departures
     SET "order" = value_1."order"
@@ -112,7 +112,7 @@ AS $trigger_kit$
 -- Add differences to rows of Port of call {{x}}, locked first; compute them afresh where these do not hold.
 -- Written by trigger_kit for the rules of library.Port:departures, arrivals, miles_in.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('Port of call {{x}}');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('Port of call {{x}}'::text);
     tk_found bigint;
     tk_added bigint;
     tk_depth text;
@@ -184,7 +184,7 @@ BEGIN
     END IF;
     -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."PortCode" IS DISTINCT FROM OLD."PortCode" THEN
-        PERFORM {:schema}."tk_mark_v1"('fresh_fa056e'), {:schema}."tk_mark_v1"('filled_fa056e');
+        PERFORM {:schema}."tk_mark_v1"('fresh_fa056e'::text), {:schema}."tk_mark_v1"('filled_fa056e'::text);
     END IF;
     RETURN NEW;
 END;

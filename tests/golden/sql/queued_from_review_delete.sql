@@ -13,7 +13,7 @@ AS $trigger_kit$
 --   the_total = Sum("reviews__stars", default=0)
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5'::text) OR {:schema}."tk_is_marked_v1"('fresh_8545a5'::text);
     tk_is_one boolean;
     "work_id" bigint;
     "stars" integer;
@@ -32,7 +32,7 @@ BEGIN
     IF tk_is_one
        AND NOT tk_recompute
        AND NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
-       AND NOT {:schema}."tk_is_paused_v1"('archive_work') THEN
+       AND NOT {:schema}."tk_is_paused_v1"('archive_work'::text) THEN
         INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
         SELECT change.tk_key, change."the_count", change."the_total"
         FROM (VALUES (before."work_id", -before.tk_part_1, -before.tk_part_2)) AS change (tk_key, "the_count", "the_total");
@@ -42,8 +42,8 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
-    IF {:schema}."tk_is_paused_v1"('archive_work') OR tk_recompute THEN
-        PERFORM {:schema}."tk_archive_work_apply_ac2dfc"(array_agg(change.tk_key), NULL)
+    IF {:schema}."tk_is_paused_v1"('archive_work'::text) OR tk_recompute THEN
+        PERFORM {:schema}."tk_archive_work_apply_ac2dfc"(array_agg(change.tk_key), NULL::text[])
         FROM (
             SELECT DISTINCT source."work_id" AS tk_key
             FROM old_rows AS source WHERE source."work_id" IS NOT NULL

@@ -13,7 +13,7 @@ AS $trigger_kit$
 --   the_total = Sum("reviews__stars", default=0)
 <<after>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5'::text);
     tk_is_one boolean;
     "work_id" bigint;
     "stars" integer;
@@ -29,7 +29,7 @@ BEGIN
         RETURN NULL;
     END IF;
     -- Most statements change one row: one UPDATE, nothing to gather.
-    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_work') THEN
+    IF tk_is_one AND NOT tk_recompute AND NOT {:schema}."tk_is_paused_v1"('archive_work'::text) THEN
         INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
         SELECT change.tk_key, change."the_count", change."the_total"
         FROM (VALUES (after."work_id", after.tk_part_1, after.tk_part_2)) AS change (tk_key, "the_count", "the_total");
@@ -39,7 +39,7 @@ BEGIN
         END IF;
         RETURN NULL;
     END IF;
-    IF {:schema}."tk_is_paused_v1"('archive_work') OR tk_recompute THEN
+    IF {:schema}."tk_is_paused_v1"('archive_work'::text) OR tk_recompute THEN
         PERFORM {:schema}."tk_archive_work_apply_ac2dfc"(array_agg(change.tk_key), ARRAY['10db75']::text[])
         FROM (
             SELECT DISTINCT source."work_id" AS tk_key

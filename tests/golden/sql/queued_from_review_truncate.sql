@@ -16,7 +16,7 @@ DECLARE
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
     IF TG_RELID <> {:regclass archive_review} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_review} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_work}, 'TRUNCATE of archive_review cannot keep archive.Work:the_count, archive.Work:the_total at this isolation level.');
+    PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_work}, 'TRUNCATE of archive_review cannot keep archive.Work:the_count, archive.Work:the_total at this isolation level.'::text);
     PERFORM FROM {archive_work} AS target
     WHERE target."the_count" IS DISTINCT FROM 0
        OR target."the_total" IS DISTINCT FROM 0

@@ -13,7 +13,7 @@ AS $trigger_kit$
 --   the_total = Sum("reviews__stars", default=0)
 <<before>>
 DECLARE
-    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5') OR {:schema}."tk_is_marked_v1"('fresh_8545a5');
+    tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5'::text) OR {:schema}."tk_is_marked_v1"('fresh_8545a5'::text);
     tk_is_one boolean;
     tk_moves boolean;
     tk_left bigint;
@@ -46,7 +46,7 @@ BEGIN
         IF tk_is_one
            AND NOT tk_recompute
            AND NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
-           AND NOT {:schema}."tk_is_paused_v1"('archive_work') THEN
+           AND NOT {:schema}."tk_is_paused_v1"('archive_work'::text) THEN
             tk_moves := before."work_id" IS DISTINCT FROM after."work_id";
             IF NOT tk_moves THEN
                 after.tk_part_1 := after.tk_part_1 - before.tk_part_1;
@@ -68,7 +68,7 @@ BEGIN
             END IF;
             RETURN NULL;
         END IF;
-        IF {:schema}."tk_is_paused_v1"('archive_work') OR tk_recompute THEN
+        IF {:schema}."tk_is_paused_v1"('archive_work'::text) OR tk_recompute THEN
             PERFORM {:schema}."tk_archive_work_apply_ac2dfc"(array_agg(change.tk_key), ARRAY['10db75']::text[])
             FROM (
                 SELECT DISTINCT source."work_id" AS tk_key

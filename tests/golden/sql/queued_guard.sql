@@ -27,7 +27,7 @@ BEGIN
         SELECT 'archive_work', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE parent."id" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_work'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -47,7 +47,7 @@ DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
 BEGIN
-    PERFORM {:schema}."tk_mark_v1"('filled_8545a5');
+    PERFORM {:schema}."tk_mark_v1"('filled_8545a5'::text);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     WITH taken_1 AS (
         UPDATE {:schema}."tk_pending_archive_work" AS pending
@@ -90,7 +90,7 @@ AS $trigger_kit$
 -- Compute rows of archive_work afresh.
 -- Written by trigger_kit for the rules of archive.Work:the_count, the_total.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work'::text);
     tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
@@ -130,7 +130,7 @@ BEGIN
     END IF;
     -- Steps of this statement would add to the new key, or take off, what it never held: they recompute.
     IF NEW."id" IS DISTINCT FROM OLD."id" THEN
-        PERFORM {:schema}."tk_mark_v1"('fresh_8545a5'), {:schema}."tk_mark_v1"('filled_8545a5');
+        PERFORM {:schema}."tk_mark_v1"('fresh_8545a5'::text), {:schema}."tk_mark_v1"('filled_8545a5'::text);
         DELETE FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = OLD."id";
     END IF;
     RETURN NEW;

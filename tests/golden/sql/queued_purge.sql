@@ -42,25 +42,7 @@ CREATE OR REPLACE TRIGGER {:trigger}
     FOR EACH STATEMENT
     EXECUTE FUNCTION {:schema}."tk_archive_work_purge_301246"();
 
-DO $trigger_kit$
-DECLARE
-    tk_granted regrole;
-BEGIN
-    IF EXISTS (SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
-               WHERE touched.oid = {:regclass tk_touched}
-                 AND function.proname = 'tk_flush_archive_work') THEN
-        RETURN;
-    END IF;
-    CREATE FUNCTION {:schema}."tk_flush_archive_work"(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN END';
-    FOR tk_granted IN
-        SELECT acl.grantee FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
-        WHERE function.oid = '{:schema}."tk_flush_archive_work"(bigint, boolean)'::regprocedure
-          AND acl.grantee NOT IN (0, function.proowner)
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) FROM %s', tk_granted);
-    END LOOP;
-END;
-$trigger_kit$;
+SELECT set_config('trigger_kit.is_new', (to_regprocedure($tk_name${:schema}."tk_flush_archive_work"(bigint, boolean)$tk_name$) IS NULL)::text, true);
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_flush_archive_work"(batch bigint DEFAULT NULL, skip_locked boolean DEFAULT false)
 RETURNS bigint
@@ -151,6 +133,22 @@ REVOKE ALL ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) FROM P
 COMMENT ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) IS 'trigger_kit: keeps archive_work';
 
 DO $trigger_kit$
+DECLARE
+    tk_role text;
+BEGIN
+    FOR tk_role IN
+        SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END
+        FROM pg_proc AS function
+        CROSS JOIN aclexplode(coalesce(function.proacl, acldefault('f', function.proowner))) AS acl
+        WHERE function.oid = $tk_name${:schema}."tk_flush_archive_work"(bigint, boolean)$tk_name$::regprocedure AND acl.grantee <> function.proowner
+          AND (acl.grantee = 0 OR current_setting('trigger_kit.is_new') = 'true')
+    LOOP
+        EXECUTE $tk_role$REVOKE ALL ON FUNCTION {:schema}."tk_flush_archive_work"(bigint, boolean) FROM $tk_role$ || tk_role;
+    END LOOP;
+END;
+$trigger_kit$;
+
+DO $trigger_kit$
 BEGIN
     IF EXISTS (
         SELECT FROM pg_proc AS function JOIN pg_class AS target ON target.relnamespace = function.pronamespace
@@ -164,25 +162,7 @@ BEGIN
 END;
 $trigger_kit$;
 
-DO $trigger_kit$
-DECLARE
-    tk_granted regrole;
-BEGIN
-    IF EXISTS (SELECT FROM pg_proc AS function JOIN pg_class AS touched ON touched.relnamespace = function.pronamespace
-               WHERE touched.oid = {:regclass tk_touched}
-                 AND function.proname = 'tk_exact_archive_work') THEN
-        RETURN;
-    END IF;
-    CREATE FUNCTION {:schema}."tk_exact_archive_work"() RETURNS TABLE("id" bigint, "the_count" integer, "the_total" numeric) LANGUAGE plpgsql AS 'BEGIN END';
-    FOR tk_granted IN
-        SELECT acl.grantee FROM pg_proc AS function CROSS JOIN aclexplode(function.proacl) AS acl
-        WHERE function.oid = '{:schema}."tk_exact_archive_work"()'::regprocedure
-          AND acl.grantee NOT IN (0, function.proowner)
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION {:schema}."tk_exact_archive_work"() FROM %s', tk_granted);
-    END LOOP;
-END;
-$trigger_kit$;
+SELECT set_config('trigger_kit.is_new', (to_regprocedure($tk_name${:schema}."tk_exact_archive_work"()$tk_name$) IS NULL)::text, true);
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_exact_archive_work"()
 RETURNS TABLE("id" bigint, "the_count" integer, "the_total" numeric)
@@ -203,6 +183,22 @@ FROM {archive_work} AS target
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_exact_archive_work"() FROM PUBLIC;
 COMMENT ON FUNCTION {:schema}."tk_exact_archive_work"() IS 'trigger_kit: keeps archive_work';
+
+DO $trigger_kit$
+DECLARE
+    tk_role text;
+BEGIN
+    FOR tk_role IN
+        SELECT CASE WHEN acl.grantee = 0 THEN 'PUBLIC' ELSE acl.grantee::regrole::text END
+        FROM pg_proc AS function
+        CROSS JOIN aclexplode(coalesce(function.proacl, acldefault('f', function.proowner))) AS acl
+        WHERE function.oid = $tk_name${:schema}."tk_exact_archive_work"()$tk_name$::regprocedure AND acl.grantee <> function.proowner
+          AND (acl.grantee = 0 OR current_setting('trigger_kit.is_new') = 'true')
+    LOOP
+        EXECUTE $tk_role$REVOKE ALL ON FUNCTION {:schema}."tk_exact_archive_work"() FROM $tk_role$ || tk_role;
+    END LOOP;
+END;
+$trigger_kit$;
 
 CREATE OR REPLACE VIEW {:schema}."tk_exact_archive_work" AS SELECT * FROM {:schema}."tk_exact_archive_work"();
 

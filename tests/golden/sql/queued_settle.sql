@@ -14,11 +14,11 @@ DECLARE
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- What is noted from now on is looked at again.
-    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', '');
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work'::text, ''::text);
     -- Rows of archive_review that came before their archive_work.
-    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work', '10db75') AS settled (key);
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_work'::text, '10db75'::text) AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
-        PERFORM {:schema}."tk_archive_work_lock_f47c97"(tk_parent_1s, NULL, false);
+        PERFORM {:schema}."tk_archive_work_lock_f47c97"(tk_parent_1s, NULL::text[], false);
         PERFORM {:schema}."tk_archive_work_recompute_6c444a"(tk_parent_1s);
         IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
             SELECT FROM {archive_review} AS child WHERE child."work_id" = ANY (tk_parent_1s) AND NOT EXISTS (SELECT FROM {archive_work} AS parent WHERE child."work_id" = parent."id")

@@ -14,7 +14,7 @@ AS $trigger_kit$
 --   the_flag = Exists("works", filter=Q(works__published=True))
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_archive_publisher_apply_e8973c"(array_agg(change.tk_key), NULL)
+    PERFORM {:schema}."tk_archive_publisher_apply_e8973c"(array_agg(change.tk_key), NULL::text[])
     FROM (
         SELECT DISTINCT source."publisher_id" AS tk_key
         FROM old_rows AS source WHERE source."publisher_id" IS NOT NULL

@@ -27,7 +27,7 @@ BEGIN
         SELECT 'archive_publisher', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_publisher} AS parent WHERE parent."number" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_publisher'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -116,7 +116,7 @@ AS $trigger_kit$
 -- Compute rows of archive_publisher afresh.
 -- Written by trigger_kit for the rules of archive.Publisher:kept_list, kept_text, the_flag.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher'::text);
     tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;

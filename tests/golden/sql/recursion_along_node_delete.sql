@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Node: the_total = F("own") + Sum("children__the_total", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_archive_node_apply_6e387c"(array_agg(change.tk_key), NULL)
+    PERFORM {:schema}."tk_archive_node_apply_6e387c"(array_agg(change.tk_key), NULL::text[])
     FROM (
         SELECT DISTINCT source."parent_id" AS tk_key
         FROM old_rows AS source WHERE source."parent_id" IS NOT NULL

@@ -27,7 +27,7 @@ BEGIN
         SELECT 'archive_node', place, ARRAY[child.tk_key::text]
         FROM unnest(tk_keys) AS child (tk_key) CROSS JOIN unnest(tk_places) AS place
         WHERE NOT EXISTS (SELECT FROM {archive_node} AS parent WHERE parent."id" = child.tk_key);
-        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_node'); END IF;
+        IF FOUND THEN PERFORM {:schema}."tk_waits_v1"({:regclass tk_waiting}, 'archive_node'::text); END IF;
     END IF;
     RETURN tk_found;
 END;
@@ -76,7 +76,7 @@ AS $trigger_kit$
 -- Compute rows of archive_node afresh.
 -- Written by trigger_kit for the rules of archive.Node:the_total.
 DECLARE
-    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_node');
+    tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_node'::text);
     tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
@@ -107,7 +107,7 @@ DECLARE
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
     PERFORM {:schema}."tk_archive_node_lock_516c83"(tk_keys, tk_places, true);
-    IF {:schema}."tk_is_paused_v1"('archive_node') THEN
+    IF {:schema}."tk_is_paused_v1"('archive_node'::text) THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
         SELECT 'archive_node', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);

@@ -14,12 +14,12 @@ DECLARE
 BEGIN
     IF TG_RELID <> {:regclass tk_waiting} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass tk_waiting} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     -- What is noted from now on is looked at again.
-    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_node', '');
+    PERFORM FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_node'::text, ''::text);
     -- Rows of archive_node that came before their archive_node.
-    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_node', 'b39405') AS settled (key);
+    SELECT array_agg(settled.key[1]::bigint) INTO tk_parent_1s FROM {:schema}."tk_arrived_v1"({:regclass tk_waiting}, 'archive_node'::text, 'b39405'::text) AS settled (key);
     IF tk_parent_1s IS NOT NULL THEN
-        PERFORM {:schema}."tk_archive_node_lock_516c83"(tk_parent_1s, NULL, false);
-        PERFORM {:schema}."tk_archive_node_apply_6e387c"(tk_parent_1s, NULL);
+        PERFORM {:schema}."tk_archive_node_lock_516c83"(tk_parent_1s, NULL::text[], false);
+        PERFORM {:schema}."tk_archive_node_apply_6e387c"(tk_parent_1s, NULL::text[]);
         IF current_setting('transaction_isolation') = 'repeatable read' AND EXISTS (
             SELECT FROM {archive_node} AS child WHERE child."parent_id" = ANY (tk_parent_1s) AND NOT EXISTS (SELECT FROM {archive_node} AS parent WHERE child."parent_id" = parent."id")
         ) THEN
