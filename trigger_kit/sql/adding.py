@@ -14,6 +14,7 @@ from trigger_kit.sql.extrema import best_may_leave, extrema_of, extremum
 from trigger_kit.sql.fragments import Values, values_of
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.text import block, quote, table_placeholder
+from trigger_kit.sql.trees import outer_loops, told_apart
 from trigger_kit.sql.updates import add_changes, differs, join_values, same_row, update_from, without_row, written
 
 __all__ = ["add_to_targets", "adding_declarations"]
@@ -23,7 +24,7 @@ def adding_declarations(plan: Plan, step: Step) -> list[str]:
     """Return the variables of these statements, besides ``tk_found``, the number of locked targets."""
     lines = ["tk_added bigint;"] if _is_floored(step) else []
     lines += [f"{name} {kind};" for name, kind in _left(Key(plan.key))] if extrema_of(step) else []
-    return [*lines, DEPTH]
+    return [*lines, DEPTH, *outer_loops(plan, step.kept_columns)]
 
 
 def _is_floored(step: Step) -> bool:
@@ -112,7 +113,7 @@ def _add_and_compare(plan: Plan, step: Step, arrays: list[str]) -> list[str]:
     source = "\n".join([rows, *join_values(values)])
     head = update_head(plan.target, step.kept_columns)
     update = update_from(head, settings, source, same_row(plan, "this"), "\nOR ".join(differences))
-    lines = [set_depth(), update, restore_depth()]
+    lines = [told_apart(plan, step.kept_columns, "\n".join([set_depth(), update, restore_depth()]))]
     if not extrema_of(step):
         return lines
     found, left = extrema_of(step), Key(plan.key)

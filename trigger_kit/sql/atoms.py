@@ -16,7 +16,7 @@ from trigger_kit.sql.function import call
 from trigger_kit.sql.paths import Key
 from trigger_kit.sql.text import object_name
 
-__all__ = ["Atom", "atoms", "by_key", "recompute", "recompute_name", "recompute_rows", "waited_for"]
+__all__ = ["Atom", "atoms", "by_key", "is_recursive", "recompute", "recompute_name", "recompute_rows", "waited_for"]
 
 Atom = tuple[KeptColumn, ...]
 
@@ -70,9 +70,22 @@ def recompute_name(plan: Plan, atom: Atom) -> str:
     return object_name("tk_", (plan.target, "recompute"), (plan.target, "recompute", *(kept.column for kept in atom)))
 
 
-def recompute(plan: Plan, kept_columns: Iterable[KeptColumn], *arrays: str) -> list[str]:
-    """Return the statements that compute some columns afresh; ``arrays`` hold the primary keys of locked targets."""
-    return [f"PERFORM {call(name, *arrays)};" for name in _names(plan, kept_columns)]
+def recompute(plan: Plan, kept_columns: Iterable[KeptColumn], *arrays: str, is_loop: bool = False) -> list[str]:
+    """Return the statements that compute some columns afresh; ``arrays`` hold the primary keys of locked targets.
+
+    ``is_loop`` says that the loop over the levels of a tree does.
+    """
+    said = "true" if is_loop else "false"
+    found = _chosen(plan, kept_columns)
+    return [
+        f"PERFORM {call(recompute_name(plan, atom), *arrays, *([said] if is_recursive(atom) else []))};"
+        for atom in found
+    ]
+
+
+def is_recursive(atom: Atom) -> bool:
+    """Whether an atom is computed level by level: its function is told whether the loop over these calls it."""
+    return any(kept.resolved.is_recursive for kept in atom)
 
 
 def recompute_rows(plan: Plan, kept_columns: Iterable[KeptColumn], rows: str) -> list[str]:
@@ -81,10 +94,12 @@ def recompute_rows(plan: Plan, kept_columns: Iterable[KeptColumn], rows: str) ->
     The rows of the item have the columns of the target's primary key.
     """
     arrays = [f"array_agg({column})" for column in Key(plan.key).of("this")]
-    return [f"PERFORM {call(name, *arrays)} FROM {rows};" for name in _names(plan, kept_columns)]
+    return [
+        f"PERFORM {call(recompute_name(plan, atom), *arrays, *(['false'] if is_recursive(atom) else []))} FROM {rows};"
+        for atom in _chosen(plan, kept_columns)
+    ]
 
 
-def _names(plan: Plan, kept_columns: Iterable[KeptColumn]) -> list[str]:
+def _chosen(plan: Plan, kept_columns: Iterable[KeptColumn]) -> list[Atom]:
     names = {kept.column for kept in kept_columns}
-    found = [atom for atom in atoms(plan) if names & {kept.column for kept in atom}]
-    return [recompute_name(plan, atom) for atom in found]
+    return [atom for atom in atoms(plan) if names & {kept.column for kept in atom}]

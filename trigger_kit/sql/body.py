@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from trigger_kit.plan.kept_columns import KeptColumn
 from trigger_kit.plan.plan import Plan
 from trigger_kit.sql.function import call
-from trigger_kit.sql.text import escape_braces, regclass_placeholder, short_digest, table_placeholder
+from trigger_kit.sql.text import block, escape_braces, regclass_placeholder, short_digest, table_placeholder
 
 __all__ = [
     "ARRIVED",
@@ -25,6 +25,7 @@ __all__ = [
     "begin",
     "brief",
     "header",
+    "is_locking",
     "is_marked",
     "locking_test",
     "mark_name",
@@ -126,19 +127,20 @@ def set_depth() -> str:
     return "tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);"
 
 
-def locking_test() -> str:
+def is_locking() -> str:
+    """Return the condition under which an UPDATE is said to change nothing: it only writes rows that were locked."""
+    return f"current_setting('{LOCKING}', true) = (pg_trigger_depth() - 1)::text"
+
+
+def locking_test(*otherwise: str) -> str:
     """Return the test for an UPDATE that changes nothing: it only writes rows that were locked.
 
-    Anybody may set the setting that says so: the rows must say so, too.
+    Anybody may set the setting that says so: the rows must say so, too. ``otherwise`` are run where they do not.
     """
-    return (
-        "-- An UPDATE that only writes rows which were locked changes nothing.\n"
-        f"IF current_setting('{LOCKING}', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (\n"
-        "    SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows\n"
-        ") THEN\n"
-        "    RETURN NULL;\n"
-        "END IF;"
-    )
+    differ = "SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows"
+    lines = [f"IF NOT EXISTS ({differ}) THEN RETURN NULL; END IF;", *otherwise]
+    comment = "-- An UPDATE that only writes rows which were locked changes nothing: where it is said to be one, look."
+    return f"{comment}\nIF {is_locking()} THEN\n{block(chr(10).join(lines))}\nEND IF;"
 
 
 def restore_depth() -> str:

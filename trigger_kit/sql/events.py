@@ -13,7 +13,7 @@ from trigger_kit.plan.kept_columns import Strategy
 from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.rules import Timing
 from trigger_kit.sql.appending import append, may_follow_a_cascade, still_counts
-from trigger_kit.sql.body import DEPTH, FILLED, FRESH, begin, header, is_marked, locking_test
+from trigger_kit.sql.body import DEPTH, FILLED, FRESH, begin, header, is_marked, locking_test, set_mark
 from trigger_kit.sql.changed_row import reads_key_only, sides, variables
 from trigger_kit.sql.changes import change_rows, changed_rows, joins_onward, parts, something
 from trigger_kit.sql.function import PLANS
@@ -125,7 +125,11 @@ def _tests(plan: Plan, step: Step) -> list[str]:
     """Return the statements that end the function where an UPDATE is none of a writer's."""
     if step.event is not Event.UPDATE:
         return []
-    tests = [locking_test()] if step.edge.is_recursive or lock_paths(plan, step) else []
+    is_joined = step.edge.source in plan.joined_tables
+    differs = [set_mark(plan, FILLED)] if is_joined else []
+    differs += ["tk_recompute := true;"] if is_joined and parts(step) else []
+    is_tested = step.edge.is_recursive or is_joined or lock_paths(plan, step)
+    tests = [locking_test(*differs)] if is_tested else []
     return [*tests, *([own_loop_test(step)] if step.edge.is_recursive else [])]
 
 
@@ -184,7 +188,10 @@ def _appended(plan: Plan, step: Step, nan: list[str]) -> str:
 def _before(plan: Plan, step: Step) -> list[str]:
     """Return the statements after which what the changed rows lead to stays as it is; those that wait come first."""
     waits, notes = _notes(plan, step, waits=True), _notes(plan, step, waits=False)
-    return [*_links(plan, step), *_arrivals(plan, step), *waits, *lock_paths(plan, step), *notes]
+    locks = lock_paths(plan, step)
+    # What is locked by writing it may have been changed by a user's trigger, and counted with these rows by its step.
+    again = [f"tk_recompute := tk_recompute OR {is_marked(plan, FILLED)};"] if locks and parts(step) else []
+    return [*_links(plan, step), *_arrivals(plan, step), *waits, *locks, *again, *notes]
 
 
 def _links(plan: Plan, step: Step) -> list[str]:

@@ -21,7 +21,7 @@ from trigger_kit.plan.row_locks import PathLock
 from trigger_kit.resolve.columns import Column
 from trigger_kit.rules import Timing
 from trigger_kit.sql.adding import add_to_targets, adding_declarations
-from trigger_kit.sql.atoms import Atom, atoms, recompute, recompute_name, recompute_rows
+from trigger_kit.sql.atoms import Atom, atoms, is_recursive, recompute, recompute_name, recompute_rows
 from trigger_kit.sql.body import DEPTH, FILLED, brief, restore_depth, set_depth, set_mark
 from trigger_kit.sql.changes import Part, change_rows, changes, joins_onward, parts
 from trigger_kit.sql.function import PLANS, Function, call, text_array
@@ -39,7 +39,7 @@ from trigger_kit.sql.text import (
     table_placeholder,
     text_literal,
 )
-from trigger_kit.sql.trees import recursive_update
+from trigger_kit.sql.trees import outer_loops, recursive_update, told_apart
 from trigger_kit.sql.trigger import GUARD, Beside
 from trigger_kit.sql.updates import refill, without_row
 
@@ -237,12 +237,16 @@ def _recompute(plan: Plan, atom: Atom) -> Function:
         f"Compute locked rows of {plan.target} afresh; later steps of this statement must not add what they hold."
     )
     written = "\n".join([set_depth(), refill(plan, atom, key.is_among("this")), restore_depth()])
+    arguments = _key_arguments(key)
+    if is_recursive(atom):
+        arguments.append(("tk_is_loop", "boolean"))
+        written = told_apart(plan, atom, written, "CASE WHEN tk_is_loop THEN pg_trigger_depth()::text ELSE '' END")
     marks = [f"    {set_mark(plan, FILLED)}"] if any(kept.is_added for kept in atom) else []
     body = "\n".join(
         [
             brief(plan, sentence, atom),
             "DECLARE",
-            block(DEPTH),
+            block("\n".join([DEPTH, *outer_loops(plan, atom)])),
             "BEGIN",
             *marks,
             *map(block, reconsider(plan, atom, key)),
@@ -250,7 +254,7 @@ def _recompute(plan: Plan, atom: Atom) -> Function:
             "END;",
         ]
     )
-    return _function(plan, recompute_name(plan, atom), body, _key_arguments(key))
+    return _function(plan, recompute_name(plan, atom), body, arguments)
 
 
 def _climb(plan: Plan, edge: Edge) -> Function:

@@ -3,7 +3,9 @@
 A delta along a path of several hops joins the rows that changed to the other tables as they are now. That is right as
 long as only one of these tables changes in a client's statement. Before any statement on one of them, this trigger
 notes the table; where it finds another one noted by the same client statement (a CTE that writes both, a cascade, a
-user's trigger), every step of this statement recomputes.
+user's trigger), every step of this statement recomputes. An UPDATE that is said to write only rows which were locked is
+passed over here, where no row is seen, and looked at by its steps: one that finds a difference has the statement
+recompute.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from trigger_kit.sql.body import (
     begin,
     brief,
     header,
+    is_locking,
     mark_name,
     set_mark,
 )
@@ -45,6 +48,8 @@ def _mark(plan: Plan, table: str) -> CompiledTrigger:
         f"    tk_noted text := current_setting('{name}', true);",
         f"    tk_statement text := {STATEMENT};",
         begin(table),
+        "    -- An UPDATE that only writes rows which were locked changes nothing: its steps look whether it does.",
+        f"    IF TG_OP = 'UPDATE' AND {is_locking()} THEN RETURN NULL; END IF;",
         f"    IF tk_noted LIKE tk_statement || ' %' AND tk_noted <> tk_statement || ' {own}' THEN",
         "        -- This statement changes two tables of a path: no delta knows the other's rows as they were.",
         block(set_mark(plan, FILLED), 2),

@@ -8,7 +8,10 @@ no level; it has no such value, and is refused.
 
 from __future__ import annotations
 
-from trigger_kit.plan.plan import Plan, Step
+from collections.abc import Iterable
+
+from trigger_kit.plan.kept_columns import KeptColumn
+from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.sql.atoms import recompute
 from trigger_kit.sql.body import restore_depth, set_depth
 from trigger_kit.sql.locks import lock_in_order
@@ -16,7 +19,7 @@ from trigger_kit.sql.paths import Key, by_index
 from trigger_kit.sql.text import block, quote, regclass_placeholder, short_digest, table_placeholder, text_literal
 from trigger_kit.sql.updates import refill
 
-__all__ = ["own_loop_test", "recursive_update"]
+__all__ = ["outer_loops", "own_loop_test", "recursive_update", "told_apart"]
 
 
 def own_loop_test(step: Step) -> str:
@@ -35,6 +38,30 @@ def own_loop_test(step: Step) -> str:
         "    RETURN NULL;\n"
         "END IF;"
     )
+
+
+def outer_loops(plan: Plan, kept_columns: Iterable[KeptColumn]) -> list[str]:
+    """Return the declarations of what ``told_apart`` puts back."""
+    flags = enumerate(_flags(plan, kept_columns), 1)
+    return [f"tk_outer_loop_{n} text := coalesce(current_setting('{flag}', true), '');" for n, flag in flags]
+
+
+def told_apart(plan: Plan, kept_columns: Iterable[KeptColumn], statements: str, said: str = "''") -> str:
+    """Return statements of maintenance that write columns of a tree, told from those of the loop over its levels.
+
+    Whatever a session has set: what the loop does not write sets it off. ``said`` is what the setting becomes.
+    """
+    flags = list(enumerate(_flags(plan, kept_columns), 1))
+    before = [f"PERFORM set_config('{flag}', {said}, true);" for _, flag in flags]
+    after = [f"PERFORM set_config('{flag}', tk_outer_loop_{n}, true);" for n, flag in flags]
+    return "\n".join([*before, statements, *after])
+
+
+def _flags(plan: Plan, kept_columns: Iterable[KeptColumn]) -> list[str]:
+    columns = {kept.column for kept in kept_columns}
+    edges = [edge for edge in plan.edges if edge.is_recursive]
+    steps = [Step(edge, Event.UPDATE) for edge in edges if columns & {kept.column for kept in edge.kept_columns}]
+    return list(dict.fromkeys(map(_flag, steps)))
 
 
 def _flag(step: Step) -> str:
@@ -106,7 +133,7 @@ def _loop(plan: Plan, step: Step, key: Key, *, inline: bool) -> str:
     arrays = ", ".join(f"array_agg(reached.{name})" for name in rows.names)
     order = _order(step)
     same = " AND ".join(f"levels.{name} = reached.{name}" for name in rows.names)
-    write = recompute(plan, step.kept_columns, *rows.arrays)
+    write = recompute(plan, step.kept_columns, *rows.arrays, is_loop=True)
     if inline:
         write = [refill(plan, step.kept_columns, rows.is_among("this"))]
     return "\n".join(

@@ -13,11 +13,9 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Work: the_label = Concat("title", Value(", "), "publisher__country__name")
 BEGIN
     IF TG_RELID <> {:regclass archive_work} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- An UPDATE that only writes rows which were locked changes nothing.
-    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
-        SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
-    ) THEN
-        RETURN NULL;
+    -- An UPDATE that only writes rows which were locked changes nothing: where it is said to be one, look.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        IF NOT EXISTS (SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows) THEN RETURN NULL; END IF;
     END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_work_hold_archive_country_9e39dd"(array_agg(hop_1."country_id"))

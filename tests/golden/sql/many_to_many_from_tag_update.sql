@@ -15,6 +15,12 @@ DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5'::text) OR {:schema}."tk_is_marked_v1"('fresh_8545a5'::text);
 BEGIN
     IF TG_RELID <> {:regclass archive_tag} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_tag} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
+    -- An UPDATE that only writes rows which were locked changes nothing: where it is said to be one, look.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        IF NOT EXISTS (SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows) THEN RETURN NULL; END IF;
+        PERFORM {:schema}."tk_mark_v1"('filled_8545a5'::text);
+        tk_recompute := true;
+    END IF;
     PERFORM {:schema}."tk_archive_work_apply_ae7a79"(array_agg(change.tk_key), array_agg(change."the_count"), tk_recompute, ARRAY['30c6f5']::text[])
     FROM (
         SELECT hop_1."work_id" AS tk_key, coalesce(sum(hop_2.tk_sign) FILTER (WHERE "hop_1"."tag_id" IS NOT NULL AND "hop_2"."active"), 0) AS "the_count"

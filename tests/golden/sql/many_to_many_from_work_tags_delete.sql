@@ -18,6 +18,7 @@ BEGIN
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_work_hold_archive_tag_0b365a"(array_agg(hop_1."tag_id"))
     FROM old_rows AS hop_1;
+    tk_recompute := tk_recompute OR {:schema}."tk_is_marked_v1"('filled_8545a5'::text);
     IF tk_recompute THEN
         PERFORM {:schema}."tk_archive_work_apply_ae7a79"(array_agg(change.tk_key), NULL::bigint[], true, NULL::text[])
         FROM (

@@ -18,6 +18,7 @@ BEGIN
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_work_hold_archive_tag_0b365a"(array_agg(hop_1."tag_id"))
     FROM new_rows AS hop_1;
+    tk_recompute := tk_recompute OR {:schema}."tk_is_marked_v1"('filled_8545a5'::text);
     DECLARE
         tk_noted bigint;
     BEGIN

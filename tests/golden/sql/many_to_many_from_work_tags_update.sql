@@ -15,11 +15,11 @@ DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_8545a5'::text) OR {:schema}."tk_is_marked_v1"('fresh_8545a5'::text);
 BEGIN
     IF TG_RELID <> {:regclass archive_work_tags} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_work_tags} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- An UPDATE that only writes rows which were locked changes nothing.
-    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
-        SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
-    ) THEN
-        RETURN NULL;
+    -- An UPDATE that only writes rows which were locked changes nothing: where it is said to be one, look.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        IF NOT EXISTS (SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows) THEN RETURN NULL; END IF;
+        PERFORM {:schema}."tk_mark_v1"('filled_8545a5'::text);
+        tk_recompute := true;
     END IF;
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_work_hold_archive_tag_0b365a"(array_agg(hop_1."tag_id"))
@@ -36,6 +36,7 @@ BEGIN
             SELECT old_rows."work_id", old_rows."tag_id" FROM old_rows
         ) AS changed
     ) AS hop_1;
+    tk_recompute := tk_recompute OR {:schema}."tk_is_marked_v1"('filled_8545a5'::text);
     DECLARE
         tk_noted bigint;
     BEGIN

@@ -54,6 +54,7 @@ BEGIN
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_publisher_hold_archive_work_022efd"(array_agg(hop_2."work_id"))
     FROM old_rows AS hop_2;
+    tk_recompute := tk_recompute OR {:schema}."tk_is_marked_v1"('filled_f5afcb'::text);
     PERFORM {:schema}."tk_archive_publisher_apply_ef4126"(array_agg(change.tk_key), array_agg(change."the_total"), tk_recompute, NULL::text[])
     FROM (
         SELECT hop_1."publisher_id" AS tk_key, -coalesce(sum("hop_2"."stars"), 0) AS "the_total"

@@ -54,6 +54,7 @@ BEGIN
     -- Lock what the path leads over, so that it cannot change meanwhile.
     PERFORM {:schema}."tk_archive_publisher_hold_archive_work_022efd"(array_agg(hop_2."work_id"))
     FROM new_rows AS hop_2;
+    tk_recompute := tk_recompute OR {:schema}."tk_is_marked_v1"('filled_f5afcb'::text);
     DECLARE
         tk_noted bigint;
     BEGIN

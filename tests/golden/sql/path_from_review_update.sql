@@ -30,11 +30,11 @@ BEGIN
         "stars" integer;
         tk_part_1 bigint;
     BEGIN
-        -- An UPDATE that only writes rows which were locked changes nothing.
-        IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
-            SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
-        ) THEN
-            RETURN NULL;
+        -- An UPDATE that only writes rows which were locked changes nothing: where it is said to be one, look.
+        IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+            IF NOT EXISTS (SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows) THEN RETURN NULL; END IF;
+            PERFORM {:schema}."tk_mark_v1"('filled_f5afcb'::text);
+            tk_recompute := true;
         END IF;
         SELECT NOT EXISTS (SELECT FROM old_rows OFFSET 1), old_rows."work_id", old_rows."stars", new_rows."work_id", new_rows."stars"
         INTO tk_is_one, before."work_id", before."stars", after."work_id", after."stars"
@@ -87,6 +87,7 @@ BEGIN
                 SELECT old_rows."work_id", old_rows."stars" FROM old_rows
             ) AS changed
         ) AS hop_2;
+        tk_recompute := tk_recompute OR {:schema}."tk_is_marked_v1"('filled_f5afcb'::text);
         DECLARE
             tk_noted bigint;
         BEGIN

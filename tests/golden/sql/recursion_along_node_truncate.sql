@@ -12,7 +12,7 @@ AS $trigger_kit$
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
     PERFORM {:schema}."tk_require_read_committed_v1"({:regclass archive_node}, 'TRUNCATE of archive_node cannot keep archive.Node:the_total at this isolation level.'::text);
-    PERFORM {:schema}."tk_archive_node_recompute_c236de"(array_agg(this."id")) FROM {archive_node} AS this;
+    PERFORM {:schema}."tk_archive_node_recompute_c236de"(array_agg(this."id"), false) FROM {archive_node} AS this;
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -11,11 +11,9 @@ AS $trigger_kit$
 -- Written by trigger_kit for archive.Node: the_total = F("own") + Sum("children__the_total", default=0)
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    -- An UPDATE that only writes rows which were locked changes nothing.
-    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (
-        SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows
-    ) THEN
-        RETURN NULL;
+    -- An UPDATE that only writes rows which were locked changes nothing: where it is said to be one, look.
+    IF current_setting('trigger_kit.locking', true) = (pg_trigger_depth() - 1)::text THEN
+        IF NOT EXISTS (SELECT old_rows::text FROM old_rows EXCEPT ALL SELECT new_rows::text FROM new_rows) THEN RETURN NULL; END IF;
     END IF;
     -- What the loop over levels writes fires this trigger again; the loop goes on by itself.
     IF current_setting('trigger_kit.along_beba31', true) = (pg_trigger_depth() - 1)::text AND NOT EXISTS (

@@ -23,7 +23,7 @@ BEGIN
         ) AS value_1
         WHERE inserted."the_total" IS DISTINCT FROM value_1."the_total"
     ) THEN
-        PERFORM {:schema}."tk_archive_node_recompute_c236de"(array_agg(this."id")) FROM new_rows AS this;
+        PERFORM {:schema}."tk_archive_node_recompute_c236de"(array_agg(this."id"), false) FROM new_rows AS this;
     END IF;
     RETURN NULL;
 END;

@@ -35,7 +35,7 @@ $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_node_lock_516c83"(bigint[], text[], boolean) FROM PUBLIC;
 COMMENT ON FUNCTION {:schema}."tk_archive_node_lock_516c83"(bigint[], text[], boolean) IS 'trigger_kit: writes archive_node';
 
-CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_recompute_c236de"(tk_keys bigint[])
+CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_recompute_c236de"(tk_keys bigint[], tk_is_loop boolean)
 RETURNS void
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
@@ -46,7 +46,9 @@ AS $trigger_kit$
 DECLARE
     tk_depth text;
     tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
+    tk_outer_loop_1 text := coalesce(current_setting('trigger_kit.along_beba31', true), '');
 BEGIN
+    PERFORM set_config('trigger_kit.along_beba31', CASE WHEN tk_is_loop THEN pg_trigger_depth()::text ELSE '' END, true);
     tk_depth := set_config('trigger_kit.depth', pg_trigger_depth()::text, true);
     UPDATE {archive_node} AS target -- archive.Node:the_total
     SET "the_total" = value_1."the_total"
@@ -62,10 +64,11 @@ BEGIN
       AND this."id" = ANY (tk_keys)
       AND target."the_total" IS DISTINCT FROM value_1."the_total";
     tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);
+    PERFORM set_config('trigger_kit.along_beba31', tk_outer_loop_1, true);
 END;
 $trigger_kit$;
-REVOKE ALL ON FUNCTION {:schema}."tk_archive_node_recompute_c236de"(bigint[]) FROM PUBLIC;
-COMMENT ON FUNCTION {:schema}."tk_archive_node_recompute_c236de"(bigint[]) IS 'trigger_kit: writes archive_node';
+REVOKE ALL ON FUNCTION {:schema}."tk_archive_node_recompute_c236de"(bigint[], boolean) FROM PUBLIC;
+COMMENT ON FUNCTION {:schema}."tk_archive_node_recompute_c236de"(bigint[], boolean) IS 'trigger_kit: writes archive_node';
 
 CREATE OR REPLACE FUNCTION {:schema}."tk_archive_node_apply_808fb0"(tk_keys bigint[], tk_places text[])
 RETURNS void
@@ -87,7 +90,7 @@ BEGIN
         SELECT 'archive_node', 'id', touched.tk_key::text FROM unnest(tk_keys) AS touched (tk_key);
         RETURN;
     END IF;
-    PERFORM {:schema}."tk_archive_node_recompute_c236de"(tk_keys);
+    PERFORM {:schema}."tk_archive_node_recompute_c236de"(tk_keys, false);
 END;
 $trigger_kit$;
 REVOKE ALL ON FUNCTION {:schema}."tk_archive_node_apply_808fb0"(bigint[], text[]) FROM PUBLIC;
@@ -187,7 +190,7 @@ BEGIN
                           SCHEMA = (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = {:regclass archive_node}),
                           TABLE = 'archive_node';
             END IF;
-            PERFORM {:schema}."tk_archive_node_recompute_c236de"(tk_rows);
+            PERFORM {:schema}."tk_archive_node_recompute_c236de"(tk_rows, true);
         END LOOP;
         PERFORM set_config('trigger_kit.along_beba31', tk_outer_loop, true);
         tk_depth := set_config('trigger_kit.depth', tk_outer_depth, true);

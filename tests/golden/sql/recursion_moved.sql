@@ -11,7 +11,7 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of archive.Node.
 BEGIN
     IF TG_RELID <> {:regclass archive_node} AND pg_partition_root(TG_RELID) IS DISTINCT FROM {:regclass archive_node} THEN PERFORM {:schema}."tk_refuse_v1"(TG_RELID); END IF;
-    PERFORM {:schema}."tk_archive_node_recompute_c236de"(ARRAY[NEW."id"]);
+    PERFORM {:schema}."tk_archive_node_recompute_c236de"(ARRAY[NEW."id"], false);
     RETURN NULL;
 END;
 $trigger_kit$;
