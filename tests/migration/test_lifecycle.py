@@ -65,7 +65,7 @@ def test_an_operation_reads_well(make: Make) -> None:
     for text in (
         "-- Add rule num_books to author",
         "-- After INSERT on books_book: add the difference to books_author (by id).",
-        '--   num_books = Count("books")',
+        '-- Written by trigger_kit for books.Author: num_books = Count("books")',
         'UPDATE "public"."books_author" AS target',
     ):
         assert text in script

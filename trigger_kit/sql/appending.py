@@ -9,6 +9,7 @@ from trigger_kit.sql.pending import deferred_table, purged_flag, queue_table
 from trigger_kit.sql.text import (
     advisory_number,
     block,
+    if_then,
     literal,
     plain_name,
     quote,
@@ -48,11 +49,20 @@ def _columns(plan: Plan, step: Step) -> list[str]:
     return [quote(column.name) for column in step.edge.key] + _pending_columns(plan, step)
 
 
-def append(plan: Plan, step: Step, rows: str, *conditions: str, afresh: str = "", keys_only: bool = False) -> str:
-    """Return the statements that append the changes of a FROM item, whose alias is ``change``.
+def append(
+    plan: Plan,
+    step: Step,
+    rows: str,
+    *conditions: str,
+    afresh: str = "",
+    keys_only: bool = False,
+    is_sure: bool = False,
+) -> str:
+    """Return the statements that append the changes of a FROM item, of the alias ``change``, and say so if there are any.
 
     ``conditions`` restrict them. ``afresh`` is the condition under which their targets are computed afresh at commit;
-    those of ``keys_only`` are in any case.
+    those of ``keys_only`` are in any case. ``is_sure`` says that there is one. (Without that, an UPDATE of the commit's
+    own, which only writes rows that it locks, would make its target due again, for ever.)
     """
     afresh = "true" if keys_only else afresh
     key = Key(step.edge.key)
@@ -67,14 +77,18 @@ def append(plan: Plan, step: Step, rows: str, *conditions: str, afresh: str = ""
         columns += ["tk_recompute"] if afresh else []
         values += [afresh] if afresh else []
     where = "\n  AND ".join(conditions)
-    return "\n".join(
+    insert = "\n".join(
         [
             f"INSERT INTO {table} ({', '.join(columns)})",
             f"SELECT {', '.join(values)}",
             f"FROM {rows}" + (f"\nWHERE {where};" if where else ";"),
-            _announce(plan, step),
         ]
     )
+    if is_sure:
+        return f"{insert}\n{_announce(plan, step)}"
+    # FOUND would do, unless a column is called that.
+    lines = [insert, "GET DIAGNOSTICS tk_noted = ROW_COUNT;", if_then("tk_noted > 0", _announce(plan, step))]
+    return f"DECLARE\n    tk_noted bigint;\nBEGIN\n{block(chr(10).join(lines))}\nEND;"
 
 
 def may_follow_a_cascade(step: Step) -> bool:

@@ -141,6 +141,7 @@ def _body(plan: Plan, sections: list[Section]) -> str:
     kept_columns = list(dict.fromkeys(kept for section in sections for kept in section.kept_columns))
     may_add = any(section.is_added for section in sections)
     declarations = [*([DEPTH] if may_add else []), *(line for section in sections for line in section.declarations())]
+    nothing = " AND ".join(f"{section.key.arrays[0]} IS NULL" for section in sections)
     lines = [
         header(plan, f"At the end of a transaction: bring what it has noted to {plan.target}.", kept_columns),
         "DECLARE",
@@ -148,7 +149,7 @@ def _body(plan: Plan, sections: list[Section]) -> str:
         begin("tk_commit"),
         *(block(_take(plan, section)) for section in sections),
         *(block(_one_target(plan, section, sections)) for section in sections if _may_be_one(section)),
-        *([block(_lock_all(plan, sections))] if len(sections) > 1 else []),
+        *([block(f"IF {nothing} THEN RETURN NULL; END IF;\n{_lock_all(plan, sections)}")] if len(sections) > 1 else []),
         *(block(_write(plan, section)) for section in sections),
         "    RETURN NULL;",
         "END;",

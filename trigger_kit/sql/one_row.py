@@ -314,7 +314,7 @@ def _append(plan: Plan, step: Step, rows: list[list[str]]) -> str:
     """Return the statements that append changes that are in variables, and end the function."""
     source = _values(step, rows)
     conditions = ["change.tk_key IS NOT NULL"] if len(rows) > 1 else []
-    return f"{append(plan, step, source, *conditions)}\nRETURN NULL;"
+    return f"{append(plan, step, source, *conditions, is_sure=True)}\nRETURN NULL;"
 
 
 def _write(

@@ -19,19 +19,26 @@ BEGIN
         ) AS change;
         RETURN NULL;
     END IF;
-    INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number")
-    SELECT 1, change.tk_key
-    FROM (
-        SELECT source."publisher_id" AS tk_key
-        FROM old_rows AS source WHERE source."publisher_id" IS NOT NULL
-        GROUP BY source."publisher_id" ORDER BY tk_key
-    ) AS change;
-    -- The first note of a transaction makes its commit look at them; the table says whether it will.
-    INSERT INTO {:schema}."tk_commit" (rank, target)
-    SELECT 1, 'archive_publisher'
-    WHERE NOT EXISTS (
-        SELECT FROM {:schema}."tk_commit" AS due WHERE due.transaction = pg_current_xact_id() AND due.rank = 1 AND due.target = 'archive_publisher'
-    );
+    DECLARE
+        tk_noted bigint;
+    BEGIN
+        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number")
+        SELECT 1, change.tk_key
+        FROM (
+            SELECT source."publisher_id" AS tk_key
+            FROM old_rows AS source WHERE source."publisher_id" IS NOT NULL
+            GROUP BY source."publisher_id" ORDER BY tk_key
+        ) AS change;
+        GET DIAGNOSTICS tk_noted = ROW_COUNT;
+        IF tk_noted > 0 THEN
+            -- The first note of a transaction makes its commit look at them; the table says whether it will.
+            INSERT INTO {:schema}."tk_commit" (rank, target)
+            SELECT 1, 'archive_publisher'
+            WHERE NOT EXISTS (
+                SELECT FROM {:schema}."tk_commit" AS due WHERE due.transaction = pg_current_xact_id() AND due.rank = 1 AND due.target = 'archive_publisher'
+            );
+        END IF;
+    END;
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -90,6 +90,7 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
+    IF tk_1_keys IS NULL AND tk_2_keys IS NULL THEN RETURN NULL; END IF;
     -- Lock in key order, so that two bulk statements cannot deadlock.
     PERFORM FROM {archive_publisher} AS locked
     WHERE locked."number" = ANY (tk_1_keys)

@@ -82,29 +82,36 @@ BEGIN
             ) AS change;
             RETURN NULL;
         END IF;
-        INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count", tk_recompute)
-        SELECT 2, change.tk_key, change."kept_number", change.tk_rows_1, change."the_count", tk_recompute
-        FROM (
-            SELECT
-                source."publisher_id" AS tk_key,
-                coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "kept_number",
-                coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS tk_rows_1,
-                sum(source.tk_sign) AS "the_count"
+        DECLARE
+            tk_noted bigint;
+        BEGIN
+            INSERT INTO {:schema}."tk_deferred_archive_publisher" (tk_edge, "number", "kept_number", tk_rows_1, "the_count", tk_recompute)
+            SELECT 2, change.tk_key, change."kept_number", change.tk_rows_1, change."the_count", tk_recompute
             FROM (
-                SELECT -1 AS tk_sign, old_rows."publisher_id", old_rows."pages" FROM old_rows
-                UNION ALL
-                SELECT 1 AS tk_sign, new_rows."publisher_id", new_rows."pages" FROM new_rows
-            ) AS source
-            WHERE source."publisher_id" IS NOT NULL
-            GROUP BY source."publisher_id" ORDER BY tk_key
-        ) AS change
-        WHERE (tk_recompute OR (change."kept_number", change.tk_rows_1, change."the_count") <> (0, 0, 0));
-        -- The first note of a transaction makes its commit look at them; the table says whether it will.
-        INSERT INTO {:schema}."tk_commit" (rank, target)
-        SELECT 1, 'archive_publisher'
-        WHERE NOT EXISTS (
-            SELECT FROM {:schema}."tk_commit" AS due WHERE due.transaction = pg_current_xact_id() AND due.rank = 1 AND due.target = 'archive_publisher'
-        );
+                SELECT
+                    source."publisher_id" AS tk_key,
+                    coalesce(sum(source.tk_sign * "source"."pages"::bigint), 0)::bigint AS "kept_number",
+                    coalesce(sum(source.tk_sign) FILTER (WHERE "source"."pages" IS NOT NULL), 0) AS tk_rows_1,
+                    sum(source.tk_sign) AS "the_count"
+                FROM (
+                    SELECT -1 AS tk_sign, old_rows."publisher_id", old_rows."pages" FROM old_rows
+                    UNION ALL
+                    SELECT 1 AS tk_sign, new_rows."publisher_id", new_rows."pages" FROM new_rows
+                ) AS source
+                WHERE source."publisher_id" IS NOT NULL
+                GROUP BY source."publisher_id" ORDER BY tk_key
+            ) AS change
+            WHERE (tk_recompute OR (change."kept_number", change.tk_rows_1, change."the_count") <> (0, 0, 0));
+            GET DIAGNOSTICS tk_noted = ROW_COUNT;
+            IF tk_noted > 0 THEN
+                -- The first note of a transaction makes its commit look at them; the table says whether it will.
+                INSERT INTO {:schema}."tk_commit" (rank, target)
+                SELECT 1, 'archive_publisher'
+                WHERE NOT EXISTS (
+                    SELECT FROM {:schema}."tk_commit" AS due WHERE due.transaction = pg_current_xact_id() AND due.rank = 1 AND due.target = 'archive_publisher'
+                );
+            END IF;
+        END;
         RETURN NULL;
     END;
 END;

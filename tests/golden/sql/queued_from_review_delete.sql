@@ -50,26 +50,33 @@ BEGIN
         ) AS change;
         RETURN NULL;
     END IF;
-    INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-    SELECT change.tk_key, change."the_count", change."the_total"
-    FROM (
-        SELECT
-            source."work_id" AS tk_key,
-            -count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
-            -coalesce(sum("source"."stars"), 0) AS "the_total"
-        FROM old_rows AS source WHERE source."work_id" IS NOT NULL
-        GROUP BY source."work_id" ORDER BY tk_key
-    ) AS change
-    WHERE (change."the_count", change."the_total") <> (0, 0)
-      AND (
-            NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
-            OR EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = change.tk_key)
-            OR EXISTS (SELECT FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = change.tk_key)
-      );
-    -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
-    IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
-        PERFORM pg_notify('tk_pending_archive_work', '');
-    END IF;
+    DECLARE
+        tk_noted bigint;
+    BEGIN
+        INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+        SELECT change.tk_key, change."the_count", change."the_total"
+        FROM (
+            SELECT
+                source."work_id" AS tk_key,
+                -count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+                -coalesce(sum("source"."stars"), 0) AS "the_total"
+            FROM old_rows AS source WHERE source."work_id" IS NOT NULL
+            GROUP BY source."work_id" ORDER BY tk_key
+        ) AS change
+        WHERE (change."the_count", change."the_total") <> (0, 0)
+          AND (
+                NOT coalesce(current_setting('trigger_kit.purged_8545a5_{:schema_tag}', true), '') = 'on'
+                OR EXISTS (SELECT FROM {archive_work} AS there WHERE there."id" = change.tk_key)
+                OR EXISTS (SELECT FROM {:schema}."tk_pending_archive_work" AS pending WHERE pending."id" = change.tk_key)
+          );
+        GET DIAGNOSTICS tk_noted = ROW_COUNT;
+        IF tk_noted > 0 THEN
+            -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+            IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+                PERFORM pg_notify('tk_pending_archive_work', '');
+            END IF;
+        END IF;
+    END;
     RETURN NULL;
 END;
 $trigger_kit$;

@@ -47,21 +47,28 @@ BEGIN
         ) AS change;
         RETURN NULL;
     END IF;
-    INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
-    SELECT change.tk_key, change."the_count", change."the_total"
-    FROM (
-        SELECT
-            source."work_id" AS tk_key,
-            count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
-            coalesce(sum("source"."stars"), 0) AS "the_total"
-        FROM new_rows AS source WHERE source."work_id" IS NOT NULL
-        GROUP BY source."work_id" ORDER BY tk_key
-    ) AS change
-    WHERE (change."the_count", change."the_total") <> (0, 0);
-    -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
-    IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
-        PERFORM pg_notify('tk_pending_archive_work', '');
-    END IF;
+    DECLARE
+        tk_noted bigint;
+    BEGIN
+        INSERT INTO {:schema}."tk_pending_archive_work" ("id", "the_count", "the_total")
+        SELECT change.tk_key, change."the_count", change."the_total"
+        FROM (
+            SELECT
+                source."work_id" AS tk_key,
+                count(*) FILTER (WHERE "source"."stars" > 3) AS "the_count",
+                coalesce(sum("source"."stars"), 0) AS "the_total"
+            FROM new_rows AS source WHERE source."work_id" IS NOT NULL
+            GROUP BY source."work_id" ORDER BY tk_key
+        ) AS change
+        WHERE (change."the_count", change."the_total") <> (0, 0);
+        GET DIAGNOSTICS tk_noted = ROW_COUNT;
+        IF tk_noted > 0 THEN
+            -- Where this lock is free nobody waits for a notification: none is sent, which would cost every commit.
+            IF NOT pg_try_advisory_xact_lock_shared(1868610859874084438) THEN
+                PERFORM pg_notify('tk_pending_archive_work', '');
+            END IF;
+        END IF;
+    END;
     RETURN NULL;
 END;
 $trigger_kit$;
