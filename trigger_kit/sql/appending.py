@@ -58,7 +58,7 @@ def append(
     keys_only: bool = False,
     is_sure: bool = False,
 ) -> str:
-    """Return the statements that append the changes of a FROM item, of the alias ``change``, and say so if there are any.
+    """Return the statements that append the changes of a FROM item, called ``change``, and say so if there are any.
 
     ``conditions`` restrict them. ``afresh`` is the condition under which their targets are computed afresh at commit;
     those of ``keys_only`` are in any case. ``is_sure`` says that there is one. (Without that, an UPDATE of the commit's
