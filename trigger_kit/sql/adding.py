@@ -17,17 +17,17 @@ from trigger_kit.sql.text import block, quote, table_placeholder
 from trigger_kit.sql.trees import outer_loops, told_apart
 from trigger_kit.sql.updates import add_changes, differs, join_values, same_row, update_from, without_row, written
 
-__all__ = ["add_to_targets", "adding_declarations"]
+__all__ = ["add_to_targets", "adding_declarations", "is_floored"]
 
 
 def adding_declarations(plan: Plan, step: Step) -> list[str]:
-    """Return the variables of these statements, besides ``tk_found``, the number of locked targets."""
-    lines = ["tk_added bigint;"] if _is_floored(step) else []
+    """Return the variables of these statements; ``tk_found`` is the number of locked targets."""
+    lines = ["tk_found bigint;", "tk_added bigint;"] if is_floored(step) else []
     lines += [f"{name} {kind};" for name, kind in _left(Key(plan.key))] if extrema_of(step) else []
     return [*lines, DEPTH, *outer_loops(plan, step.kept_columns)]
 
 
-def _is_floored(step: Step) -> bool:
+def is_floored(step: Step) -> bool:
     """Whether the UPDATE itself leaves out targets that must be recomputed: it writes all others, so that they miss."""
     return bool(floors(step, "change.{}".format)) and _only_adds(step)
 
@@ -58,9 +58,9 @@ def add_to_targets(plan: Plan, step: Step, arrays: list[str]) -> list[str]:
         lines += [f"tk_recompute := tk_recompute OR coalesce({' OR '.join(nan)}, false);"]
     if _only_adds(step):
         add = [set_depth(), add_changes(plan, step, arrays)]
-        add += ["GET DIAGNOSTICS tk_added = ROW_COUNT;"] if _is_floored(step) else []
+        add += ["GET DIAGNOSTICS tk_added = ROW_COUNT;"] if is_floored(step) else []
         add.append(restore_depth())
-        if _is_floored(step):
+        if is_floored(step):
             add.append(
                 "-- Rows that leave before their arrival is counted: no count is negative, not even for a moment."
             )

@@ -13,7 +13,7 @@ from trigger_kit.plan.kept_columns import Strategy
 from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.rules import Timing
 from trigger_kit.sql.appending import append, may_follow_a_cascade, still_counts
-from trigger_kit.sql.body import DEPTH, FILLED, FRESH, begin, header, is_marked, locking_test, set_mark
+from trigger_kit.sql.body import FILLED, FRESH, begin, header, is_marked, locking_test, set_mark
 from trigger_kit.sql.changed_row import reads_key_only, sides, variables
 from trigger_kit.sql.changes import change_rows, changed_rows, joins_onward, parts, something
 from trigger_kit.sql.function import PLANS
@@ -110,12 +110,10 @@ def _compile_body(plan: Plan, step: Step) -> str:
 
 
 def _declarations(plan: Plan, step: Step, one: bool) -> list[str]:
-    edge = step.edge
     marks = [FILLED] if step.event is Event.INSERT else [FILLED, FRESH]
     marked = " OR ".join(is_marked(plan, mark) for mark in marks)
     lines = [f"tk_recompute boolean := {marked};"] if parts(step) else []
     if one:
-        lines += [] if edge.is_deferred or edge.is_queued else [DEPTH]
         held = sides(step) if reads_key_only(step) else sides(step)[:1]
         lines += [*one_row_declarations(step), *(line for side in held for line in variables(step, side))]
     return lines

@@ -20,7 +20,7 @@ from trigger_kit.plan.plan import Edge, Event, Plan, Step
 from trigger_kit.plan.row_locks import PathLock
 from trigger_kit.resolve.columns import Column
 from trigger_kit.rules import Timing
-from trigger_kit.sql.adding import add_to_targets, adding_declarations
+from trigger_kit.sql.adding import add_to_targets, adding_declarations, is_floored
 from trigger_kit.sql.atoms import Atom, atoms, is_recursive, recompute, recompute_name, recompute_rows
 from trigger_kit.sql.body import DEPTH, FILLED, brief, restore_depth, set_depth, set_mark
 from trigger_kit.sql.changes import Part, change_rows, changes, joins_onward, parts
@@ -300,7 +300,7 @@ def _apply_body(plan: Plan, step: Step, key: Key, arrays: list[str]) -> str:
     sentence = f"{what} of {plan.target}, locked first; {rest}" if arrays else f"{what} of {plan.target} {rest}"
     afresh = _afresh(plan, edge, key)
     write = [*add_to_targets(plan, step, arrays), if_then("tk_recompute", afresh)] if arrays else [afresh]
-    declared = [f"tk_is_paused boolean := {is_paused(plan)};", "tk_found bigint;"]
+    declared = [f"tk_is_paused boolean := {is_paused(plan)};"]
     declared += adding_declarations(plan, step) if arrays else []
     return "\n".join(
         [
@@ -309,7 +309,7 @@ def _apply_body(plan: Plan, step: Step, key: Key, arrays: list[str]) -> str:
             block("\n".join(declared)),
             "BEGIN",
             f"    IF {key.arrays[0]} IS NULL THEN RETURN; END IF;",
-            f"    tk_found := {lock};",
+            f"    tk_found := {lock};" if arrays and is_floored(step) else f"    PERFORM {lock};",
             "    IF tk_is_paused THEN",
             "        -- Note which were touched, for the repair at the end of the pause.",
             block(note_keys(plan.target, key), 2),

@@ -10,7 +10,7 @@ from trigger_kit.plan.kept_columns import may_break_a_check
 from trigger_kit.plan.plan import Event, Plan, Step
 from trigger_kit.sql.additions import additions, floors, unless
 from trigger_kit.sql.appending import append, has_purged, may_follow_a_cascade
-from trigger_kit.sql.body import restore_depth, set_depth, update_head
+from trigger_kit.sql.body import DEPTH, restore_depth, set_depth, update_head
 from trigger_kit.sql.changed_row import (
     climbs,
     counts_alone,
@@ -63,20 +63,39 @@ def has_one_row_path(plan: Plan, step: Step) -> bool:
 
 def one_row_declarations(step: Step) -> list[str]:
     """Return the variables of the lean path besides the states of the row."""
+    if not _is_dealt_with(step):
+        return ["tk_is_one boolean;"]
     key = step.edge.key[0].type
     names = ["tk_key"] if climbs(step) else ["tk_left", "tk_came"] if _may_stay(step) else []
     moves = ["tk_moves boolean;"] if _may_stay(step) else []
     appends = step.edge.is_queued or step.edge.is_deferred
     written = ["tk_written bigint;"] if climbs(step) or (not appends and _counts_written(step)) else []
-    lines = ["tk_is_one boolean;", *moves, *written, *(f"{name} {key};" for name in names)]
+    lines = [
+        *([DEPTH] if _may_write(step) else []),
+        "tk_is_one boolean;",
+        *moves,
+        *written,
+        *(f"{name} {key};" for name in names),
+    ]
     return [*lines, *climb_declarations(feed_of(step)), *extremum_declarations(step)]
+
+
+def _is_dealt_with(step: Step) -> bool:
+    """Whether the lean path does more than to look: one that moves far from its target is left to what follows."""
+    return step.event is not Event.UPDATE or not climbs(step) or bool(_added(step) or extrema_of(step))
+
+
+def _may_write(step: Step) -> bool:
+    """Whether the lean path writes its target: a row that is compared and leaves changes nothing, or is left."""
+    adds = any(not part.is_compared for part in parts(step))
+    return not step.edge.is_queued and not step.edge.is_deferred and (adds or bool(new_extrema(step, "{number}")))
 
 
 def one_row(plan: Plan, step: Step) -> str:
     """Return the statements that deal with a statement of one row, and leave all others to what follows."""
-    dealt = _update(plan, step) if step.event is Event.UPDATE else _come_or_go(plan, step)
-    if not dealt:
+    if not _is_dealt_with(step):
         return "\n".join([read_row(step), *_unless_nothing(step)])
+    dealt = _update(plan, step) if step.event is Event.UPDATE else _come_or_go(plan, step)
     conditions = ["tk_is_one", "NOT tk_recompute", *_safe(plan, step), f"NOT {is_paused(plan)}"]
     return "\n".join(
         [
@@ -211,8 +230,6 @@ def _update(plan: Plan, step: Step) -> str:
     One that moves and has rows between itself and its target, or is compared, is left to what follows.
     """
     before, after = (key_variable(step, label) for label in ("before", "after"))
-    if climbs(step) and not _added(step) and not extrema_of(step):
-        return ""
     if climbs(step) or extrema_of(step):
         by = {part.name: _more(step, part) for part in parts(step)}
         more = [f"{value} := {value} - {counts_for(step, part, 'before')};" for part, value in _added(step)]

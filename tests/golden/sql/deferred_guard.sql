@@ -168,10 +168,9 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of archive.Publisher:kept_day.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher'::text);
-    tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
-    tk_found := {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_keys, tk_places, tk_is_paused);
+    PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_keys, tk_places, tk_is_paused);
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
@@ -194,10 +193,9 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of archive.Publisher:kept_number, the_count.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_publisher'::text);
-    tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
-    tk_found := {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_keys, tk_places, tk_is_paused);
+    PERFORM {:schema}."tk_archive_publisher_lock_1a0ff8"(tk_keys, tk_places, tk_is_paused);
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)

@@ -14,8 +14,6 @@ AS $trigger_kit$
 <<before>>
 DECLARE
     tk_recompute boolean := {:schema}."tk_is_marked_v1"('filled_f5afcb'::text) OR {:schema}."tk_is_marked_v1"('fresh_f5afcb'::text);
-    tk_depth text;
-    tk_outer_depth text := coalesce(current_setting('trigger_kit.depth', true), '');
     tk_is_one boolean;
     tk_written bigint;
     tk_best_1 numeric;

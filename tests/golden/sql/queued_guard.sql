@@ -91,10 +91,9 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of archive.Work:the_count, the_total.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_work'::text);
-    tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
-    tk_found := {:schema}."tk_archive_work_lock_f47c97"(tk_keys, tk_places, tk_is_paused);
+    PERFORM {:schema}."tk_archive_work_lock_f47c97"(tk_keys, tk_places, tk_is_paused);
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)

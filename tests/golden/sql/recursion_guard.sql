@@ -80,10 +80,9 @@ AS $trigger_kit$
 -- Written by trigger_kit for the rules of archive.Node:the_total.
 DECLARE
     tk_is_paused boolean := {:schema}."tk_is_paused_v1"('archive_node'::text);
-    tk_found bigint;
 BEGIN
     IF tk_keys IS NULL THEN RETURN; END IF;
-    tk_found := {:schema}."tk_archive_node_lock_516c83"(tk_keys, tk_places, tk_is_paused);
+    PERFORM {:schema}."tk_archive_node_lock_516c83"(tk_keys, tk_places, tk_is_paused);
     IF tk_is_paused THEN
         -- Note which were touched, for the repair at the end of the pause.
         INSERT INTO {:schema}."tk_touched" (target, key_column, key)
