@@ -59,6 +59,8 @@ SPREAD = "a statement of 100,000 rows over 10,000 parents"
 HOT = "20,000 rows under one parent"
 SINGLE = "a single row, loop in the server"
 CLIENTS = "8 clients under one hot parent"
+FEW = "two to four rows per statement"
+FORUM = "one post in a forum with 24 rules"
 FLAT = "the cost of one change stays as its group grows from 100 to 1,000,000 rows"
 ROW_TRIGGER, OURS = "row trigger", "IMMEDIATE"
 
@@ -125,6 +127,16 @@ BARS = (
     Bar("fill", "four rules, 100,000 targets of 1,000,000 rows", "in batches", 2.00, "backfill", margin=SHAKY),
     Bar("verify", "one rule", "verify", 1.50, "verify of 1,000,000 rows", margin=SHAKY),
     Bar("verify", "four rules of one model", "verify", 1.50, "verify of 1,000,000 rows", margin=SHAKY),
+    *(
+        Bar("levels", str(size), f"{OURS}, {kind}", 1.30, FEW, f"{ROW_TRIGGER}, {kind}")
+        for size in (2, 3, 4)
+        for kind in ("one parent", "many parents")
+    ),
+    Bar("commits", "single insert", "DEFERRED", 2.00, "a DEFERRED commit of one row", OURS),
+    Bar("forum", "the first post of a fresh connection", OURS, 3.00, FORUM, ROW_TRIGGER, margin=SHAKY),
+    Bar("forum", "a post, loop in the server", OURS, 2.00, FORUM, ROW_TRIGGER),
+    Bar("forum", "a post, from a client, asynchronous commits", OURS, 1.50, FORUM, ROW_TRIGGER, margin=SHAKY),
+    Bar("forum", "an edit of a post's body, loop in the server", OURS, 3.00, FORUM),
 )
 
 

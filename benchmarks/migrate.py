@@ -115,12 +115,14 @@ class Project:
         """Run commands in one process; return how long one of them has worked there, the first left out."""
         return float(self.run("-c", WITHIN, *commands))
 
-    def run(self, *arguments: str) -> str:
-        """Run Python in the project, and return what it prints."""
+    def run(self, *arguments: str, at: Server | None = None) -> str:
+        """Run Python in the project, on its own database or on another one, and return what it prints."""
         path = os.pathsep.join([str(self.path), str(ROOT)])
-        environment = {**os.environ, "PYTHONPATH": path, "TRIGGER_KIT_DATABASE_URL": self.server.url}
+        environment = {**os.environ, "PYTHONPATH": path, "TRIGGER_KIT_DATABASE_URL": (at or self.server).url}
         # Who has set it would have every module compiled anew by each command.
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        # The settings are the project's own, not those of the benchmarks.
+        environment.pop("DJANGO_SETTINGS_MODULE", None)
         command = [sys.executable, "-W", "ignore", *arguments]
         done = subprocess.run(command, cwd=self.path, env=environment, capture_output=True, text=True)
         if done.returncode:

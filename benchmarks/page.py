@@ -25,7 +25,12 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PLOTS = DOCS / "performance.md", DOCS / "benchmarks"
 TABLE = re.compile(r"(?P<begin><!-- bench (?P<name>\w+)(?P<spread>, spread)? -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 BARS = "bars"
-ABOUT = {"clients": ", clients held for 2 ms", "clients_instant": ", clients that commit at once"}
+ABOUT = {
+    "clients": ", clients held for 2 ms",
+    "clients_instant": ", clients that commit at once",
+    "levels": ", rows of a statement",
+    "commits": ", with its commit",
+}
 
 
 def results_in(folder: Path) -> dict[str, Result]:

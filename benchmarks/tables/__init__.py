@@ -29,6 +29,7 @@ Measure = Callable[[Options], Result]
 # function ``measure`` does so.
 TABLES = (
     "writes",
+    "commits",
     "sizes",
     "groups",
     "rules",
@@ -42,6 +43,7 @@ TABLES = (
     "hot",
     "verify",
     "fill",
+    "forum",
 )
 
 

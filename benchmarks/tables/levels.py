@@ -24,7 +24,7 @@ from benchmarks.results import Cell, Plot, Result, Row
 from benchmarks.tables import Options
 from benchmarks.tables.keeping import in_turn, prose
 
-SIZES = (1, 2, 3, 5, 10, 30, 100, 1_000)
+SIZES = (1, 2, 3, 4, 5, 10, 30, 100, 1_000)
 SHORT_SIZES = (1, 3, 10, 100)
 PARENTS = 1_000
 LEAST, SHORT_LEAST = 6_000, 1_500  # rows that are written in a round

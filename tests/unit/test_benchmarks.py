@@ -22,7 +22,21 @@ from benchmarks.page import PAGE as DOCUMENT
 from benchmarks.page import TABLE, bars_table, filled, results_in
 from benchmarks.plots import STYLE, draw, figure_of, legend_columns
 from benchmarks.results import Cell, Plot, Result, Row, from_json, show, to_json
-from benchmarks.tables import TABLES, clients, clients_instant, crowd, fill, groups, table, title_of, verify, writes
+from benchmarks.tables import (
+    TABLES,
+    clients,
+    clients_instant,
+    commits,
+    crowd,
+    fill,
+    forum,
+    groups,
+    levels,
+    table,
+    title_of,
+    verify,
+    writes,
+)
 
 ROWS = [
     Row("insert", {"base": Cell.absolute(12.5, "ms", [0.0125]), "ours": Cell.compared([1.1, 1.3, 1.2], [1.0] * 3)}),
@@ -169,6 +183,12 @@ def rows_of(name: str) -> dict[str, set[str]]:
         "groups": ([case.title for case in groups.cases()], {f"{size:,}" for size in groups.SIZES}),
         "verify": ([case.title for case in verify.CASES], {verify.OURS}),
         "fill": ([fill.row_title(fill.BOOKS)], {fill.BATCHES}),
+        "levels": (
+            map(str, levels.SIZES),
+            {levels.column_of(one.name, kind) for one in levels.KEEPERS for kind in levels.KINDS},
+        ),
+        "commits": ([job.title for job in commits.jobs(1)], {one.name for one in commits.CONTENDERS}),
+        "forum": (forum.TITLES, set(forum.COLUMNS)),
     }[name]
     return dict.fromkeys(titles, columns)
 
