@@ -11,7 +11,7 @@ SECONDS ?= 60
 TABLES ?=
 OUT ?= build/bench
 
-.PHONY: help demo psql test test-all test-long lint format types build bench bench-short bench-check bench-page bench-backfill bench-migrate bench-waits bench-first soak crash examples house clean
+.PHONY: help demo psql test test-all test-long lint format types build bench bench-short bench-check bench-page bench-backfill bench-migrate bench-waits soak crash examples house clean
 
 help: ## Show this list.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -70,9 +70,6 @@ bench-page: $(BIN)/.ready ## Put what make bench has left in OUT=build/bench int
 
 bench-backfill: $(BIN)/.ready ## Four rules come to 1,000,000 rows by a migration, under four writers, killed in the middle.
 	@$(BIN)/python -m benchmarks.backfill
-
-bench-first: $(BIN)/.ready ## The first post of a fresh connection, with 24 rules and with triggers by hand.
-	@$(BIN)/python -m benchmarks.first_write
 
 bench-waits: $(BIN)/.ready ## What writers wait while somebody migrates the forum's 24 rules, or upgrades.
 	@$(BIN)/python -m benchmarks.waits
