@@ -125,6 +125,11 @@ class Edge:
         return self.timing is Timing.QUEUED and self.is_added
 
     @property
+    def is_appended(self) -> bool:
+        """Whether a step appends changes, for the end of the transaction or the next flush, instead of writing."""
+        return self.is_deferred or self.is_queued
+
+    @property
     def events(self) -> tuple[Event, ...]:
         """What the edge listens to: of the target's own rows, only UPDATE."""
         return (Event.UPDATE,) if all(feed.is_own for feed in self.feeds) else tuple(Event)

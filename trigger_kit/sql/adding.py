@@ -19,6 +19,8 @@ from trigger_kit.sql.updates import add_changes, differs, join_values, same_row,
 
 __all__ = ["add_to_targets", "adding_declarations", "is_floored"]
 
+_NEVER_NEGATIVE = "-- Rows that leave before their arrival is counted: no count is negative, not even for a moment."
+
 
 def adding_declarations(plan: Plan, step: Step) -> list[str]:
     """Return the variables of these statements; ``tk_found`` is the number of locked targets."""
@@ -56,15 +58,17 @@ def add_to_targets(plan: Plan, step: Step, arrays: list[str]) -> list[str]:
     if nan:
         lines += ["-- NaN does not cancel out: no difference takes it away again."]
         lines += [f"tk_recompute := tk_recompute OR coalesce({' OR '.join(nan)}, false);"]
-    if _only_adds(step):
-        add = [set_depth(), add_changes(plan, step, arrays)]
-        add += ["GET DIAGNOSTICS tk_added = ROW_COUNT;"] if is_floored(step) else []
-        add.append(restore_depth())
-        if is_floored(step):
-            add.append(
-                "-- Rows that leave before their arrival is counted: no count is negative, not even for a moment."
-            )
-            add.append("tk_recompute := tk_added < tk_found;")
+    if is_floored(step):
+        add = [
+            set_depth(),
+            add_changes(plan, step, arrays),
+            "GET DIAGNOSTICS tk_added = ROW_COUNT;",
+            restore_depth(),
+            _NEVER_NEGATIVE,
+            "tk_recompute := tk_added < tk_found;",
+        ]
+    elif _only_adds(step):
+        add = [set_depth(), add_changes(plan, step, arrays), restore_depth()]
     else:
         lines += _floor_test(step, arrays)
         add = _add_and_compare(plan, step, arrays)
@@ -89,7 +93,7 @@ def _floor_test(step: Step, arrays: list[str]) -> list[str]:
         return []
     match = Key(step.edge.key).matches("target", "change")
     return [
-        "-- Rows that leave before their arrival is counted: no count is negative, not even for a moment.",
+        _NEVER_NEGATIVE,
         "tk_recompute := tk_recompute OR EXISTS (",
         f"    SELECT FROM {block(_change(step, arrays)).strip()}",
         f"    JOIN {table_placeholder(step.edge.target)} AS target ON {match}",
@@ -119,11 +123,12 @@ def _add_and_compare(plan: Plan, step: Step, arrays: list[str]) -> list[str]:
     found, left = extrema_of(step), Key(plan.key)
     leaves = "\n   OR ".join(best_may_leave(step, kept, number) for number, kept in found)
     select = ", ".join(f"array_agg({column})" for column in left.of("this"))
-    looked_up = recompute(plan, [kept for _, kept in found], *_left_names(Key(plan.key)))
+    names = _left_names(left)
+    looked_up = recompute(plan, [kept for _, kept in found], *names)
     return [
-        f"SELECT {select} INTO {', '.join(_left_names(left))}\nFROM {rows}\nWHERE {leaves};",
+        f"SELECT {select} INTO {', '.join(names)}\nFROM {rows}\nWHERE {leaves};",
         *lines,
-        f"IF {_left_names(left)[0]} IS NOT NULL THEN",
+        f"IF {names[0]} IS NOT NULL THEN",
         *map(block, looked_up),
         "END IF;",
     ]

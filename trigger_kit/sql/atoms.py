@@ -75,12 +75,7 @@ def recompute(plan: Plan, kept_columns: Iterable[KeptColumn], *arrays: str, is_l
 
     ``is_loop`` says that the loop over the levels of a tree does.
     """
-    said = "true" if is_loop else "false"
-    found = _chosen(plan, kept_columns)
-    return [
-        f"PERFORM {call(recompute_name(plan, atom), *arrays, *([said] if is_recursive(atom) else []))};"
-        for atom in found
-    ]
+    return [f"PERFORM {_call(plan, atom, arrays, is_loop)};" for atom in _chosen(plan, kept_columns)]
 
 
 def is_recursive(atom: Atom) -> bool:
@@ -94,10 +89,12 @@ def recompute_rows(plan: Plan, kept_columns: Iterable[KeptColumn], rows: str) ->
     The rows of the item have the columns of the target's primary key.
     """
     arrays = [f"array_agg({column})" for column in Key(plan.key).of("this")]
-    return [
-        f"PERFORM {call(recompute_name(plan, atom), *arrays, *(['false'] if is_recursive(atom) else []))} FROM {rows};"
-        for atom in _chosen(plan, kept_columns)
-    ]
+    return [f"PERFORM {_call(plan, atom, arrays)} FROM {rows};" for atom in _chosen(plan, kept_columns)]
+
+
+def _call(plan: Plan, atom: Atom, arrays: Iterable[str], is_loop: bool = False) -> str:
+    loop = [str(is_loop).lower()] if is_recursive(atom) else []
+    return call(recompute_name(plan, atom), *arrays, *loop)
 
 
 def _chosen(plan: Plan, kept_columns: Iterable[KeptColumn]) -> list[Atom]:

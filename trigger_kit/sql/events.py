@@ -148,7 +148,7 @@ def _sentence(step: Step) -> str:
 def _many_rows(plan: Plan, step: Step) -> str:
     """Return the statements that make one change per target, and hand them on or let them wait."""
     before = [] if step.edge.is_recursive else _before(plan, step)
-    if not step.edge.is_deferred and not step.edge.is_queued:
+    if not step.edge.is_appended:
         return "\n".join([*before, apply_changes(plan, step)])
     now = [is_paused(plan), *(["tk_recompute"] if step.edge.is_queued else [])]
     # NaN does not cancel out: no difference takes it away again.

@@ -68,8 +68,7 @@ def one_row_declarations(step: Step) -> list[str]:
     key = step.edge.key[0].type
     names = ["tk_key"] if climbs(step) else ["tk_left", "tk_came"] if _may_stay(step) else []
     moves = ["tk_moves boolean;"] if _may_stay(step) else []
-    appends = step.edge.is_queued or step.edge.is_deferred
-    written = ["tk_written bigint;"] if climbs(step) or (not appends and _counts_written(step)) else []
+    written = ["tk_written bigint;"] if climbs(step) or (not step.edge.is_appended and _counts_written(step)) else []
     lines = [
         *([DEPTH] if _may_write(step) else []),
         "tk_is_one boolean;",
@@ -88,7 +87,7 @@ def _is_dealt_with(step: Step) -> bool:
 def _may_write(step: Step) -> bool:
     """Whether the lean path writes its target: a row that is compared and leaves changes nothing, or is left."""
     adds = any(not part.is_compared for part in parts(step))
-    return not step.edge.is_queued and not step.edge.is_deferred and (adds or bool(new_extrema(step, "{number}")))
+    return not step.edge.is_appended and (adds or bool(new_extrema(step, "{number}")))
 
 
 def one_row(plan: Plan, step: Step) -> str:
@@ -153,7 +152,7 @@ def _come_or_go(plan: Plan, step: Step) -> str:
 
 def _one_target(plan: Plan, step: Step, by: dict[str, str], key: str) -> str:
     """Return the statements that write what a row changes to its target, and end the function where they have."""
-    if step.edge.is_queued or step.edge.is_deferred:
+    if step.edge.is_appended:
         row = [key, *(by[part.name] for part in parts(step))]
         return _append(plan, step, [row])
     if extrema_of(step) and not _is_always_written(step):
@@ -266,7 +265,7 @@ def _move(plan: Plan, step: Step, before: str, after: str) -> str:
         [came, *(_arriving(step, part) for part in parts(step))],
     ]
     chosen = _choose_targets(step, before, after) if _may_stay(step) else []
-    if step.edge.is_queued or step.edge.is_deferred:
+    if step.edge.is_appended:
         return "\n".join([*chosen, _append(plan, step, rows)])
     leaving = [f"{value} < 0" for part, value in _added(step) if part.kind is Kind.ROWS]
     locks = _lock(plan, step, left, came)
